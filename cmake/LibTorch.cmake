@@ -1,0 +1,30 @@
+# Finds LibTorch in the folder given as LIBTORCH_DIR (it holds lib/ and include/) and defines the target LibTorch.
+# PyTorch's own package file is not used: it fails for a CUDA wheel on a machine without the CUDA toolkit, which is
+# the normal GPU user.
+if(NOT LIBTORCH_DIR)
+  message(FATAL_ERROR "LIBTORCH_DIR is not set. Build with `npm ci`, which finds or fetches LibTorch, or pass "
+                      "-DLIBTORCH_DIR=FOLDER (the folder that holds lib/libtorch_cpu.so and include/ATen).")
+endif()
+if(NOT EXISTS "${LIBTORCH_DIR}/include/ATen/core/Tensor.h")
+  message(FATAL_ERROR "No LibTorch headers in ${LIBTORCH_DIR}/include")
+endif()
+
+foreach(name c10 torch_cpu)
+  find_library(LIBTORCH_${name} ${name} PATHS "${LIBTORCH_DIR}/lib" NO_DEFAULT_PATH REQUIRED)
+endforeach()
+foreach(name c10_cuda torch_cuda)
+  find_library(LIBTORCH_${name} ${name} PATHS "${LIBTORCH_DIR}/lib" NO_DEFAULT_PATH)
+endforeach()
+
+add_library(LibTorch INTERFACE)
+target_include_directories(LibTorch SYSTEM INTERFACE "${LIBTORCH_DIR}/include"
+                                                     "${LIBTORCH_DIR}/include/torch/csrc/api/include")
+target_link_libraries(LibTorch INTERFACE ${LIBTORCH_torch_cpu} ${LIBTORCH_c10})
+if(LIBTORCH_torch_cuda AND LIBTORCH_c10_cuda)
+  set(LTH_CUDA ON)
+  # Nothing of ours names a symbol of torch_cuda; it registers its kernels when it is loaded, so it must be linked.
+  target_link_libraries(LibTorch INTERFACE -Wl,--no-as-needed ${LIBTORCH_torch_cuda} ${LIBTORCH_c10_cuda}
+                                           -Wl,--as-needed)
+else()
+  set(LTH_CUDA OFF)
+endif()

@@ -1,0 +1,36 @@
+/** One training's outcome: one line of `show`, one element of `results` in the JSON. */
+export interface Result {
+  branch: 'imp' | 'random' | 'reinit';
+  replicate: number;
+  /** Rewind point k in updates. Level 0 of "imp" is the dense run, repeated for each k. */
+  rewind: number;
+  method: 'iterative' | 'oneshot';
+  level: number;
+  noise: number;
+  /** Fraction of the prunable weights that remain. */
+  densityPrunable: number;
+  /** Fraction of all weights (conv and linear, biases not counted) that remain. */
+  densityOverall: number;
+  /** Accuracies in [0, 1] after the last update; null where the training diverged. */
+  testAccuracy: number | null;
+  validationAccuracy: number | null;
+  testLoss: number | null;
+  validationLoss: number | null;
+  /** Update with the lowest validation loss (early stopping), and the test accuracy there; null where diverged. */
+  earlyStop: number | null;
+  earlyStopTestAccuracy: number | null;
+  /** Updates made by this training: T for the dense run, T - k for the others. */
+  updates: number;
+  diverged: boolean;
+  /** Wall-clock seconds. Never compared. */
+  seconds: number;
+}
+
+/** What `show --json` and `run --json` print. */
+export interface RunSummary {
+  /** The run folder. */
+  run: string;
+  recipe: string;
+  complete: boolean;
+  results: Result[];
+}

@@ -1,0 +1,318 @@
+/**
+ * The whole native surface, typed by hand in one file. Nothing else in `lib` may know what the addon
+ * offers; nothing in `native/addon` may offer what is not written here.
+ *
+ * Every handle is a type-tagged external: passing one where another is wanted is an `LthError` with code
+ * `wrong-handle`; using one after `dispose` is code `disposed`. Native errors are thrown as `Error` with
+ * a string property `code` (see `ErrorCode` in errors.ts) and are turned into `LthError` by the loader.
+ *
+ * Shape letters: N batch, C features in, K features out.
+ */
+
+declare const handleTag: unique symbol;
+type Handle<Tag extends string> = { readonly [handleTag]: Tag };
+
+/** A compiled network: parameter layout and plan of operations. Immutable. */
+export type NetworkHandle = Handle<'network'>;
+/** Examples and labels in native memory. Immutable, may be shared by many sessions. */
+export type DatasetHandle = Handle<'dataset'>;
+/** An immutable copy of everything a training restores: parameters, optimiser state, step. */
+export type SnapshotHandle = Handle<'snapshot'>;
+/** One bit per prunable weight, packed least significant bit first. Immutable. */
+export type MasksHandle = Handle<'masks'>;
+/** A network in training: parameters, optimiser, data order, threads. */
+export type SessionHandle = Handle<'session'>;
+/** A training or evaluation that is going on on its own native thread. */
+export type RunHandle = Handle<'run'>;
+/** A kernel lock (flock) on a file; released by dispose and by the end of the process. */
+export type LockHandle = Handle<'lock'>;
+
+export type AnyHandle =
+  | NetworkHandle
+  | DatasetHandle
+  | SnapshotHandle
+  | MasksHandle
+  | SessionHandle
+  | RunHandle
+  | LockHandle;
+
+export interface BuildInfo {
+  /** LibTorch's version, e.g. "2.13.0". */
+  libtorch: string;
+  /** The folder of the LibTorch this addon was built against (contains lib/ and include/). */
+  libtorchPath: string;
+  compiler: string;
+  /** The instruction set the kernels run with now: what the CPU has, or what LTH_ISA forces. */
+  isa: 'avx512' | 'avx2' | 'portable';
+  /** What the CPU offers, best first. */
+  isaAvailable: ('avx512' | 'avx2' | 'portable')[];
+  /** Hardware threads. */
+  threads: number;
+  cuda: {
+    /** Was the addon built against a LibTorch with CUDA? */
+    built: boolean;
+    /** Is there a device that can be used now? */
+    available: boolean;
+    devices: string[];
+    /** Why not, in a sentence; empty where available. */
+    reason: string;
+  };
+}
+
+// ---------------------------------------------------------------------------------------- networks
+
+export type WeightInitialisation = 'glorot-normal' | 'kaiming-normal';
+
+/** What crosses to `networkCompile`: a resolved description (no optional fields). */
+export interface NativeLayer {
+  name: string;
+  type: 'flatten' | 'linear' | 'relu' | 'add';
+  /** Names of the layers this one reads; "input" is the example. */
+  inputs: string[];
+  /** linear: features out. 0 for other types. */
+  units: number;
+  bias: boolean;
+  prunable: boolean;
+  initialisation: WeightInitialisation;
+}
+
+export interface NativeNetwork {
+  name: string;
+  /** Shape of one example, without the batch: [channels, height, width] or [features]. */
+  input: number[];
+  classes: number;
+  layers: NativeLayer[];
+}
+
+export interface ParameterInfo {
+  /** As in PyTorch: "fc1.weight" (K,C), "fc1.bias" (K). */
+  name: string;
+  shape: number[];
+  size: number;
+  prunable: boolean;
+  /** Is this a weight (conv or linear)? Overall density counts weights, not biases (paper Figure 5). */
+  weight: boolean;
+}
+
+export interface NetworkSummary {
+  name: string;
+  parameters: ParameterInfo[];
+  /** Elements of all parameters, of all weights, of the prunable weights. */
+  counts: { parameters: number; weights: number; prunable: number };
+  /** Multiply-adds x 2 of one forward of one example. */
+  flops: number;
+  /** The plan, one line per operation, for people. */
+  operations: string[];
+}
+
+// -------------------------------------------------------------------------------------------- data
+
+export interface DatasetInfo {
+  count: number;
+  /** Shape of one example, e.g. [1, 28, 28]. */
+  shape: number[];
+  classes: number;
+  /** Per channel mean and standard deviation of x/255 over the whole set. */
+  mean: number[];
+  std: number[];
+}
+
+// ----------------------------------------------------------------------------------------- session
+
+export type OptimiserOptions =
+  | { type: 'sgd'; momentum: number; nesterov: boolean; weightDecay: number }
+  | { type: 'adam'; beta1: number; beta2: number; epsilon: number; weightDecay: number };
+
+export interface ScheduleOptions {
+  learningRate: number;
+  /** Updates at which the rate is multiplied by gamma; at update index == milestone it already is. */
+  milestones: number[];
+  gamma: number;
+  /** Linear warm-up over this many updates: update i has rate * i / warmup (update 0 has rate 0). */
+  warmup: number;
+}
+
+export interface SessionOptions {
+  network: NetworkHandle;
+  train: DatasetHandle;
+  test: DatasetHandle | null;
+  /** Examples of `train` held out for validation, chosen by `seed` (same for all replicates). */
+  validation: number;
+  seed: number;
+  replicate: number;
+  /** Examples per update; the last batch of an epoch holds what is left. */
+  batch: number;
+  optimiser: OptimiserOptions;
+  schedule: ScheduleOptions;
+  /** Per-channel normalisation (x/255 - mean) / std; null: x/255. */
+  normalise: { mean: number[]; std: number[] } | null;
+  device: string;
+  precision: 'fp32' | 'fp64';
+  executor: 'direct' | 'autograd';
+  /** Threads of this session. Never changes a bit of the result. */
+  threads: number;
+}
+
+export interface SessionInfo {
+  /** Updates done. */
+  step: number;
+  /** Examples trained on per epoch, held out for validation, in the test set. */
+  examples: { train: number; validation: number; test: number };
+  /** Updates per epoch, the last smaller batch included. */
+  updatesPerEpoch: number;
+  /** What decides bits beside recipe and seed: LibTorch, instruction set, precision, device. */
+  fingerprint: string;
+}
+
+export interface TrainOptions {
+  /** Absolute number of updates to reach; the call makes `until - step` updates. */
+  until: number;
+  /** Which data order (and, later, augmentation and dropout): a noise id. */
+  noise: number;
+  /** A "train" row (mean loss and accuracy since the row before) every so many updates, and at the end. 0: only at the end. */
+  metricsEvery: number;
+  /** "validation" and "test" rows at every multiple of this, and at the end. 0: only at the end. */
+  evaluateEvery: number;
+  /** Also evaluate before the first update of this call. */
+  evaluateAtStart: boolean;
+  evaluate: ('validation' | 'test')[];
+}
+
+/** Rows that waited in native memory; each column is a view over native memory, handed over once. */
+export interface MetricColumns {
+  rows: number;
+  /** Updates done when the row was made. */
+  step: Int32Array;
+  /** 0 train, 1 validation, 2 test. */
+  split: Int8Array;
+  loss: Float64Array;
+  /** Fraction in [0, 1]. */
+  accuracy: Float64Array;
+  learningRate: Float64Array;
+  examples: Int32Array;
+  /** Seconds since the call began. A time: never compared between runs. */
+  seconds: Float64Array;
+}
+
+export interface RunEnd {
+  /** "aborted": stopped by runAbort. "diverged": the loss or a weight is not finite. */
+  state: 'done' | 'aborted' | 'diverged';
+  step: number;
+  /** Wall-clock seconds of the call. */
+  seconds: number;
+  /** Results of sessionEvaluate; NaN / 0 for training. */
+  loss: number;
+  accuracy: number;
+  examples: number;
+}
+
+// ------------------------------------------------------------------------------- snapshots and masks
+
+export interface SnapshotTensor {
+  /** "fc1.weight", or "momentum.fc1.weight", "exp_avg.fc1.weight", "exp_avg_sq.fc1.weight". */
+  name: string;
+  role: 'parameter' | 'optimiser';
+  shape: number[];
+  dtype: 'fp32' | 'fp64';
+  /** External memory of the snapshot; the caller must mark it untransferable. */
+  data: ArrayBuffer;
+}
+
+export interface MaskTensor {
+  name: string;
+  shape: number[];
+  size: number;
+  remaining: number;
+  /** Arrow Bool layout: bit i of the tensor is bit (i % 8) of byte i / 8; padded with zeros to 8 bytes. */
+  bits: ArrayBuffer;
+}
+
+export interface PruneOptions {
+  /** Fraction of the remaining weights to remove, in (0, 1). */
+  fraction: number;
+  /** Apply the count floor(fraction * remaining) this many times before choosing: 1 is iterative, n is one-shot to level n. */
+  levels: number;
+  pooling: 'global' | 'layerwise';
+  /** layerwise only: another fraction for a parameter by name. */
+  rates: Record<string, number>;
+}
+
+export interface Addon {
+  info(): BuildInfo;
+  /** Idempotent. On a session: aborts and joins what is running. Snapshot and mask memory lives on until its views are collected. */
+  dispose(handle: AnyHandle): void;
+
+  networkCompile(network: NativeNetwork): NetworkHandle;
+  networkSummary(network: NetworkHandle): NetworkSummary;
+
+  /** Unpacked IDX bytes of images (N,H,W) and labels (N), both unsigned bytes; names are used in errors. Copies. */
+  datasetFromIdx(
+    images: Uint8Array,
+    labels: Uint8Array,
+    options: { classes: number; imagesName: string; labelsName: string },
+  ): DatasetHandle;
+  datasetInfo(dataset: DatasetHandle): DatasetInfo;
+
+  sessionOpen(options: SessionOptions): SessionHandle;
+  sessionInfo(session: SessionHandle): SessionInfo;
+  /**
+   * Draws all parameters anew, clears optimiser state and step. `draw` 0 is the network's initialisation,
+   * 1 and up are reinitialisations (control "reinit").
+   */
+  sessionInitialise(session: SessionHandle, draw: number): void;
+  /** Restores parameters, step and optimiser state (or zeroes it), and applies the session's masks. */
+  sessionLoad(session: SessionHandle, snapshot: SnapshotHandle, options: { optimiser: 'restore' | 'zero' }): void;
+  /** null: dense. Pruned weights and their optimiser state become +0 at once. */
+  sessionSetMasks(session: SessionHandle, masks: MasksHandle | null): void;
+  sessionSetStep(session: SessionHandle, step: number): void;
+  sessionSnapshot(session: SessionHandle): SnapshotHandle;
+  /** Indices into the training set (after the split) of the batch of update `step` (0-based). */
+  sessionBatch(session: SessionHandle, step: number, noise: number): Int32Array;
+  /** Loss and gradients (as a snapshot's "parameter" tensors) on the batch of update `step`, without updating. */
+  sessionGradients(
+    session: SessionHandle,
+    step: number,
+    noise: number,
+  ): { loss: number; correct: number; gradients: SnapshotHandle };
+
+  /** Starts training on a native thread. `notify` is called (rate-limited, at most one call pending) when rows wait. */
+  sessionTrain(
+    session: SessionHandle,
+    options: TrainOptions,
+    notify: () => void,
+  ): { run: RunHandle; end: Promise<RunEnd> };
+  sessionEvaluate(
+    session: SessionHandle,
+    split: 'train' | 'validation' | 'test',
+  ): { run: RunHandle; end: Promise<RunEnd> };
+  /** Takes the rows that wait, or null. Training blocks when 65,536 rows wait. */
+  runDrain(run: RunHandle): MetricColumns | null;
+  /** Stops at the next step; the promise then resolves with state "aborted". */
+  runAbort(run: RunHandle): void;
+
+  snapshotInfo(snapshot: SnapshotHandle): { step: number; bytes: number };
+  snapshotTensors(snapshot: SnapshotHandle): SnapshotTensor[];
+  /** safetensors under a temporary name, synced, renamed. `metadata` values are strings. */
+  snapshotWrite(snapshot: SnapshotHandle, path: string, metadata: Record<string, string>): Promise<void>;
+  snapshotRead(network: NetworkHandle, path: string): Promise<SnapshotHandle>;
+
+  /** All ones over the prunable weights. */
+  masksOnes(network: NetworkHandle): MasksHandle;
+  /** Magnitude pruning of |w|: exact counts floor(p * remaining), ties broken by position (lower goes first). */
+  masksPrune(masks: MasksHandle, weights: SnapshotHandle, options: PruneOptions): MasksHandle;
+  /** Same counts per tensor at random places, by one permutation per tensor keyed by (seed, replicate): nested over levels. */
+  masksRandom(masks: MasksHandle, seed: number, replicate: number): MasksHandle;
+  /** From packed bits by name, e.g. an Arrow Bool vector's buffer. Missing names are an error. */
+  masksFromBits(network: NetworkHandle, bits: Record<string, Uint8Array>): MasksHandle;
+  masksTensors(masks: MasksHandle): MaskTensor[];
+  /** Is every weight of `inner` also in `outer`? */
+  masksNested(inner: MasksHandle, outer: MasksHandle): boolean;
+  /** safetensors BOOL tensors. */
+  masksWrite(masks: MasksHandle, path: string, metadata: Record<string, string>): Promise<void>;
+  masksRead(network: NetworkHandle, path: string): Promise<MasksHandle>;
+
+  /** Non-blocking exclusive flock on `path` (created if missing); null if another process or handle holds it. */
+  lockTry(path: string): LockHandle | null;
+  /** Writes bytes under a temporary name, fsync, rename, fsync of the folder. */
+  fileWrite(path: string, bytes: Uint8Array): Promise<void>;
+}

@@ -1,0 +1,61 @@
+import type { Network } from '../networks/Network.js';
+
+/** A number of updates as written by people: "500it", "2ep", "2ep50it", "1.7%" (of training.steps), or a bare integer of updates. */
+export type Steps = string;
+
+/**
+ * A recipe with all defaults filled in: everything that says what an experiment is. What only says how it is
+ * carried out (threads, jobs, output folder) is not in here.
+ */
+export interface Recipe {
+  /** Built-in name such as "quickstart" or "mnist/lenet-300-100", or the file's own. */
+  name: string;
+  description: string;
+  /** A catalogue name ("lenet-300-100") or a description of one's own. */
+  network: string | Network;
+  data: {
+    /** Catalogue name: "mnist-10k", "mnist". */
+    set: string;
+    /** Folder of the files, for sets that do not come with the package. */
+    folder: string | null;
+    /** Examples held out of the training set. */
+    validation: number;
+    /** (x/255 - mean) / std with the training set's figures, or x/255. */
+    normalise: boolean;
+  };
+  training: {
+    steps: Steps;
+    batch: number;
+    optimiser:
+      | { type: 'sgd'; learningRate: number; momentum: number; nesterov: boolean; weightDecay: number }
+      | { type: 'adam'; learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number };
+    schedule: { milestones: Steps[]; gamma: number; warmup: Steps };
+    precision: 'fp32' | 'fp64';
+    executor: 'direct' | 'autograd';
+    /** Cadence of validation and test evaluations. */
+    evaluateEvery: Steps;
+    /** Cadence of training-loss rows. */
+    metricsEvery: Steps;
+  };
+  pruning: {
+    levels: number;
+    /** Fraction of the remaining weights per level. */
+    fraction: number;
+    pooling: 'global' | 'layerwise';
+    /** layerwise: other fractions by parameter name, e.g. { "fc3.weight": 0.1 }. */
+    rates: Record<string, number>;
+    /** "iterative": prune, rewind, train, level after level. "oneshot": each level pruned once from level 0. */
+    method: 'iterative' | 'oneshot';
+  };
+  /** Rewind points k; one experiment each, sharing the dense run. */
+  rewind: Steps[];
+  /** Optimiser state at k: restored with the weights, or zeroed. */
+  rewindOptimiser: 'restore' | 'zero';
+  /** "fresh": each training after level 0 gets a noise id of its own; "same": all carry on the dense run's. */
+  noise: 'fresh' | 'same';
+  /** Controls beside "imp". */
+  controls: ('random' | 'reinit')[];
+  replicates: number;
+  seed: number;
+  device: string;
+}

@@ -1,0 +1,35 @@
+#include "addon/handles.h"
+
+namespace lth {
+namespace {
+
+Napi::Value dataset_from_idx(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[2], "options");
+  return make_handle<const Dataset>(
+      info.Env(),
+      lth::dataset_from_idx(to_bytes(info[0], "images"), to_bytes(info[1], "labels"),
+                       static_cast<int>(to_int(o.Get("classes"), "options.classes", 1, 1 << 24)),
+                       to_string(o.Get("imagesName"), "options.imagesName"),
+                       to_string(o.Get("labelsName"), "options.labelsName")));
+}
+
+Napi::Value dataset_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto data = from_handle<const Dataset>(info[0]);
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("count", static_cast<double>(data->count));
+  out.Set("shape", shape_to_js(env, data->shape));
+  out.Set("classes", data->classes);
+  out.Set("mean", to_js(env, data->mean));
+  out.Set("std", to_js(env, data->std));
+  return out;
+}
+
+}  // namespace
+
+void define_data(Napi::Object& exports) {
+  define<dataset_from_idx>(exports, "datasetFromIdx");
+  define<dataset_info>(exports, "datasetInfo");
+}
+
+}  // namespace lth

@@ -1,0 +1,69 @@
+// Handles: externals with a type tag, so that a wrong one is an error and never a crash.
+#pragma once
+#include "addon/node.h"
+#include "core/lock.h"
+#include "core/snapshot.h"
+#include "data/dataset.h"
+#include "network/network.h"
+#include "train/session.h"
+
+namespace lth {
+
+// A run as JavaScript holds it: it keeps the session alive while its thread is going on.
+struct RunHandle {
+  std::shared_ptr<Session> session;
+  std::shared_ptr<Run> run;
+};
+
+template <typename T>
+struct HandleTraits;
+#define LTH_HANDLE(TYPE, NAME, LOW)                                                             \
+  template <>                                                                                   \
+  struct HandleTraits<TYPE> {                                                                   \
+    static constexpr const char* name = NAME;                                                   \
+    static constexpr napi_type_tag tag = {0x6c74682d74726169ull, 0x6e000000000000ull + (LOW)};  \
+  };
+LTH_HANDLE(const CompiledNetwork, "network", 1)
+LTH_HANDLE(const Dataset, "dataset", 2)
+LTH_HANDLE(const Snapshot, "snapshot", 3)
+LTH_HANDLE(const Masks, "masks", 4)
+LTH_HANDLE(Session, "session", 5)
+LTH_HANDLE(RunHandle, "run", 6)
+LTH_HANDLE(FileLock, "lock", 7)
+#undef LTH_HANDLE
+
+template <typename T>
+struct Box {
+  std::shared_ptr<T> value;  // null once disposed
+};
+
+template <typename T>
+Napi::Value make_handle(Napi::Env env, std::shared_ptr<T> value) {
+  auto external = Napi::External<Box<T>>::New(env, new Box<T>{std::move(value)},
+                                              [](Napi::Env, Box<T>* box) { delete box; });
+  external.TypeTag(&HandleTraits<T>::tag);
+  return external;
+}
+
+template <typename T>
+Box<T>* box_of(const Napi::Value& v) {
+  if (!v.IsExternal()) return nullptr;
+  const auto external = v.As<Napi::External<Box<T>>>();
+  return external.CheckTypeTag(&HandleTraits<T>::tag) ? external.Data() : nullptr;
+}
+
+template <typename T>
+std::shared_ptr<T> from_handle(const Napi::Value& v) {
+  Box<T>* box = box_of<T>(v);
+  if (!box) throw Error("wrong-handle", std::string("[addon] expected a ") + HandleTraits<T>::name + " handle");
+  if (!box->value) throw Error("disposed", std::string("[addon] this ") + HandleTraits<T>::name + " was disposed");
+  return box->value;
+}
+
+void define_networks(Napi::Object& exports);
+void define_data(Napi::Object& exports);
+void define_sessions(Napi::Object& exports);
+void define_snapshots(Napi::Object& exports);
+void define_masks(Napi::Object& exports);
+
+}  // namespace lth

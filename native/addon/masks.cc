@@ -1,0 +1,88 @@
+#include <map>
+
+#include "addon/handles.h"
+#include "analyse/prune.h"
+#include "analyse/random_mask.h"
+
+namespace lth {
+namespace {
+
+Napi::Value masks_ones(const Napi::CallbackInfo& info) {
+  const auto network = from_handle<const CompiledNetwork>(info[0]);
+  return make_handle<const Masks>(info.Env(), std::make_shared<const Masks>(all_ones(network->layout)));
+}
+
+Napi::Value masks_prune(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[2], "options");
+  PruneOptions p;
+  p.fraction = to_double(o.Get("fraction"), "fraction");
+  p.levels = static_cast<int>(to_int(o.Get("levels"), "levels", 1, 100000));
+  const std::string pooling = to_string(o.Get("pooling"), "pooling");
+  if (pooling != "global" && pooling != "layerwise") {
+    throw Error("invalid-argument", "[prune] pooling: expected global or layerwise but received " + pooling);
+  }
+  p.layerwise = pooling == "layerwise";
+  const Napi::Object rates = to_object(o.Get("rates"), "rates");
+  const Napi::Array names = rates.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const std::string name = to_string(names.Get(i), "rates");
+    p.rates[name] = to_double(rates.Get(name), "rates." + name);
+  }
+  return make_handle<const Masks>(
+      info.Env(), prune(*from_handle<const Masks>(info[0]), *from_handle<const Snapshot>(info[1]), p));
+}
+
+Napi::Value masks_random(const Napi::CallbackInfo& info) {
+  return make_handle<const Masks>(
+      info.Env(), random_masks(*from_handle<const Masks>(info[0]), static_cast<uint64_t>(to_int(info[1], "seed")),
+                               static_cast<uint32_t>(to_int(info[2], "replicate", 0, UINT32_MAX))));
+}
+
+Napi::Value masks_from_bits(const Napi::CallbackInfo& info) {
+  const auto network = from_handle<const CompiledNetwork>(info[0]);
+  const Napi::Object o = to_object(info[1], "bits");
+  const Napi::Array names = o.GetPropertyNames();
+  std::map<std::string, std::span<const uint8_t>> bits;
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const std::string name = to_string(names.Get(i), "bits");
+    bits[name] = to_bytes(o.Get(name), "bits." + name);
+  }
+  return make_handle<const Masks>(info.Env(), lth::masks_from_bits(network->layout, bits));
+}
+
+Napi::Value masks_tensors(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto masks = from_handle<const Masks>(info[0]);
+  Napi::Array out = Napi::Array::New(env);
+  for (size_t i = 0; i < masks->layout->parameters.size(); ++i) {
+    const ParameterSpec& p = masks->layout->parameters[i];
+    if (!p.prunable) continue;
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("name", p.name);
+    one.Set("shape", shape_to_js(env, p.shape));
+    one.Set("size", static_cast<double>(p.size));
+    one.Set("remaining", static_cast<double>(masks->remaining[i]));
+    one.Set("bits", external_buffer(env, masks->words.data() + p.offset / 64,
+                                    static_cast<size_t>((p.size + 63) / 64 * 8), masks));
+    out.Set(out.Length(), one);
+  }
+  return out;
+}
+
+Napi::Value masks_nested(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(),
+                            is_nested(*from_handle<const Masks>(info[0]), *from_handle<const Masks>(info[1])));
+}
+
+}  // namespace
+
+void define_masks(Napi::Object& exports) {
+  define<masks_ones>(exports, "masksOnes");
+  define<masks_prune>(exports, "masksPrune");
+  define<masks_random>(exports, "masksRandom");
+  define<masks_from_bits>(exports, "masksFromBits");
+  define<masks_tensors>(exports, "masksTensors");
+  define<masks_nested>(exports, "masksNested");
+}
+
+}  // namespace lth

@@ -1,0 +1,77 @@
+#include "addon/handles.h"
+
+namespace lth {
+namespace {
+
+LayerSpec::Type layer_type(const std::string& name) {
+  if (name == "flatten") return LayerSpec::kFlatten;
+  if (name == "linear") return LayerSpec::kLinear;
+  if (name == "relu") return LayerSpec::kRelu;
+  if (name == "add") return LayerSpec::kAdd;
+  throw Error("invalid-argument", "[network] unknown layer type \"" + name + "\": expected flatten, linear, relu or add");
+}
+
+Initialisation initialisation(const std::string& name) {
+  if (name == "glorot-normal") return Initialisation::kGlorotNormal;
+  if (name == "kaiming-normal") return Initialisation::kKaimingNormal;
+  throw Error("invalid-argument",
+              "[network] unknown initialisation \"" + name + "\": expected glorot-normal or kaiming-normal");
+}
+
+LayerSpec layer_from(const Napi::Value& v, const std::string&) {
+  const Napi::Object o = to_object(v, "layer");
+  LayerSpec layer;
+  layer.name = to_string(o.Get("name"), "layer.name");
+  layer.type = layer_type(to_string(o.Get("type"), "layer.type"));
+  layer.inputs = to_vector<std::string>(o.Get("inputs"), "layer.inputs", to_string);
+  layer.units = to_int(o.Get("units"), "layer.units");
+  layer.bias = to_bool(o.Get("bias"), "layer.bias");
+  layer.prunable = to_bool(o.Get("prunable"), "layer.prunable");
+  layer.initialisation = initialisation(to_string(o.Get("initialisation"), "layer.initialisation"));
+  return layer;
+}
+
+Napi::Value network_compile(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[0], "network");
+  NetworkSpec spec;
+  spec.name = to_string(o.Get("name"), "network.name");
+  spec.input = to_ints(o.Get("input"), "network.input");
+  spec.classes = static_cast<int>(to_int(o.Get("classes"), "network.classes", 1, 1 << 24));
+  spec.layers = to_vector<LayerSpec>(o.Get("layers"), "network.layers", layer_from);
+  return make_handle<const CompiledNetwork>(info.Env(), compile(spec));
+}
+
+Napi::Value network_summary(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto network = from_handle<const CompiledNetwork>(info[0]);
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("name", network->spec.name);
+  Napi::Array parameters = Napi::Array::New(env);
+  for (const ParameterSpec& p : network->layout->parameters) {
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("name", p.name);
+    one.Set("shape", shape_to_js(env, p.shape));
+    one.Set("size", static_cast<double>(p.size));
+    one.Set("prunable", p.prunable);
+    one.Set("weight", p.weight);
+    parameters.Set(parameters.Length(), one);
+  }
+  out.Set("parameters", parameters);
+  Napi::Object counts = Napi::Object::New(env);
+  counts.Set("parameters", static_cast<double>(network->parameter_count));
+  counts.Set("weights", static_cast<double>(network->weight_count));
+  counts.Set("prunable", static_cast<double>(network->prunable_count));
+  out.Set("counts", counts);
+  out.Set("flops", static_cast<double>(network->flops));
+  out.Set("operations", to_js(env, network->operation_lines));
+  return out;
+}
+
+}  // namespace
+
+void define_networks(Napi::Object& exports) {
+  define<network_compile>(exports, "networkCompile");
+  define<network_summary>(exports, "networkSummary");
+}
+
+}  // namespace lth

@@ -1,0 +1,199 @@
+#include "addon/environment.h"
+
+namespace lth {
+namespace {
+
+SplitName split_name(const Napi::Value& v, const std::string& name) {
+  const std::string text = to_string(v, name);
+  if (text == "train") return SplitName::kTrain;
+  if (text == "validation") return SplitName::kValidation;
+  if (text == "test") return SplitName::kTest;
+  throw Error("invalid-argument", "[addon] " + name + ": expected train, validation or test but received " + text);
+}
+
+OptimiserOptions optimiser_from(const Napi::Object& o) {
+  OptimiserOptions out;
+  const std::string type = to_string(o.Get("type"), "optimiser.type");
+  out.weight_decay = to_double(o.Get("weightDecay"), "optimiser.weightDecay");
+  if (type == "sgd") {
+    out.type = OptimiserOptions::kSgd;
+    out.momentum = to_double(o.Get("momentum"), "optimiser.momentum");
+    out.nesterov = to_bool(o.Get("nesterov"), "optimiser.nesterov");
+  } else if (type == "adam") {
+    out.type = OptimiserOptions::kAdam;
+    out.beta1 = to_double(o.Get("beta1"), "optimiser.beta1");
+    out.beta2 = to_double(o.Get("beta2"), "optimiser.beta2");
+    out.epsilon = to_double(o.Get("epsilon"), "optimiser.epsilon");
+  } else {
+    throw Error("invalid-argument", "[optimiser] expected sgd or adam but received " + type);
+  }
+  return out;
+}
+
+Schedule schedule_from(const Napi::Object& o) {
+  Schedule s;
+  s.learning_rate = to_double(o.Get("learningRate"), "schedule.learningRate");
+  s.milestones = to_ints(o.Get("milestones"), "schedule.milestones");
+  s.gamma = to_double(o.Get("gamma"), "schedule.gamma");
+  s.warmup = to_int(o.Get("warmup"), "schedule.warmup");
+  return s;
+}
+
+Napi::Value session_open(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[0], "options");
+  SessionOptions s;
+  s.network = from_handle<const CompiledNetwork>(o.Get("network"));
+  s.train = from_handle<const Dataset>(o.Get("train"));
+  if (!o.Get("test").IsNull()) s.test = from_handle<const Dataset>(o.Get("test"));
+  s.validation = to_int(o.Get("validation"), "validation");
+  s.seed = static_cast<uint64_t>(to_int(o.Get("seed"), "seed"));
+  s.replicate = static_cast<uint32_t>(to_int(o.Get("replicate"), "replicate", 0, UINT32_MAX));
+  s.batch = to_int(o.Get("batch"), "batch", 1, 1 << 24);
+  s.optimiser = optimiser_from(to_object(o.Get("optimiser"), "optimiser"));
+  s.schedule = schedule_from(to_object(o.Get("schedule"), "schedule"));
+  if (!o.Get("normalise").IsNull()) {
+    const Napi::Object normalise = to_object(o.Get("normalise"), "normalise");
+    s.mean = to_doubles(normalise.Get("mean"), "normalise.mean");
+    s.std = to_doubles(normalise.Get("std"), "normalise.std");
+  }
+  s.device = to_string(o.Get("device"), "device");
+  const std::string precision = to_string(o.Get("precision"), "precision");
+  if (precision != "fp32" && precision != "fp64") {
+    throw Error("invalid-argument", "[session] precision: expected fp32 or fp64 but received " + precision);
+  }
+  s.precision = precision == "fp64" ? Dtype::kFloat64 : Dtype::kFloat32;
+  const std::string executor = to_string(o.Get("executor"), "executor");
+  if (executor != "direct" && executor != "autograd") {
+    throw Error("invalid-argument", "[session] executor: expected direct or autograd but received " + executor);
+  }
+  s.autograd = executor == "autograd";
+  s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
+  return make_handle(info.Env(), std::make_shared<Session>(std::move(s)));
+}
+
+Napi::Value session_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto session = from_handle<Session>(info[0]);
+  Napi::Object out = Napi::Object::New(env), examples = Napi::Object::New(env);
+  out.Set("step", static_cast<double>(session->step()));
+  examples.Set("train", static_cast<double>(session->examples(SplitName::kTrain)));
+  examples.Set("validation", static_cast<double>(session->examples(SplitName::kValidation)));
+  examples.Set("test", static_cast<double>(session->examples(SplitName::kTest)));
+  out.Set("examples", examples);
+  out.Set("updatesPerEpoch", static_cast<double>(session->updates_per_epoch()));
+  out.Set("fingerprint", session->fingerprint());
+  return out;
+}
+
+Napi::Value session_initialise(const Napi::CallbackInfo& info) {
+  from_handle<Session>(info[0])->initialise(static_cast<uint64_t>(to_int(info[1], "draw")));
+  return info.Env().Undefined();
+}
+
+Napi::Value session_load(const Napi::CallbackInfo& info) {
+  const std::string optimiser = to_string(to_object(info[2], "options").Get("optimiser"), "options.optimiser");
+  if (optimiser != "restore" && optimiser != "zero") {
+    throw Error("invalid-argument", "[load] optimiser: expected restore or zero but received " + optimiser);
+  }
+  from_handle<Session>(info[0])->load(*from_handle<const Snapshot>(info[1]), optimiser == "restore");
+  return info.Env().Undefined();
+}
+
+Napi::Value session_set_masks(const Napi::CallbackInfo& info) {
+  from_handle<Session>(info[0])->set_masks(info[1].IsNull() ? nullptr : from_handle<const Masks>(info[1]));
+  return info.Env().Undefined();
+}
+
+Napi::Value session_set_step(const Napi::CallbackInfo& info) {
+  from_handle<Session>(info[0])->set_step(to_int(info[1], "step"));
+  return info.Env().Undefined();
+}
+
+Napi::Value session_snapshot(const Napi::CallbackInfo& info) {
+  return make_handle<const Snapshot>(info.Env(), from_handle<Session>(info[0])->snapshot());
+}
+
+Napi::Value session_batch(const Napi::CallbackInfo& info) {
+  const auto rows = from_handle<Session>(info[0])->batch(to_int(info[1], "step"),
+                                                         static_cast<uint64_t>(to_int(info[2], "noise")));
+  auto out = Napi::Int32Array::New(info.Env(), rows.size());
+  std::copy(rows.begin(), rows.end(), out.Data());
+  return out;
+}
+
+Napi::Value session_gradients(const Napi::CallbackInfo& info) {
+  const Gradients g = from_handle<Session>(info[0])->gradients(to_int(info[1], "step"),
+                                                               static_cast<uint64_t>(to_int(info[2], "noise")));
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("loss", g.loss);
+  out.Set("correct", static_cast<double>(g.correct));
+  out.Set("gradients", make_handle<const Snapshot>(info.Env(), g.gradients));
+  return out;
+}
+
+Napi::Value session_train(const Napi::CallbackInfo& info) {
+  auto session = from_handle<Session>(info[0]);
+  const Napi::Object o = to_object(info[1], "options");
+  TrainOptions t;
+  t.until = to_int(o.Get("until"), "until", 0, INT32_MAX);
+  t.noise = static_cast<uint64_t>(to_int(o.Get("noise"), "noise"));
+  t.metrics_every = to_int(o.Get("metricsEvery"), "metricsEvery");
+  t.evaluate_every = to_int(o.Get("evaluateEvery"), "evaluateEvery");
+  t.evaluate_at_start = to_bool(o.Get("evaluateAtStart"), "evaluateAtStart");
+  t.evaluate = to_vector<SplitName>(o.Get("evaluate"), "evaluate", split_name);
+  return start_run(info.Env(), session, info[2],
+                   [&](RunEvents events) { return session->train(t, std::move(events)); });
+}
+
+Napi::Value session_evaluate(const Napi::CallbackInfo& info) {
+  auto session = from_handle<Session>(info[0]);
+  const SplitName split = split_name(info[1], "split");
+  return start_run(info.Env(), session, info.Env().Undefined(),
+                   [&](RunEvents events) { return session->evaluate(split, std::move(events)); });
+}
+
+template <typename Array, typename T>
+Napi::Value column(Napi::Env env, const std::vector<T>& values, const std::shared_ptr<MetricRows>& owner) {
+  return Array::New(env, values.size(), external_buffer(env, values.data(), values.size() * sizeof(T), owner), 0);
+}
+
+Napi::Value run_drain(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<MetricRows> rows = from_handle<RunHandle>(info[0])->run->queue().drain();
+  if (!rows) return env.Null();
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("rows", static_cast<double>(rows->step.size()));
+  out.Set("step", column<Napi::Int32Array>(env, rows->step, rows));
+  out.Set("split", column<Napi::Int8Array>(env, rows->split, rows));
+  out.Set("loss", column<Napi::Float64Array>(env, rows->loss, rows));
+  out.Set("accuracy", column<Napi::Float64Array>(env, rows->accuracy, rows));
+  out.Set("learningRate", column<Napi::Float64Array>(env, rows->learning_rate, rows));
+  out.Set("examples", column<Napi::Int32Array>(env, rows->examples, rows));
+  out.Set("seconds", column<Napi::Float64Array>(env, rows->seconds, rows));
+  return out;
+}
+
+Napi::Value run_abort(const Napi::CallbackInfo& info) {
+  from_handle<RunHandle>(info[0])->run->abort();
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void define_sessions(Napi::Object& exports) {
+  define<session_open>(exports, "sessionOpen");
+  define<session_info>(exports, "sessionInfo");
+  define<session_initialise>(exports, "sessionInitialise");
+  define<session_load>(exports, "sessionLoad");
+  define<session_set_masks>(exports, "sessionSetMasks");
+  define<session_set_step>(exports, "sessionSetStep");
+  define<session_snapshot>(exports, "sessionSnapshot");
+  define<session_batch>(exports, "sessionBatch");
+  define<session_gradients>(exports, "sessionGradients");
+  define<session_train>(exports, "sessionTrain");
+  define<session_evaluate>(exports, "sessionEvaluate");
+  define<run_drain>(exports, "runDrain");
+  define<run_abort>(exports, "runAbort");
+}
+
+}  // namespace lth

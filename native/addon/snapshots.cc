@@ -1,0 +1,103 @@
+#include <map>
+
+#include "addon/handles.h"
+#include "core/snapshot_file.h"
+
+namespace lth {
+namespace {
+
+void append_tensors(Napi::Env env, Napi::Array& out, const std::shared_ptr<const Snapshot>& snapshot,
+                    const Arena& arena, const std::string& prefix, const char* role) {
+  for (const ParameterSpec& p : snapshot->layout->parameters) {
+    const int64_t element = bytes_of(snapshot->dtype);
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("name", prefix + p.name);
+    one.Set("role", role);
+    one.Set("shape", shape_to_js(env, p.shape));
+    one.Set("dtype", snapshot->dtype == Dtype::kFloat32 ? "fp32" : "fp64");
+    one.Set("data", external_buffer(env, arena.data() + p.offset * element, static_cast<size_t>(p.size * element),
+                                    snapshot));
+    out.Set(out.Length(), one);
+  }
+}
+
+Napi::Value snapshot_info(const Napi::CallbackInfo& info) {
+  const auto snapshot = from_handle<const Snapshot>(info[0]);
+  size_t bytes = snapshot->parameters.size();
+  for (const Snapshot::State& state : snapshot->optimiser) bytes += state.values.size();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("step", static_cast<double>(snapshot->step));
+  out.Set("bytes", static_cast<double>(bytes));
+  return out;
+}
+
+Napi::Value snapshot_tensors(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto snapshot = from_handle<const Snapshot>(info[0]);
+  Napi::Array out = Napi::Array::New(env);
+  append_tensors(env, out, snapshot, snapshot->parameters, "", "parameter");
+  for (const Snapshot::State& state : snapshot->optimiser) {
+    append_tensors(env, out, snapshot, state.values, state.name + ".", "optimiser");
+  }
+  return out;
+}
+
+std::map<std::string, std::string> metadata_from(const Napi::Value& v) {
+  const Napi::Object o = to_object(v, "metadata");
+  std::map<std::string, std::string> out;
+  const Napi::Array keys = o.GetPropertyNames();
+  for (uint32_t i = 0; i < keys.Length(); ++i) {
+    const std::string key = to_string(keys.Get(i), "metadata key");
+    out[key] = to_string(o.Get(key), "metadata." + key);
+  }
+  return out;
+}
+
+struct Nothing {};
+Napi::Value undefined(Napi::Env env, Nothing) { return env.Undefined(); }
+
+template <typename T, void (*Write)(const std::remove_const_t<T>&, const std::string&,
+                                    const std::map<std::string, std::string>&)>
+Napi::Value write_file(const Napi::CallbackInfo& info) {
+  return PromiseWorker<Nothing>::run(
+      info.Env(),
+      [value = from_handle<T>(info[0]), path = to_string(info[1], "path"), metadata = metadata_from(info[2])] {
+        Write(*value, path, metadata);
+        return Nothing{};
+      },
+      undefined);
+}
+
+Napi::Value snapshot_write(const Napi::CallbackInfo& info) { return write_file<const Snapshot, write_snapshot>(info); }
+Napi::Value masks_write(const Napi::CallbackInfo& info) { return write_file<const Masks, write_masks>(info); }
+
+Napi::Value snapshot_read(const Napi::CallbackInfo& info) {
+  return PromiseWorker<std::shared_ptr<const Snapshot>>::run(
+      info.Env(),
+      [network = from_handle<const CompiledNetwork>(info[0]), path = to_string(info[1], "path")] {
+        return std::shared_ptr<const Snapshot>(read_snapshot(network->layout, path));
+      },
+      [](Napi::Env env, std::shared_ptr<const Snapshot> s) { return make_handle(env, std::move(s)); });
+}
+
+Napi::Value masks_read(const Napi::CallbackInfo& info) {
+  return PromiseWorker<std::shared_ptr<const Masks>>::run(
+      info.Env(),
+      [network = from_handle<const CompiledNetwork>(info[0]), path = to_string(info[1], "path")] {
+        return std::shared_ptr<const Masks>(read_masks(network->layout, path));
+      },
+      [](Napi::Env env, std::shared_ptr<const Masks> m) { return make_handle(env, std::move(m)); });
+}
+
+}  // namespace
+
+void define_snapshots(Napi::Object& exports) {
+  define<snapshot_info>(exports, "snapshotInfo");
+  define<snapshot_tensors>(exports, "snapshotTensors");
+  define<snapshot_write>(exports, "snapshotWrite");
+  define<snapshot_read>(exports, "snapshotRead");
+  define<masks_write>(exports, "masksWrite");
+  define<masks_read>(exports, "masksRead");
+}
+
+}  // namespace lth

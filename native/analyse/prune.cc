@@ -1,0 +1,164 @@
+#include "analyse/prune.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "core/bitmask.h"
+#include "core/error.h"
+
+namespace lth {
+namespace {
+
+// |w| as an integer that sorts as |w| does (IEEE bits without the sign), and the place that breaks ties.
+struct Candidate {
+  uint64_t magnitude;
+  int64_t place;
+  bool operator<(const Candidate& other) const {
+    return magnitude != other.magnitude ? magnitude < other.magnitude : place < other.place;
+  }
+};
+
+uint64_t magnitude_of(float w) { return std::bit_cast<uint32_t>(w) & 0x7fffffffu; }
+uint64_t magnitude_of(double w) { return std::bit_cast<uint64_t>(w) & 0x7fffffffffffffffull; }
+
+template <typename T>
+void collect(const Masks& masks, const ParameterSpec& p, const T* weights, std::vector<Candidate>& pool) {
+  for (int64_t i = p.offset; i < p.offset + p.size; ++i) {
+    if (!bit_at(masks.words, i)) continue;
+    if (!std::isfinite(weights[i])) {
+      throw Error("diverged", "[prune] " + p.name + " holds a weight that is not finite at element " +
+                                  std::to_string(i - p.offset));
+    }
+    pool.push_back({magnitude_of(weights[i]), i});
+  }
+}
+
+void check_fraction(double fraction, const std::string& what) {
+  if (!(fraction > 0 && fraction < 1)) {
+    throw Error("invalid-argument", "[prune] " + what + ": expected a number between 0 and 1, both excluded, but received " +
+                                        std::to_string(fraction));
+  }
+}
+
+void check(const Masks& masks, const Snapshot& weights, const PruneOptions& o) {
+  if (weights.layout->arena != masks.layout->arena || weights.layout->parameters.size() != masks.layout->parameters.size()) {
+    throw Error("wrong-shape", "[prune] the weights and the masks belong to different networks");
+  }
+  check_fraction(o.fraction, "fraction");
+  if (!o.rates.empty() && !o.layerwise) {
+    throw Error("invalid-argument", "[prune] rates by name need pooling layerwise");
+  }
+  for (const auto& [name, rate] : o.rates) {
+    check_fraction(rate, "rate of " + name);
+    std::string prunable;
+    bool known = false;
+    for (const ParameterSpec& p : masks.layout->parameters) {
+      if (!p.prunable) continue;
+      known = known || p.name == name;
+      prunable += (prunable.empty() ? "" : ", ") + p.name;
+    }
+    if (!known) throw Error("invalid-argument", "[prune] rates: \"" + name + "\" is none of " + prunable);
+  }
+}
+
+int64_t count_after_levels(double fraction, int64_t remaining, int levels) {
+  int64_t gone = 0;
+  for (int level = 0; level < levels; ++level) gone += pruned_count(fraction, remaining - gone);
+  return gone;
+}
+
+void remove_smallest(std::vector<Candidate>& pool, int64_t count, Masks& masks) {
+  if (count > 0 && count < static_cast<int64_t>(pool.size())) {
+    std::nth_element(pool.begin(), pool.begin() + count - 1, pool.end());
+  }
+  for (int64_t i = 0; i < count; ++i) clear_bit(masks.words, pool[i].place);
+}
+
+void recount(Masks& masks) {
+  for (size_t i = 0; i < masks.layout->parameters.size(); ++i) {
+    const ParameterSpec& p = masks.layout->parameters[i];
+    masks.remaining[i] = count_bits(masks.words, p.offset, p.size);
+  }
+}
+
+}  // namespace
+
+Masks all_ones(std::shared_ptr<const ParameterLayout> layout) {
+  Masks masks;
+  masks.words.assign(static_cast<size_t>(layout->arena / 64), 0);
+  for (const ParameterSpec& p : layout->parameters) {
+    fill_bits(masks.words, p.offset, p.size);
+    masks.remaining.push_back(p.size);
+  }
+  masks.layout = std::move(layout);
+  return masks;
+}
+
+int64_t pruned_count(double fraction, int64_t remaining) {
+  const double exact = fraction * static_cast<double>(remaining);
+  // A decimal's double is off by at most half an ulp, so the product by about one: nearer than this to the next
+  // whole number means that number.
+  const double nearest = std::round(exact);
+  if (std::fabs(exact - nearest) <= std::fabs(exact) * 0x1p-51) return static_cast<int64_t>(nearest);
+  return static_cast<int64_t>(std::floor(exact));
+}
+
+std::shared_ptr<const Masks> prune(const Masks& masks, const Snapshot& weights, const PruneOptions& o) {
+  check(masks, weights, o);
+  auto out = std::make_shared<Masks>(masks);
+  std::vector<Candidate> pool;
+  const auto take = [&](double fraction) {
+    remove_smallest(pool, count_after_levels(fraction, static_cast<int64_t>(pool.size()), o.levels), *out);
+    pool.clear();
+  };
+  for (const ParameterSpec& p : masks.layout->parameters) {
+    if (!p.prunable) continue;
+    if (weights.dtype == Dtype::kFloat32) {
+      collect(masks, p, reinterpret_cast<const float*>(weights.parameters.data()), pool);
+    } else {
+      collect(masks, p, reinterpret_cast<const double*>(weights.parameters.data()), pool);
+    }
+    if (o.layerwise) {
+      const auto rate = o.rates.find(p.name);
+      take(rate == o.rates.end() ? o.fraction : rate->second);
+    }
+  }
+  if (!o.layerwise) take(o.fraction);
+  recount(*out);
+  return out;
+}
+
+std::shared_ptr<const Masks> masks_from_bits(std::shared_ptr<const ParameterLayout> layout,
+                                             const std::map<std::string, std::span<const uint8_t>>& bits) {
+  auto masks = std::make_shared<Masks>(all_ones(std::move(layout)));
+  size_t known = 0;
+  for (const ParameterSpec& p : masks->layout->parameters) {
+    if (!p.prunable) continue;
+    const auto found = bits.find(p.name);
+    if (found == bits.end()) throw Error("invalid-argument", "[masks] no bits for " + p.name);
+    ++known;
+    const size_t wanted = static_cast<size_t>((p.size + 7) / 8);
+    if (found->second.size() < wanted) {
+      throw Error("wrong-shape", "[masks] " + p.name + " has " + std::to_string(found->second.size()) + " bytes of bits, its " +
+                                     std::to_string(p.size) + " weights want " + std::to_string(wanted));
+    }
+    for (int64_t i = 0; i < p.size; ++i) {
+      if (!(found->second[i / 8] >> (i % 8) & 1)) clear_bit(masks->words, p.offset + i);
+    }
+  }
+  if (known != bits.size()) throw Error("invalid-argument", "[masks] bits for a parameter that is not prunable");
+  recount(*masks);
+  return masks;
+}
+
+bool is_nested(const Masks& inner, const Masks& outer) {
+  if (inner.words.size() != outer.words.size()) throw Error("wrong-shape", "[nested] the masks belong to different networks");
+  for (size_t i = 0; i < inner.words.size(); ++i) {
+    if (inner.words[i] & ~outer.words[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace lth

@@ -1,0 +1,33 @@
+// Files that are either whole or not there (design: contract 8).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lth {
+
+// Writes under a temporary name in the same folder, syncs, renames, syncs the folder. On failure the temporary is
+// removed, what was there before stays, and Error("io") names the path and the reason.
+void write_atomically(const std::string& path, const std::vector<std::span<const std::byte>>& parts);
+
+// A file opened for reading; reads are pread, so that a file which shrinks meanwhile is an error and no crash.
+class InputFile {
+ public:
+  explicit InputFile(const std::string& path);  // Error("io")
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  uint64_t size() const { return size_; }
+  // Fills `to` from byte `at`; Error("corrupt-file") where the file ends before.
+  void read(uint64_t at, std::span<std::byte> to) const;
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+};
+
+}  // namespace lth

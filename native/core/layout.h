@@ -1,0 +1,41 @@
+// Where each parameter lives in the flat arenas (weights, gradients, momentum, mask bits share one layout).
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lth {
+
+enum class Initialisation { kZeros, kGlorotNormal, kKaimingNormal };
+
+// One parameter tensor. Offsets are multiples of kAlign elements, so that a tensor starts on a 64-bit word of
+// the mask arena and on its own cache line of the weight arena.
+struct ParameterSpec {
+  std::string name;  // as in PyTorch: "fc1.weight"
+  std::vector<int64_t> shape;
+  int64_t size = 0;
+  int64_t offset = 0;
+  bool prunable = false;
+  bool weight = false;  // counted in overall density
+  Initialisation initialisation = Initialisation::kZeros;
+  int64_t fan_in = 0;
+  int64_t fan_out = 0;
+};
+
+struct ParameterLayout {
+  static constexpr int64_t kAlign = 64;
+  std::vector<ParameterSpec> parameters;
+  int64_t arena = 0;  // elements of a flat arena, gaps included (gaps are always +0 and masked out)
+
+  // Appends a parameter behind the last one and returns its index.
+  int add(ParameterSpec spec) {
+    spec.size = 1;
+    for (int64_t d : spec.shape) spec.size *= d;
+    spec.offset = arena;
+    arena += (spec.size + kAlign - 1) / kAlign * kAlign;
+    parameters.push_back(std::move(spec));
+    return static_cast<int>(parameters.size()) - 1;
+  }
+};
+
+}  // namespace lth

@@ -1,0 +1,52 @@
+// Threads of one session. Work is cut into tasks whose outputs are disjoint and whose arithmetic does not depend
+// on who runs them, so the number of threads never changes a bit (design: contract 4).
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace lth {
+
+class Pool {
+ public:
+  // `threads` counts the caller: threads - 1 workers are started.
+  explicit Pool(int threads);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls f(task) for task in [0, tasks), on the caller and the workers; returns when all are done.
+  // f must not throw and must not call parallel.
+  template <typename F>
+  void parallel(int64_t tasks, F&& f) {
+    if (workers_.empty() || tasks <= 1) {
+      for (int64_t i = 0; i < tasks; ++i) f(i);
+      return;
+    }
+    using Function = std::remove_reference_t<F>;
+    run(tasks, [](const void* context, int64_t i) { (*static_cast<const Function*>(context))(i); }, std::addressof(f));
+  }
+
+ private:
+  using Call = void (*)(const void*, int64_t);
+  void run(int64_t tasks, Call call, const void* context);
+  bool take_one();
+  void work();
+
+  // The job at hand. Written by the caller while no task is open, read only by who has taken a task of it: an
+  // open task keeps the caller inside run, so a late worker can never see a job that has ended.
+  Call call_ = nullptr;
+  const void* context_ = nullptr;
+  alignas(64) std::atomic<int64_t> untaken_{0};
+  alignas(64) std::atomic<int64_t> unfinished_{0};
+  alignas(64) std::atomic<uint32_t> jobs_{0};  // what idle workers sleep on
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace lth

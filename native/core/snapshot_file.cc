@@ -1,0 +1,168 @@
+#include "core/snapshot_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <set>
+
+#include "core/bitmask.h"
+#include "core/error.h"
+
+namespace lth {
+namespace {
+
+constexpr const char* kSnapshotFormat = "lth-train/snapshot/1";
+constexpr const char* kMasksFormat = "lth-train/masks/1";
+
+[[noreturn]] void corrupt(const SafetensorsFile& file, const std::string& what) {
+  throw Error("corrupt-file", "[safetensors] " + file.path() + ": " + what);
+}
+
+std::string text_of(const std::vector<int64_t>& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
+  return text + ")";
+}
+
+void check_format(const SafetensorsFile& file, const char* format) {
+  const auto found = file.metadata().find("format");
+  if (found == file.metadata().end() || found->second != format) {
+    corrupt(file, "is not " + std::string(format) + " but " +
+                      (found == file.metadata().end() ? "another program's file" : found->second));
+  }
+}
+
+int64_t whole_number(const SafetensorsFile& file, const char* key) {
+  const auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) corrupt(file, std::string("has no ") + key);
+  const std::string& text = found->second;
+  int64_t n = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (error != std::errc() || end != text.data() + text.size() || n < 0) {
+    corrupt(file, std::string(key) + " is \"" + text + "\", expected a whole number");
+  }
+  return n;
+}
+
+const TensorIn& tensor_of(const SafetensorsFile& file, const std::string& name, const std::vector<int64_t>& shape,
+                          const std::string& dtype) {
+  const auto found = file.tensors().find(name);
+  if (found == file.tensors().end()) corrupt(file, "has no tensor " + name);
+  if (found->second.shape != shape || found->second.dtype != dtype) {
+    throw Error("wrong-shape", "[safetensors] " + file.path() + ": " + name + " is " + found->second.dtype + " " +
+                                   text_of(found->second.shape) + ", expected " + dtype + " " + text_of(shape));
+  }
+  return found->second;
+}
+
+void append(std::vector<TensorOut>& out, const Snapshot& s, const Arena& arena, const std::string& prefix) {
+  const int64_t element = bytes_of(s.dtype);
+  for (const ParameterSpec& p : s.layout->parameters) {
+    out.push_back({prefix + p.name, s.dtype == Dtype::kFloat32 ? "F32" : "F64", p.shape,
+                   {arena.data() + p.offset * element, static_cast<size_t>(p.size * element)}});
+  }
+}
+
+Arena read_arena(const SafetensorsFile& file, const Snapshot& s, const std::string& prefix, std::set<std::string>& used) {
+  const int64_t element = bytes_of(s.dtype);
+  const std::string dtype = s.dtype == Dtype::kFloat32 ? "F32" : "F64";
+  // All shapes first: the arena is allocated only for a file that really holds so much.
+  for (const ParameterSpec& p : s.layout->parameters) tensor_of(file, prefix + p.name, p.shape, dtype);
+  Arena arena(static_cast<size_t>(s.layout->arena * element));
+  for (const ParameterSpec& p : s.layout->parameters) {
+    file.read(tensor_of(file, prefix + p.name, p.shape, dtype),
+              {arena.data() + p.offset * element, static_cast<size_t>(p.size * element)});
+    used.insert(prefix + p.name);
+  }
+  return arena;
+}
+
+void check_all_used(const SafetensorsFile& file, const std::set<std::string>& used) {
+  for (const auto& [name, tensor] : file.tensors()) {
+    if (!used.count(name)) corrupt(file, "holds the unknown tensor " + name);
+  }
+}
+
+}  // namespace
+
+void write_snapshot(const Snapshot& s, const std::string& path, const Metadata& metadata) {
+  std::vector<TensorOut> tensors;
+  append(tensors, s, s.parameters, "");
+  for (const Snapshot::State& state : s.optimiser) append(tensors, s, state.values, state.name + ".");
+  Metadata all = metadata;
+  all["format"] = kSnapshotFormat;
+  all["step"] = std::to_string(s.step);
+  all["optimiser_updates"] = std::to_string(s.optimiser_updates);
+  write_safetensors(path, tensors, all);
+}
+
+std::shared_ptr<Snapshot> read_snapshot(std::shared_ptr<const ParameterLayout> layout, const std::string& path) {
+  const SafetensorsFile file(path);
+  check_format(file, kSnapshotFormat);
+  auto s = std::make_shared<Snapshot>();
+  s->layout = std::move(layout);
+  s->step = whole_number(file, "step");
+  s->optimiser_updates = whole_number(file, "optimiser_updates");
+  const std::string& first = s->layout->parameters.at(0).name;
+  const auto found = file.tensors().find(first);
+  if (found == file.tensors().end()) corrupt(file, "has no tensor " + first);
+  s->dtype = found->second.dtype == "F64" ? Dtype::kFloat64 : Dtype::kFloat32;
+  std::set<std::string> used;
+  s->parameters = read_arena(file, *s, "", used);
+  for (const char* state : {"momentum", "exp_avg", "exp_avg_sq"}) {
+    if (file.tensors().count(std::string(state) + "." + first)) {
+      s->optimiser.push_back({state, read_arena(file, *s, std::string(state) + ".", used)});
+    }
+  }
+  check_all_used(file, used);
+  return s;
+}
+
+void write_masks(const Masks& masks, const std::string& path, const Metadata& metadata) {
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<TensorOut> tensors;
+  for (const ParameterSpec& p : masks.layout->parameters) {
+    if (!p.prunable) continue;
+    std::vector<std::byte>& one = bytes.emplace_back(static_cast<size_t>(p.size));
+    for (int64_t i = 0; i < p.size; ++i) one[i] = static_cast<std::byte>(bit_at(masks.words, p.offset + i));
+    tensors.push_back({p.name, "BOOL", p.shape, {}});
+  }
+  for (size_t i = 0; i < tensors.size(); ++i) tensors[i].bytes = bytes[i];
+  Metadata all = metadata;
+  all["format"] = kMasksFormat;
+  write_safetensors(path, tensors, all);
+}
+
+std::shared_ptr<Masks> read_masks(std::shared_ptr<const ParameterLayout> layout, const std::string& path) {
+  const SafetensorsFile file(path);
+  check_format(file, kMasksFormat);
+  for (const ParameterSpec& p : layout->parameters) {
+    if (p.prunable) tensor_of(file, p.name, p.shape, "BOOL");
+  }
+  auto masks = std::make_shared<Masks>();
+  masks->words.assign(static_cast<size_t>(layout->arena / 64), 0);
+  std::set<std::string> used;
+  for (const ParameterSpec& p : layout->parameters) {
+    if (!p.prunable) {
+      fill_bits(masks->words, p.offset, p.size);
+      masks->remaining.push_back(p.size);
+      continue;
+    }
+    std::vector<std::byte> bytes(static_cast<size_t>(p.size));
+    file.read(tensor_of(file, p.name, p.shape, "BOOL"), bytes);
+    int64_t ones = 0;
+    for (int64_t i = 0; i < p.size; ++i) {
+      const int value = std::to_integer<int>(bytes[i]);
+      if (value > 1) corrupt(file, p.name + " entry " + std::to_string(i) + " is " + std::to_string(value) + ", expected 0 or 1");
+      if (value) set_bit(masks->words, p.offset + i);
+      ones += value;
+    }
+    masks->remaining.push_back(ones);
+    used.insert(p.name);
+  }
+  check_all_used(file, used);
+  masks->layout = std::move(layout);
+  return masks;
+}
+
+}  // namespace lth

@@ -1,0 +1,18 @@
+// Snapshots and masks as safetensors: "fc1.weight", "momentum.fc1.weight"; masks as BOOL, one byte a weight.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "core/safetensors.h"
+#include "core/snapshot.h"
+
+namespace lth {
+
+void write_snapshot(const Snapshot& snapshot, const std::string& path, const Metadata& metadata);
+// Every parameter must be there in the layout's shape and in one dtype; nothing else may be.
+std::shared_ptr<Snapshot> read_snapshot(std::shared_ptr<const ParameterLayout> layout, const std::string& path);
+
+void write_masks(const Masks& masks, const std::string& path, const Metadata& metadata);
+std::shared_ptr<Masks> read_masks(std::shared_ptr<const ParameterLayout> layout, const std::string& path);
+
+}  // namespace lth

@@ -1,0 +1,42 @@
+// Through LibTorch's hooks, so that building needs neither the CUDA toolkit nor its headers.
+#include "cuda/cuda.h"
+
+#include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+
+#include "core/error.h"
+
+namespace lth {
+
+CudaInfo cuda_info() {
+  CudaInfo info;
+  info.built = true;
+  if (!at::hasCUDA()) {
+    info.reason = "LibTorch has CUDA, but finds no driver or no device on this machine";
+    return info;
+  }
+  const int count = at::detail::getCUDAHooks().deviceCount();
+  for (int i = 0; i < count; ++i) info.devices.push_back("cuda:" + std::to_string(i));
+  info.available = count > 0;
+  if (count == 0) info.reason = "LibTorch has CUDA, but no device is visible (see CUDA_VISIBLE_DEVICES)";
+  return info;
+}
+
+at::Device device_from(const std::string& name) {
+  if (name == "cpu") return at::Device(at::kCPU);
+  const bool plain = name == "cuda", indexed = name.rfind("cuda:", 0) == 0;
+  const std::string digits = indexed ? name.substr(5) : "0";
+  if ((!plain && !indexed) || digits.empty() || digits.size() > 3 ||
+      digits.find_first_not_of("0123456789") != std::string::npos) {
+    throw Error("invalid-argument", "[device] expected cpu, cuda or cuda:N but received " + name);
+  }
+  const CudaInfo info = cuda_info();
+  if (!info.available) throw Error("no-cuda", "[device] " + name + ": " + info.reason + ". Use --device cpu, or run lth-train doctor.");
+  const int index = std::stoi(digits);
+  if (index >= static_cast<int>(info.devices.size())) {
+    throw Error("no-cuda", "[device] " + name + ": this machine has " + std::to_string(info.devices.size()) + " CUDA device(s)");
+  }
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+}  // namespace lth

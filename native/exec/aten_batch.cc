@@ -1,0 +1,42 @@
+#include "exec/aten_batch.h"
+
+namespace lth {
+
+BatchLoader::BatchLoader(const ParameterStore& store, Normaliser normaliser) : options_(store.weights.options()) {
+  const int64_t channels = static_cast<int64_t>(normaliser.scale.size());
+  const auto f64 = at::TensorOptions().dtype(at::kDouble);
+  scale_ = at::from_blob(normaliser.scale.data(), {1, channels, 1}, f64).clone().to(options_);
+  shift_ = at::from_blob(normaliser.shift.data(), {1, channels, 1}, f64).clone().to(options_);
+}
+
+BatchLoader::Resident& BatchLoader::resident(const Dataset* data) {
+  for (Resident& r : residents_) {
+    if (r.data == data) return r;
+  }
+  const int64_t channels = scale_.size(1);
+  const at::Tensor images = at::from_blob(const_cast<uint8_t*>(data->images.data()),
+                                          {data->count, channels, data->features / channels},
+                                          at::TensorOptions().dtype(at::kByte));
+  at::Tensor labels = at::empty({data->count}, at::TensorOptions().dtype(at::kLong));
+  std::copy(data->labels.begin(), data->labels.end(), labels.data_ptr<int64_t>());
+  // On the CPU the images are a view of the data set, which outlives the session.
+  residents_.push_back({data, images.to(options_.device()), labels.to(options_.device())});
+  return residents_.back();
+}
+
+TensorBatch BatchLoader::load(const Batch& batch) {
+  Resident& from = resident(batch.data);
+  const at::Tensor index = at::from_blob(const_cast<int32_t*>(batch.examples.data()),
+                                         {static_cast<int64_t>(batch.examples.size())},
+                                         at::TensorOptions().dtype(at::kInt))
+                               .to(options_.device());
+  TensorBatch out;
+  out.labels = at::index_select(from.labels, 0, index);
+  out.x = at::index_select(from.images, 0, index).to(options_.dtype()) * scale_ + shift_;
+  std::vector<int64_t> shape = {static_cast<int64_t>(batch.examples.size())};
+  shape.insert(shape.end(), batch.data->shape.begin(), batch.data->shape.end());
+  out.x = out.x.reshape(shape);
+  return out;
+}
+
+}  // namespace lth

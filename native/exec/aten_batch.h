@@ -1,0 +1,31 @@
+// What the executors on ATen share: the batch as tensors on the store's device.
+#pragma once
+#include "exec/executor.h"
+
+namespace lth {
+
+struct TensorBatch {
+  at::Tensor x;       // (N, input shape) normalised
+  at::Tensor labels;  // (N) int64
+};
+
+// The data sets stay on the device once they were used (uint8), so a batch is an index_select there.
+class BatchLoader {
+ public:
+  BatchLoader(const ParameterStore& store, Normaliser normaliser);
+  TensorBatch load(const Batch& batch);
+
+ private:
+  struct Resident {
+    const Dataset* data;
+    at::Tensor images;  // (count, channels, plane) uint8
+    at::Tensor labels;  // (count) int64
+  };
+  Resident& resident(const Dataset* data);
+
+  at::TensorOptions options_;
+  at::Tensor scale_, shift_;  // (1, channels, 1)
+  std::vector<Resident> residents_;
+};
+
+}  // namespace lth

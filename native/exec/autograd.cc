@@ -1,0 +1,98 @@
+// The oracle: the same description, layer by layer through LibTorch's autograd, in any dtype and on any device. It
+// reads the layers, not the compiled operations, so that a wrong fusion or buffer cannot be wrong in both.
+#include <torch/csrc/autograd/autograd.h>
+
+#include <map>
+
+#include "exec/aten_batch.h"
+
+namespace lth {
+namespace {
+
+constexpr int64_t kEvaluationBatch = 1000;
+
+class Autograd final : public Executor {
+ public:
+  Autograd(ParameterStore& store, Normaliser normaliser)
+      : store_(store), net_(*store.network), loader_(store, std::move(normaliser)) {
+    for (size_t i = 0; i < net_.layout->parameters.size(); ++i) {
+      index_[net_.layout->parameters[i].name] = static_cast<int>(i);
+    }
+  }
+
+  int64_t evaluation_batch() const override { return kEvaluationBatch; }
+
+  BatchResult evaluate(const Batch& batch) override {
+    c10::NoGradGuard no_grad;
+    const TensorBatch in = loader_.load(batch);
+    std::vector<at::Tensor> leaves;
+    return measure(forward(in.x, leaves), in.labels);
+  }
+
+  BatchResult train(const Batch& batch) override {
+    const TensorBatch in = loader_.load(batch);
+    std::vector<at::Tensor> leaves;
+    const at::Tensor logits = forward(in.x, leaves);
+    const at::Tensor loss = at::cross_entropy_loss(logits, in.labels);
+    const auto gradients = torch::autograd::grad({loss}, leaves);
+    c10::NoGradGuard no_grad;
+    for (size_t i = 0; i < leaves.size(); ++i) store_.view(store_.gradients, used_[i]).copy_(gradients[i]);
+    return measure(logits.detach(), in.labels);
+  }
+
+ private:
+  at::Tensor leaf(const std::string& name, std::vector<at::Tensor>& leaves) {
+    const int parameter = index_.at(name);
+    at::Tensor w = store_.view(store_.weights, parameter).detach();
+    w.requires_grad_(c10::GradMode::is_enabled());
+    used_.push_back(parameter);
+    leaves.push_back(w);
+    return w;
+  }
+
+  at::Tensor forward(const at::Tensor& x, std::vector<at::Tensor>& leaves) {
+    used_.clear();
+    std::map<std::string, at::Tensor> values{{"input", x}};
+    at::Tensor last;
+    for (const LayerSpec& layer : net_.spec.layers) {
+      const at::Tensor in = values.at(layer.inputs[0]);
+      switch (layer.type) {
+        case LayerSpec::kFlatten: last = in.flatten(1); break;
+        case LayerSpec::kLinear: {
+          const at::Tensor w = leaf(layer.name + ".weight", leaves);
+          last = layer.bias ? at::linear(in, w, leaf(layer.name + ".bias", leaves)) : at::linear(in, w);
+          break;
+        }
+        case LayerSpec::kRelu: last = at::relu(in); break;
+        case LayerSpec::kAdd:
+          last = in;
+          for (size_t i = 1; i < layer.inputs.size(); ++i) last = last + values.at(layer.inputs[i]);
+          break;
+      }
+      values[layer.name] = last;
+    }
+    return last;
+  }
+
+  static BatchResult measure(const at::Tensor& logits, const at::Tensor& labels) {
+    const at::Tensor log_p = at::log_softmax(logits, 1);
+    BatchResult result;
+    result.loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble).item<double>();
+    result.correct = at::argmax(log_p, 1).eq(labels).sum().item<int64_t>();
+    return result;
+  }
+
+  ParameterStore& store_;
+  const CompiledNetwork& net_;
+  BatchLoader loader_;
+  std::map<std::string, int> index_;
+  std::vector<int> used_;  // parameters of the leaves, in their order
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> autograd(ParameterStore& store, Normaliser normaliser) {
+  return std::make_unique<Autograd>(store, std::move(normaliser));
+}
+
+}  // namespace lth

@@ -1,0 +1,269 @@
+// The production executor on the CPU: explicit forward and backward over buffers that are planned once.
+//
+// Legend: N batch, C features in, K features out, L lanes (N padded to kLane). Activations are (features, L) with
+// the batch innermost; the inputs of linear layers are kept as rows (N, features) too, for the gradient of the
+// weight. Tasks are cut by shape alone and write disjoint outputs, so results do not depend on the thread count.
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "exec/executor.h"
+
+namespace lth {
+namespace {
+
+// Rows per task: a multiple of the kernels' row tiles (6 and 4) and of the transpose block (8).
+constexpr int64_t kRowsPerTask = 24;
+constexpr int64_t kExamplesPerTask = 16;
+constexpr int64_t kEvaluationBatch = 256;
+
+int64_t tasks_for(int64_t items, int64_t per_task) { return (items + per_task - 1) / per_task; }
+
+template <typename T>
+class DirectCpu final : public Executor {
+ public:
+  DirectCpu(ParameterStore& store, Pool& pool, const Kernels<T>& kernels, Normaliser normaliser, int64_t largest)
+      : store_(store), pool_(pool), kernels_(kernels), normaliser_(std::move(normaliser)), net_(*store.network) {
+    const int64_t training = padded(largest), lanes = std::max(training, kEvaluationBatch);
+    buffers_.resize(net_.values.size());
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      Buffer& b = buffers_[i];
+      b.features = net_.values[i].features;
+      b.row_stride = padded(b.features);
+      b.columns = Arena(bytes(b.features * lanes));
+    }
+    for (const Operation& op : net_.operations) {
+      if (op.type == Operation::kLinear) buffers_[op.inputs[0]].feeds_linear = true;
+    }
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      Buffer& b = buffers_[i];
+      const bool is_input = static_cast<int>(i) == net_.input;
+      // The gather writes rows before it transposes them, also in an evaluation.
+      if (b.feeds_linear || is_input) b.rows = Arena(bytes(b.row_stride * (is_input ? lanes : training)));
+      if (!is_input) b.gradient = Arena(bytes(b.features * training));
+    }
+    labels_.resize(lanes);
+    losses_.resize(lanes);
+  }
+
+  int64_t evaluation_batch() const override { return kEvaluationBatch; }
+
+  BatchResult evaluate(const Batch& batch) override {
+    forward(batch, /*training=*/false);
+    return loss(nullptr);
+  }
+
+  BatchResult train(const Batch& batch) override {
+    forward(batch, /*training=*/true);
+    for (Buffer& b : buffers_) b.gradient_ready = false;
+    Buffer& logits = buffers_[net_.output];
+    const BatchResult result = loss(gradient(logits));
+    logits.gradient_ready = true;
+    for (auto op = net_.operations.rbegin(); op != net_.operations.rend(); ++op) backward(*op);
+    return result;
+  }
+
+ private:
+  struct Buffer {
+    int64_t features = 0;
+    int64_t row_stride = 0;  // features padded to kLane
+    Arena columns;           // (features, L)
+    Arena rows;              // (N, row_stride)
+    Arena gradient;          // (features, L)
+    bool feeds_linear = false;
+    bool gradient_ready = false;  // a reader has already written its share
+  };
+
+  static size_t bytes(int64_t elements) { return static_cast<size_t>(elements) * sizeof(T); }
+  static T* as(const Arena& arena) { return reinterpret_cast<T*>(arena.data()); }
+  static T* columns(const Buffer& b) { return as(b.columns); }
+  static T* rows(const Buffer& b) { return as(b.rows); }
+  static T* gradient(const Buffer& b) { return as(b.gradient); }
+  T* parameter(at::Tensor& flat, int index) {
+    return flat.data_ptr<T>() + net_.layout->parameters[index].offset;
+  }
+
+  // Bytes of the examples -> normalised rows (N, C) and columns (C, L); lanes beyond N are zeros.
+  void gather(const Batch& batch) {
+    const Dataset& data = *batch.data;
+    Buffer& input = buffers_[net_.input];
+    const int64_t features = input.features, stride = input.row_stride;
+    const int64_t channels = static_cast<int64_t>(normaliser_.scale.size()), plane = features / channels;
+    for (int64_t n = 0; n < n_; ++n) labels_[n] = data.labels[batch.examples[n]];
+    pool_.parallel(tasks_for(lanes_, kExamplesPerTask), [&](int64_t task) {
+      const int64_t n0 = task * kExamplesPerTask, n1 = std::min(lanes_, n0 + kExamplesPerTask);
+      for (int64_t n = n0; n < n1; ++n) {
+        T* row = rows(input) + n * stride;
+        if (n >= n_) {
+          std::memset(row, 0, bytes(features));
+          continue;
+        }
+        const uint8_t* image = data.images.data() + static_cast<int64_t>(batch.examples[n]) * features;
+        for (int64_t c = 0; c < channels; ++c) {
+          kernels_.normalise(image + c * plane, row + c * plane, plane, static_cast<T>(normaliser_.scale[c]),
+                             static_cast<T>(normaliser_.shift[c]));
+        }
+      }
+      kernels_.transpose(rows(input) + n0 * stride, stride, columns(input) + n0, lanes_, n1 - n0, features);
+    });
+  }
+
+  void forward(const Batch& batch, bool training) {
+    n_ = static_cast<int64_t>(batch.examples.size());
+    lanes_ = padded(n_);
+    gather(batch);
+    for (const Operation& op : net_.operations) {
+      if (op.type == Operation::kLinear) {
+        linear(op, training);
+      } else {
+        elementwise(op, training);
+      }
+    }
+  }
+
+  // y(K, L) = w(K, C) x(C, L) + bias, ReLU if fused; each task also writes its rows of y for the next layer.
+  void linear(const Operation& op, bool training) {
+    const Buffer& in = buffers_[op.inputs[0]];
+    Buffer& out = buffers_[op.output];
+    const Product<T> p = {
+        .a = parameter(store_.weights, op.weight),
+        .a_row = in.features,
+        .a_step = 1,
+        .b = columns(in),
+        .b_row = lanes_,
+        .inner = in.features,
+        .out = columns(out),
+        .out_row = lanes_,
+        .bias = op.bias >= 0 ? parameter(store_.weights, op.bias) : nullptr,
+        .relu = op.fused_relu,
+        .accumulate = false,
+    };
+    pool_.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
+      const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
+      kernels_.product(p, k0, k1, 0, lanes_);
+      if (training) write_rows(out, k0, k1);
+    });
+  }
+
+  void elementwise(const Operation& op, bool training) {
+    Buffer& out = buffers_[op.output];
+    pool_.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
+      const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
+      const int64_t at = k0 * lanes_, count = (k1 - k0) * lanes_;
+      const T* first = columns(buffers_[op.inputs[0]]) + at;
+      T* to = columns(out) + at;
+      if (op.type == Operation::kRelu) {
+        kernels_.relu(first, to, count);
+      } else {
+        kernels_.add(first, columns(buffers_[op.inputs[1]]) + at, to, count);
+        for (size_t i = 2; i < op.inputs.size(); ++i) {
+          kernels_.add(to, columns(buffers_[op.inputs[i]]) + at, to, count);
+        }
+      }
+      if (training) write_rows(out, k0, k1);
+    });
+  }
+
+  void write_rows(Buffer& b, int64_t k0, int64_t k1) {
+    if (b.feeds_linear) {
+      kernels_.transpose(columns(b) + k0 * lanes_, lanes_, rows(b) + k0, b.row_stride, k1 - k0, lanes_);
+    }
+  }
+
+  BatchResult loss(T* dlogits) {
+    BatchResult result;
+    result.correct = kernels_.cross_entropy(columns(buffers_[net_.output]), lanes_, buffers_[net_.output].features, n_,
+                                            labels_.data(), T(1) / static_cast<T>(n_), losses_.data(), dlogits);
+    for (int64_t n = 0; n < n_; ++n) result.loss += losses_[n];
+    return result;
+  }
+
+  void backward(const Operation& op) {
+    Buffer& out = buffers_[op.output];
+    if (op.type == Operation::kLinear) return linear_backward(op);
+    const int64_t count = out.features * lanes_;
+    if (op.type == Operation::kRelu) kernels_.relu_backward(columns(out), gradient(out), count);
+    for (int input : op.inputs) {
+      Buffer& in = buffers_[input];
+      if (input == net_.input) continue;
+      if (in.gradient_ready) {
+        kernels_.add(gradient(in), gradient(out), gradient(in), count);
+      } else {
+        std::memcpy(gradient(in), gradient(out), bytes(count));
+        in.gradient_ready = true;
+      }
+    }
+  }
+
+  // dw(K, C) = dy(K, N) x(N, C); dbias(K) = row sums of dy; dx(C, L) = w^T dy. One parallel region: they only read dy.
+  void linear_backward(const Operation& op) {
+    Buffer& in = buffers_[op.inputs[0]];
+    Buffer& out = buffers_[op.output];
+    T* dy = gradient(out);
+    if (op.fused_relu) kernels_.relu_backward(columns(out), dy, out.features * lanes_);
+    const Product<T> dw = {
+        .a = dy,
+        .a_row = lanes_,
+        .a_step = 1,
+        .b = rows(in),
+        .b_row = in.row_stride,
+        .inner = n_,
+        .out = parameter(store_.gradients, op.weight),
+        .out_row = in.features,
+        .bias = nullptr,
+        .relu = false,
+        .accumulate = false,
+    };
+    const bool wants_dx = op.inputs[0] != net_.input;
+    const Product<T> dx = {
+        .a = parameter(store_.weights, op.weight),
+        .a_row = 1,
+        .a_step = in.features,
+        .b = dy,
+        .b_row = lanes_,
+        .inner = out.features,
+        .out = gradient(in),
+        .out_row = lanes_,
+        .bias = nullptr,
+        .relu = false,
+        .accumulate = in.gradient_ready,
+    };
+    const int64_t weight_tasks = tasks_for(out.features, kRowsPerTask);
+    const int64_t input_tasks = wants_dx ? tasks_for(in.features, kRowsPerTask) : 0;
+    pool_.parallel(weight_tasks + input_tasks, [&](int64_t task) {
+      if (task < weight_tasks) {
+        const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
+        kernels_.product(dw, k0, k1, 0, in.features);
+        if (op.bias >= 0) {
+          kernels_.row_sum(dy + k0 * lanes_, lanes_, parameter(store_.gradients, op.bias) + k0, k1 - k0, lanes_);
+        }
+      } else {
+        const int64_t c0 = (task - weight_tasks) * kRowsPerTask, c1 = std::min(in.features, c0 + kRowsPerTask);
+        kernels_.product(dx, c0, c1, 0, lanes_);
+      }
+    });
+    if (wants_dx) in.gradient_ready = true;
+  }
+
+  ParameterStore& store_;
+  Pool& pool_;
+  const Kernels<T>& kernels_;
+  const Normaliser normaliser_;
+  const CompiledNetwork& net_;
+  std::vector<Buffer> buffers_;
+  std::vector<int32_t> labels_;
+  std::vector<T> losses_;
+  int64_t n_ = 0, lanes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Normaliser normaliser,
+                                     int64_t largest) {
+  if (store.dtype == Dtype::kFloat32) {
+    return std::make_unique<DirectCpu<float>>(store, pool, kernels_f32(isa), std::move(normaliser), largest);
+  }
+  return std::make_unique<DirectCpu<double>>(store, pool, kernels_f64(), std::move(normaliser), largest);
+}
+
+}  // namespace lth

@@ -1,0 +1,49 @@
+// Forward and backward of one batch. Two kinds give the same numbers (design: contract 12): `direct` computes every
+// gradient explicitly, `autograd` asks LibTorch's autograd and is the oracle.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/pool.h"
+#include "data/dataset.h"
+#include "exec/store.h"
+#include "kernels/kernels.h"
+
+namespace lth {
+
+// x -> x * scale + shift per channel, on bytes.
+struct Normaliser {
+  std::vector<double> scale, shift;
+};
+
+struct Batch {
+  const Dataset* data = nullptr;
+  std::span<const int32_t> examples;  // rows of the data set
+};
+
+struct BatchResult {
+  double loss = 0;  // sum over the examples, not the mean
+  int64_t correct = 0;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  // Gradients of the mean loss over the batch go to the store.
+  virtual BatchResult train(const Batch& batch) = 0;
+  virtual BatchResult evaluate(const Batch& batch) = 0;
+  // Examples that one evaluate call takes at most.
+  virtual int64_t evaluation_batch() const = 0;
+};
+
+// Our kernels on the CPU. `largest` is the largest training batch.
+std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Normaliser normaliser,
+                                     int64_t largest);
+// Explicit forward and backward through ATen: any device, any dtype.
+std::unique_ptr<Executor> direct_aten(ParameterStore& store, Normaliser normaliser);
+// LibTorch autograd: any device, any dtype.
+std::unique_ptr<Executor> autograd(ParameterStore& store, Normaliser normaliser);
+
+}  // namespace lth

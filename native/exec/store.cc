@@ -1,0 +1,182 @@
+#include "exec/store.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "analyse/prune.h"
+#include "core/error.h"
+#include "core/random.h"
+
+namespace lth {
+namespace {
+
+at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::kFloat32 ? at::kFloat : at::kDouble; }
+
+template <typename T>
+void zero_masked(T* values, const Masks& masks) {
+  for (size_t word = 0; word < masks.words.size(); ++word) {
+    const uint64_t bits = masks.words[word];
+    if (bits == ~uint64_t{0}) continue;
+    for (int x = 0; x < 64; ++x) {
+      if (!(bits >> x & 1)) values[word * 64 + x] = T(0);
+    }
+  }
+}
+
+// Standard deviation of a weight's Gaussian: Glorot & Bengio 2010, sqrt(2 / (in + out)); He et al. 2015, sqrt(2 / in).
+double deviation(const ParameterSpec& p) {
+  switch (p.initialisation) {
+    case Initialisation::kGlorotNormal: return std::sqrt(2.0 / static_cast<double>(p.fan_in + p.fan_out));
+    case Initialisation::kKaimingNormal: return std::sqrt(2.0 / static_cast<double>(p.fan_in));
+    case Initialisation::kZeros: return 0;
+  }
+  return 0;
+}
+
+template <typename T>
+void draw_weights(const ParameterLayout& layout, const Stream& numbers, T* values) {
+  for (size_t i = 0; i < layout.parameters.size(); ++i) {
+    const ParameterSpec& p = layout.parameters[i];
+    const double scale = deviation(p);
+    if (scale == 0) continue;
+    for (int64_t x = 0; x < p.size; ++x) {
+      values[p.offset + x] = static_cast<T>(scale * normal(numbers, static_cast<uint64_t>(x), 0, static_cast<uint32_t>(i)));
+    }
+  }
+}
+
+Arena copy_out(const at::Tensor& flat) {
+  const at::Tensor host = flat.is_cpu() ? flat : flat.to(at::kCPU);
+  Arena copy(host.nbytes());
+  std::memcpy(copy.data(), host.const_data_ptr(), host.nbytes());
+  return copy;
+}
+
+void copy_in(at::Tensor& flat, const Arena& values, Dtype from) {
+  const at::Tensor host = at::from_blob(const_cast<std::byte*>(values.data()), flat.sizes(),
+                                        at::TensorOptions().dtype(scalar_type(from)));
+  flat.copy_(host);
+}
+
+}  // namespace
+
+ParameterStore::ParameterStore(std::shared_ptr<const CompiledNetwork> net, Dtype type, at::Device on,
+                               const std::vector<std::string>& state_names)
+    : network(std::move(net)), dtype(type), device(on) {
+  const auto options = at::TensorOptions().dtype(scalar_type(dtype)).device(device);
+  weights = at::zeros({layout().arena}, options);
+  gradients = at::zeros({layout().arena}, options);
+  for (const std::string& name : state_names) optimiser.push_back({name, at::zeros({layout().arena}, options)});
+  set_masks(nullptr);
+}
+
+at::Tensor ParameterStore::view(const at::Tensor& flat, int parameter) const {
+  const ParameterSpec& p = layout().parameters[parameter];
+  return flat.narrow(0, p.offset, p.size).view(p.shape);
+}
+
+void ParameterStore::initialise(uint64_t seed, uint32_t replicate, uint64_t draw) {
+  const Stream numbers = stream(seed, replicate, Purpose::kInitialisation, draw);
+  at::Tensor host = at::zeros({layout().arena}, at::TensorOptions().dtype(scalar_type(dtype)));
+  if (dtype == Dtype::kFloat32) {
+    draw_weights(layout(), numbers, host.data_ptr<float>());
+  } else {
+    draw_weights(layout(), numbers, host.data_ptr<double>());
+  }
+  weights.copy_(host);
+  for (State& state : optimiser) state.values.zero_();
+  step = 0;
+  optimiser_updates = 0;
+  apply_masks();
+}
+
+void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
+  if (!chosen) chosen = std::make_shared<const Masks>(all_ones(network->layout));
+  if (chosen->layout->arena != layout().arena) {
+    throw Error("wrong-shape", "[set_masks] the masks belong to a network with " +
+                                   std::to_string(chosen->layout->arena) + " places, not " +
+                                   std::to_string(layout().arena));
+  }
+  masks = std::move(chosen);
+  if (!device.is_cpu()) {
+    at::Tensor bits = at::zeros({layout().arena}, at::TensorOptions().dtype(at::kBool));
+    bool* to = bits.data_ptr<bool>();
+    for (int64_t i = 0; i < layout().arena; ++i) to[i] = masks->words[i / 64] >> (i % 64) & 1;
+    keep = bits.to(device);
+  }
+  apply_masks();
+}
+
+void ParameterStore::apply_masks() {
+  std::vector<at::Tensor*> flats = {&weights};
+  for (State& state : optimiser) flats.push_back(&state.values);
+  for (at::Tensor* flat : flats) {
+    if (!device.is_cpu()) {
+      flat->copy_(at::where(keep, *flat, at::zeros_like(*flat)));
+    } else if (dtype == Dtype::kFloat32) {
+      zero_masked(flat->data_ptr<float>(), *masks);
+    } else {
+      zero_masked(flat->data_ptr<double>(), *masks);
+    }
+  }
+}
+
+void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {
+  if (snapshot.layout->arena != layout().arena || snapshot.layout->parameters.size() != layout().parameters.size()) {
+    throw Error("wrong-shape", "[load] the snapshot belongs to another network");
+  }
+  for (size_t i = 0; i < layout().parameters.size(); ++i) {
+    const ParameterSpec &mine = layout().parameters[i], &theirs = snapshot.layout->parameters[i];
+    if (mine.name != theirs.name || mine.shape != theirs.shape) {
+      throw Error("wrong-shape", "[load] the snapshot's " + theirs.name + " does not fit " + mine.name);
+    }
+  }
+  // All checks come before the first write: a refused snapshot leaves the session as it was.
+  std::vector<const Arena*> sources(optimiser.size(), nullptr);
+  if (restore_optimiser) {
+    for (size_t i = 0; i < optimiser.size(); ++i) {
+      for (const Snapshot::State& have : snapshot.optimiser) {
+        if (have.name == optimiser[i].name) sources[i] = &have.values;
+      }
+      if (!sources[i]) {
+        throw Error("wrong-shape", "[load] the snapshot has no optimiser state \"" + optimiser[i].name +
+                                       "\": load it with { optimiser: 'zero' }");
+      }
+    }
+  }
+  copy_in(weights, snapshot.parameters, snapshot.dtype);
+  for (size_t i = 0; i < optimiser.size(); ++i) {
+    if (sources[i]) {
+      copy_in(optimiser[i].values, *sources[i], snapshot.dtype);
+    } else {
+      optimiser[i].values.zero_();
+    }
+  }
+  step = snapshot.step;
+  optimiser_updates = restore_optimiser ? snapshot.optimiser_updates : 0;
+  apply_masks();
+}
+
+std::shared_ptr<const Snapshot> ParameterStore::snapshot() const {
+  auto copy = std::make_shared<Snapshot>();
+  copy->layout = network->layout;
+  copy->dtype = dtype;
+  copy->step = step;
+  copy->optimiser_updates = optimiser_updates;
+  copy->parameters = copy_out(weights);
+  for (const State& state : optimiser) copy->optimiser.push_back({state.name, copy_out(state.values)});
+  return copy;
+}
+
+std::shared_ptr<const Snapshot> ParameterStore::gradient_snapshot() const {
+  auto copy = std::make_shared<Snapshot>();
+  copy->layout = network->layout;
+  copy->dtype = dtype;
+  copy->step = step;
+  copy->parameters = copy_out(gradients);
+  return copy;
+}
+
+bool ParameterStore::finite() const { return at::isfinite(weights).all().item<bool>(); }
+
+}  // namespace lth

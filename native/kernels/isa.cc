@@ -1,0 +1,71 @@
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+#include "kernels/kernels.h"
+
+namespace lth {
+
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernels<float> kDense;
+}
+namespace avx512 {
+extern const Kernels<float> kDense;
+}
+#endif
+namespace portable {
+extern const Kernels<float> kDense;
+extern const Kernels<double> kDense64;
+}  // namespace portable
+
+const char* name_of(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx512: return "avx512";
+    case Isa::kAvx2: return "avx2";
+    default: return "portable";
+  }
+}
+
+bool available(Isa isa) {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::kAvx512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case Isa::kAvx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    default: return true;
+  }
+#else
+  return isa == Isa::kPortable;
+#endif
+}
+
+Isa chosen_isa() {
+  constexpr Isa kAll[] = {Isa::kAvx512, Isa::kAvx2, Isa::kPortable};
+  if (const char* forced = std::getenv("LTH_ISA"); forced && *forced) {
+    for (Isa isa : kAll) {
+      if (std::string(forced) != name_of(isa)) continue;
+      if (!available(isa)) throw Error("unsupported", std::string("[isa] LTH_ISA=") + forced + ": this CPU does not have it");
+      return isa;
+    }
+    throw Error("invalid-argument", std::string("[isa] LTH_ISA=") + forced + ": expected avx512, avx2 or portable");
+  }
+  for (Isa isa : kAll) {
+    if (available(isa)) return isa;
+  }
+  return Isa::kPortable;
+}
+
+const Kernels<float>& kernels_f32(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512) return avx512::kDense;
+  if (isa == Isa::kAvx2) return avx2::kDense;
+#endif
+  (void)isa;
+  return portable::kDense;
+}
+
+const Kernels<double>& kernels_f64() { return portable::kDense64; }
+
+}  // namespace lth

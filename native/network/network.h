@@ -1,0 +1,60 @@
+// A network's description and what it compiles to: a parameter layout and a plan of operations.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/layout.h"
+
+namespace lth {
+
+struct LayerSpec {
+  enum Type { kFlatten, kLinear, kRelu, kAdd };
+  std::string name;
+  Type type = kLinear;
+  std::vector<std::string> inputs;  // names of layers before this one; "input" is the example
+  int64_t units = 0;                // linear: features out
+  bool bias = true;
+  bool prunable = true;
+  Initialisation initialisation = Initialisation::kGlorotNormal;
+};
+
+struct NetworkSpec {
+  std::string name;
+  std::vector<int64_t> input;  // shape of one example
+  int classes = 0;
+  std::vector<LayerSpec> layers;  // in topological order; the last gives the logits
+};
+
+// A tensor of activations, without the batch. Flatten makes no value of its own: it renames one.
+struct Value {
+  std::vector<int64_t> shape;
+  int64_t features = 0;
+};
+
+struct Operation {
+  enum Type { kLinear, kRelu, kAdd };
+  Type type = kLinear;
+  std::string name;         // of the layer
+  std::vector<int> inputs;  // indices of values
+  int output = -1;
+  int weight = -1, bias = -1;  // indices of parameters; -1: none
+  bool fused_relu = false;     // linear: y = max(x W^T + b, 0)
+};
+
+struct CompiledNetwork {
+  NetworkSpec spec;
+  std::shared_ptr<const ParameterLayout> layout;
+  std::vector<Value> values;
+  std::vector<Operation> operations;
+  int input = 0, output = 0;  // values
+  int64_t parameter_count = 0, weight_count = 0, prunable_count = 0;
+  int64_t flops = 0;  // multiply-adds x 2 of one forward of one example
+  std::vector<std::string> operation_lines;
+};
+
+// Validates and compiles. Errors are "wrong-shape" or "invalid-argument" and start with the layer they are about.
+std::shared_ptr<const CompiledNetwork> compile(const NetworkSpec& spec);
+
+}  // namespace lth

@@ -1,0 +1,88 @@
+#include "train/optimiser.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lth {
+namespace {
+
+constexpr int64_t kWordsPerTask = 256;  // 16,384 weights: 64 KiB of each arena in fp32
+
+template <typename T>
+AdamStep<T> adam_step(const OptimiserOptions& o, double rate, int64_t t) {
+  const double correction1 = 1 - std::pow(o.beta1, static_cast<double>(t));
+  const double correction2 = 1 - std::pow(o.beta2, static_cast<double>(t));
+  return {static_cast<T>(rate / correction1), static_cast<T>(o.beta1),        static_cast<T>(o.beta2),
+          static_cast<T>(o.epsilon),          static_cast<T>(o.weight_decay), static_cast<T>(std::sqrt(correction2))};
+}
+
+template <typename T>
+void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Pool& pool, const Kernels<T>& kernels) {
+  T* w = store.weights.data_ptr<T>();
+  const T* g = store.gradients.data_ptr<T>();
+  T* s0 = store.optimiser.empty() ? nullptr : store.optimiser[0].values.data_ptr<T>();
+  T* s1 = store.optimiser.size() < 2 ? nullptr : store.optimiser[1].values.data_ptr<T>();
+  const uint64_t* mask = store.masks->words.data();
+  const int64_t words = static_cast<int64_t>(store.masks->words.size());
+  const SgdStep<T> sgd = {static_cast<T>(rate), static_cast<T>(o.momentum), static_cast<T>(o.weight_decay), o.nesterov};
+  const AdamStep<T> adam = adam_step<T>(o, rate, store.optimiser_updates + 1);
+  pool.parallel((words + kWordsPerTask - 1) / kWordsPerTask, [&](int64_t task) {
+    const int64_t first = task * kWordsPerTask, count = std::min(kWordsPerTask, words - first), at = first * 64;
+    if (o.type == OptimiserOptions::kSgd) {
+      kernels.sgd(sgd, w + at, g + at, s0 ? s0 + at : nullptr, mask + first, count);
+    } else {
+      kernels.adam(adam, w + at, g + at, s0 + at, s1 + at, mask + first, count);
+    }
+  });
+}
+
+// The same arithmetic through ATen, for devices our kernels do not run on.
+void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
+  c10::NoGradGuard no_grad;
+  const at::Tensor zero = at::zeros({}, store.weights.options());
+  const at::Tensor g = at::add(store.gradients, store.weights, o.weight_decay);
+  at::Tensor next;
+  if (o.type == OptimiserOptions::kSgd) {
+    at::Tensor update = g;
+    if (!store.optimiser.empty()) {
+      at::Tensor& m = store.optimiser[0].values;
+      m.mul_(o.momentum).add_(g);
+      update = o.nesterov ? at::add(g, m, o.momentum) : m;
+      next = at::add(store.weights, update, -rate);
+      m.copy_(at::where(store.keep, m, zero));
+    } else {
+      next = at::add(store.weights, update, -rate);
+    }
+  } else {
+    const AdamStep<double> s = adam_step<double>(o, rate, store.optimiser_updates + 1);
+    at::Tensor &m = store.optimiser[0].values, &v = store.optimiser[1].values;
+    m.lerp_(g, 1 - o.beta1);
+    v.mul_(o.beta2).addcmul_(g, g, 1 - o.beta2);
+    next = at::add(store.weights, m / (at::sqrt(v) / s.root + o.epsilon), -s.step_size);
+    m.copy_(at::where(store.keep, m, zero));
+    v.copy_(at::where(store.keep, v, zero));
+  }
+  store.weights.copy_(at::where(store.keep, next, zero));
+}
+
+}  // namespace
+
+std::vector<std::string> OptimiserOptions::state_names() const {
+  if (type == kAdam) return {"exp_avg", "exp_avg_sq"};
+  if (momentum != 0) return {"momentum"};
+  return {};
+}
+
+void optimiser_step(const OptimiserOptions& options, double learning_rate, ParameterStore& store, Pool& pool,
+                    Isa isa) {
+  if (!store.device.is_cpu()) {
+    step_aten(options, learning_rate, store);
+  } else if (store.dtype == Dtype::kFloat32) {
+    step_cpu<float>(options, learning_rate, store, pool, kernels_f32(isa));
+  } else {
+    step_cpu<double>(options, learning_rate, store, pool, kernels_f64());
+  }
+  ++store.optimiser_updates;
+}
+
+}  // namespace lth

@@ -1,0 +1,278 @@
+#include "train/session.h"
+
+#include <c10/core/Device.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+#include "cuda/cuda.h"
+#include "exec/libtorch.h"
+
+namespace lth {
+namespace {
+
+Normaliser normaliser_of(const SessionOptions& o) {
+  const size_t channels = o.train->mean.size();
+  Normaliser n;
+  for (size_t c = 0; c < channels; ++c) {
+    const double mean = o.mean.empty() ? 0 : o.mean[c], std = o.std.empty() ? 1 : o.std[c];
+    n.scale.push_back(1 / (255 * std));
+    n.shift.push_back(-mean / std);
+  }
+  return n;
+}
+
+std::string shape_of(const std::vector<int64_t>& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
+  return text + ")";
+}
+
+void check(const SessionOptions& o) {
+  const NetworkSpec& spec = o.network->spec;
+  for (const Dataset* data : {o.train.get(), o.test.get()}) {
+    if (!data) continue;
+    if (data->shape != spec.input) {
+      throw Error("wrong-shape", "[session] network " + spec.name + " reads examples of shape " +
+                                     shape_of(spec.input) + ", the data set has " + shape_of(data->shape));
+    }
+    if (data->classes > spec.classes) {
+      throw Error("wrong-shape", "[session] network " + spec.name + " has " + std::to_string(spec.classes) +
+                                     " classes, the data set has " + std::to_string(data->classes));
+    }
+  }
+  if (o.validation < 0 || o.validation >= o.train->count) {
+    throw Error("invalid-argument", "[session] validation holds out " + std::to_string(o.validation) + " of " +
+                                        std::to_string(o.train->count) + " examples: none is left to train on");
+  }
+  const size_t channels = o.train->mean.size();
+  if (!o.mean.empty() && (o.mean.size() != channels || o.std.size() != channels)) {
+    throw Error("wrong-shape", "[session] normalise wants " + std::to_string(channels) + " means and deviations, has " +
+                                   std::to_string(o.mean.size()) + " and " + std::to_string(o.std.size()));
+  }
+}
+
+}  // namespace
+
+Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
+  check(options_);
+  const at::Device device = device_from(options_.device);
+  // ATen calls of a session run on one thread; parallelism is ours, over tasks whose bits do not depend on it.
+  pool_ = std::make_unique<Pool>(options_.threads);
+  store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device,
+                                            options_.optimiser.state_names());
+  Split parts = split(*options_.train, options_.validation, options_.seed);
+  train_ = std::move(parts.train);
+  validation_ = std::move(parts.validation);
+  if (options_.test) {
+    test_.resize(options_.test->count);
+    std::iota(test_.begin(), test_.end(), 0);
+  }
+  order_ = std::make_unique<DataOrder>(options_.seed, options_.replicate, static_cast<int64_t>(train_.size()),
+                                       options_.batch);
+  Normaliser normaliser = normaliser_of(options_);
+  const int64_t largest = std::min<int64_t>(options_.batch, static_cast<int64_t>(train_.size()));
+  if (options_.autograd) {
+    executor_ = autograd(*store_, std::move(normaliser));
+  } else if (device.is_cpu()) {
+    executor_ = direct_cpu(*store_, *pool_, isa_, std::move(normaliser), largest);
+  } else {
+    executor_ = direct_aten(*store_, std::move(normaliser));
+  }
+  store_->initialise(options_.seed, options_.replicate, 0);
+}
+
+Session::~Session() { stop(); }
+
+void Session::stop() {
+  if (run_) run_->stop_and_join();
+}
+
+void Session::refuse_if_busy(const char* operation) const {
+  if (busy_.load()) throw Error("busy", std::string("[") + operation + "] the session is training or evaluating");
+}
+
+std::string Session::fingerprint() const {
+  return "kernels=1 libtorch=" + libtorch_version() + " device=" + store_->device.str() +
+         " executor=" + (options_.autograd ? "autograd" : "direct") +
+         " precision=" + (options_.precision == Dtype::kFloat32 ? "fp32" : "fp64") + " isa=" + name_of(isa_);
+}
+
+void Session::initialise(uint64_t draw) {
+  refuse_if_busy("initialise");
+  store_->initialise(options_.seed, options_.replicate, draw);
+}
+
+void Session::load(const Snapshot& snapshot, bool restore_optimiser) {
+  refuse_if_busy("load");
+  store_->load(snapshot, restore_optimiser);
+}
+
+void Session::set_masks(std::shared_ptr<const Masks> masks) {
+  refuse_if_busy("set_masks");
+  store_->set_masks(std::move(masks));
+}
+
+void Session::set_step(int64_t step) {
+  refuse_if_busy("set_step");
+  store_->step = step;
+}
+
+std::shared_ptr<const Snapshot> Session::snapshot() {
+  refuse_if_busy("snapshot");
+  return store_->snapshot();
+}
+
+const std::vector<int32_t>& Session::examples_of(SplitName split) const {
+  switch (split) {
+    case SplitName::kTrain: return train_;
+    case SplitName::kValidation: return validation_;
+    case SplitName::kTest: return test_;
+  }
+  return train_;
+}
+
+const Dataset& Session::data_of(SplitName split) const {
+  return split == SplitName::kTest ? *options_.test : *options_.train;
+}
+
+std::vector<int32_t> Session::batch(int64_t step, uint64_t noise) {
+  std::vector<int32_t> rows;
+  for (int32_t index : order_->batch(step, noise)) rows.push_back(train_[index]);
+  return rows;
+}
+
+Gradients Session::gradients(int64_t step, uint64_t noise) {
+  refuse_if_busy("gradients");
+  at::set_num_threads(1);
+  const std::vector<int32_t> rows = batch(step, noise);
+  const BatchResult result = executor_->train({options_.train.get(), rows});
+  return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
+}
+
+Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
+  const std::vector<int32_t>& rows = examples_of(split);
+  const int64_t at_once = executor_->evaluation_batch(), count = static_cast<int64_t>(rows.size());
+  Evaluation e;
+  int64_t correct = 0;
+  for (int64_t i = 0; i < count; i += at_once) {
+    if (run && run->stopping()) {
+      e.complete = false;
+      return e;
+    }
+    const BatchResult r = executor_->evaluate(
+        {&data_of(split), std::span(rows).subspan(i, std::min(at_once, count - i))});
+    e.loss += r.loss;
+    correct += r.correct;
+  }
+  e.loss /= static_cast<double>(count);
+  e.accuracy = static_cast<double>(correct) / static_cast<double>(count);
+  return e;
+}
+
+RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
+  at::set_num_threads(1);
+  const double start = now_seconds();
+  double loss = 0;
+  int64_t correct = 0, seen = 0;
+  bool evaluated = true;
+  const auto evaluate_all = [&] {
+    for (SplitName split : o.evaluate) {
+      const Evaluation e = evaluate_split(split, &run);
+      if (!e.complete) return false;
+      run.queue().push({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step),
+                        examples(split), now_seconds() - start});
+    }
+    return true;
+  };
+  const auto end = [&](RunEnd::State state) {
+    RunEnd e;
+    e.state = state;
+    e.step = store_->step;
+    e.seconds = now_seconds() - start;
+    return e;
+  };
+  if (o.evaluate_at_start) evaluated = evaluate_all();
+  while (evaluated && store_->step < o.until) {
+    if (run.stopping()) return end(RunEnd::kAborted);
+    const int64_t step = store_->step;
+    rows_.clear();
+    for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
+    const BatchResult r = executor_->train({options_.train.get(), rows_});
+    const double rate = options_.schedule.rate(step);
+    loss += r.loss;
+    correct += r.correct;
+    seen += static_cast<int64_t>(rows_.size());
+    const bool finite = std::isfinite(r.loss);
+    if (finite) {
+      optimiser_step(options_.optimiser, rate, *store_, *pool_, isa_);
+      ++store_->step;
+    }
+    const bool last = store_->step == o.until || !finite;
+    if (last || (o.metrics_every > 0 && store_->step % o.metrics_every == 0)) {
+      run.queue().push({store_->step, SplitName::kTrain, loss / static_cast<double>(seen),
+                        static_cast<double>(correct) / static_cast<double>(seen), rate, seen, now_seconds() - start});
+      loss = 0;
+      correct = seen = 0;
+      run.announce(last);
+    }
+    if (!finite) return end(RunEnd::kDiverged);
+    if (last || (o.evaluate_every > 0 && store_->step % o.evaluate_every == 0)) {
+      evaluated = evaluate_all();
+      run.announce(last);
+    }
+  }
+  if (!evaluated) return end(RunEnd::kAborted);
+  return end(store_->finite() ? RunEnd::kDone : RunEnd::kDiverged);
+}
+
+std::shared_ptr<Run> Session::start(Run::Work work, RunEvents events) {
+  stop();  // joins a run that has ended; one that is going on was refused before
+  busy_.store(true);
+  run_ = std::make_shared<Run>(
+      [this, work = std::move(work)](Run& run) {
+        // Free before the end is told, so that whoever hears of it may call the session again.
+        struct Free {
+          std::atomic<bool>& busy;
+          ~Free() { busy.store(false); }
+        } free{busy_};
+        return work(run);
+      },
+      std::move(events));
+  return run_;
+}
+
+std::shared_ptr<Run> Session::train(const TrainOptions& o, RunEvents events) {
+  refuse_if_busy("train");
+  if (o.until < store_->step) {
+    throw Error("invalid-argument", "[train] until " + std::to_string(o.until) + " lies before the session's step " +
+                                        std::to_string(store_->step));
+  }
+  for (SplitName split : o.evaluate) {
+    if (examples(split) == 0) throw Error("invalid-argument", "[train] evaluate: that split has no examples");
+  }
+  return start([this, o](Run& run) { return train_loop(run, o); }, std::move(events));
+}
+
+std::shared_ptr<Run> Session::evaluate(SplitName split, RunEvents events) {
+  refuse_if_busy("evaluate");
+  if (examples(split) == 0) throw Error("invalid-argument", "[evaluate] that split has no examples");
+  return start(
+      [this, split](Run& run) {
+        at::set_num_threads(1);
+        const double start = now_seconds();
+        const Evaluation e = evaluate_split(split, &run);
+        RunEnd end;
+        end.state = e.complete ? RunEnd::kDone : RunEnd::kAborted;
+        end.step = store_->step;
+        end.loss = e.loss;
+        end.accuracy = e.accuracy;
+        end.examples = examples(split);
+        end.seconds = now_seconds() - start;
+        return end;
+      },
+      std::move(events));
+}
+
+}  // namespace lth

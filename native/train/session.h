@@ -1,0 +1,98 @@
+// A network in training: parameters, optimiser, data order and threads. Used by one thread at a time: while a run is
+// going on, every other call is refused with "busy".
+#pragma once
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/order.h"
+#include "exec/executor.h"
+#include "train/optimiser.h"
+#include "train/run.h"
+#include "train/schedule.h"
+
+namespace lth {
+
+struct SessionOptions {
+  std::shared_ptr<const CompiledNetwork> network;
+  std::shared_ptr<const Dataset> train, test;  // test may be null
+  int64_t validation = 0;
+  uint64_t seed = 0;
+  uint32_t replicate = 0;
+  int64_t batch = 0;
+  OptimiserOptions optimiser;
+  Schedule schedule;
+  std::vector<double> mean, std;  // empty: x/255
+  std::string device = "cpu";
+  Dtype precision = Dtype::kFloat32;
+  bool autograd = false;
+  int threads = 1;
+};
+
+struct TrainOptions {
+  int64_t until = 0;
+  uint64_t noise = 0;
+  int64_t metrics_every = 0, evaluate_every = 0;
+  bool evaluate_at_start = false;
+  std::vector<SplitName> evaluate;
+};
+
+struct Gradients {
+  double loss = 0;  // mean
+  int64_t correct = 0;
+  std::shared_ptr<const Snapshot> gradients;
+};
+
+class Session {
+ public:
+  explicit Session(SessionOptions options);
+  ~Session();
+
+  const SessionOptions& options() const { return options_; }
+  int64_t step() const { return store_->step; }
+  int64_t examples(SplitName split) const { return static_cast<int64_t>(examples_of(split).size()); }
+  int64_t updates_per_epoch() const { return order_->updates_per_epoch(); }
+  std::string fingerprint() const;
+
+  void initialise(uint64_t draw);
+  void load(const Snapshot& snapshot, bool restore_optimiser);
+  void set_masks(std::shared_ptr<const Masks> masks);
+  void set_step(int64_t step);
+  std::shared_ptr<const Snapshot> snapshot();
+  std::vector<int32_t> batch(int64_t step, uint64_t noise);
+  Gradients gradients(int64_t step, uint64_t noise);
+
+  // Both start a thread and return at once. The session stays busy until the run's thread has ended.
+  std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);
+  std::shared_ptr<Run> evaluate(SplitName split, RunEvents events);
+  // Stops and joins what is going on.
+  void stop();
+
+ private:
+  struct Evaluation {
+    double loss = 0, accuracy = 0;
+    bool complete = true;
+  };
+  RunEnd train_loop(Run& run, const TrainOptions& options);
+  Evaluation evaluate_split(SplitName split, const Run* run);
+  const std::vector<int32_t>& examples_of(SplitName split) const;
+  const Dataset& data_of(SplitName split) const;
+  std::shared_ptr<Run> start(Run::Work work, RunEvents events);
+  void refuse_if_busy(const char* operation) const;
+
+  SessionOptions options_;
+  Isa isa_;
+  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<ParameterStore> store_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<DataOrder> order_;
+  std::vector<int32_t> train_, validation_, test_;  // rows of the data sets
+  std::vector<int32_t> rows_;                       // of the batch at hand
+  std::atomic<bool> busy_{false};
+  std::shared_ptr<Run> run_;
+};
+
+}  // namespace lth

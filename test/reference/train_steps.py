@@ -1,0 +1,99 @@
+"""The reference of the parity tests: the same steps with PyTorch's own modules and optimisers.
+
+Reads one JSON request from standard input:
+  images, labels: paths of IDX .gz files; mean, std: of x/255 (one channel)
+  weights: path of a safetensors file with fcN.weight / fcN.bias
+  batches: list of lists of rows of the images; optimiser: {type, learningRate, ...}; dtype
+  masks: path of a safetensors BOOL file, or null
+Writes {"losses": [...], "weights": {name: [sum, sum of squares]}} to standard output.
+"""
+import gzip
+import json
+import struct
+import sys
+
+import numpy as np
+import torch
+
+
+def idx(path):
+    with gzip.open(path, "rb") as f:
+        data = f.read()
+    dims = data[3]
+    shape = struct.unpack(">" + "I" * dims, data[4 : 4 + 4 * dims])
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
+
+
+def safetensors(path):
+    with open(path, "rb") as f:
+        (size,) = struct.unpack("<Q", f.read(8))
+        header = json.loads(f.read(size))
+        body = f.read()
+    kinds = {"F32": np.float32, "F64": np.float64, "BOOL": np.bool_}
+    out = {}
+    for name, t in header.items():
+        if name == "__metadata__":
+            continue
+        first, last = t["data_offsets"]
+        out[name] = np.frombuffer(body[first:last], kinds[t["dtype"]]).reshape(t["shape"]).copy()
+    return out
+
+
+def main():
+    request = json.load(sys.stdin)
+    torch.set_num_threads(1)
+    dtype = {"fp32": torch.float32, "fp64": torch.float64}[request["dtype"]]
+    images, labels = idx(request["images"]), idx(request["labels"])
+    tensors = safetensors(request["weights"])
+    names = sorted({n.split(".")[0] for n in tensors if n.startswith("fc")}, key=lambda n: int(n[2:]))
+    layers = []
+    for name in names:
+        k, c = tensors[name + ".weight"].shape
+        linear = torch.nn.Linear(c, k).to(dtype)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(tensors[name + ".weight"]))
+            linear.bias.copy_(torch.from_numpy(tensors[name + ".bias"]))
+        layers += [linear, torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    masks = safetensors(request["masks"]) if request.get("masks") else {}
+    masked = [(layers[2 * i].weight, torch.from_numpy(masks[n + ".weight"])) for i, n in enumerate(names) if masks]
+
+    def apply_masks():
+        with torch.no_grad():
+            for w, m in masked:
+                w.mul_(m)
+
+    o = request["optimiser"]
+    if o["type"] == "sgd":
+        optimiser = torch.optim.SGD(
+            model.parameters(),
+            lr=o["learningRate"],
+            momentum=o["momentum"],
+            nesterov=o["nesterov"],
+            weight_decay=o["weightDecay"],
+        )
+    else:
+        optimiser = torch.optim.Adam(
+            model.parameters(),
+            lr=o["learningRate"],
+            betas=(o["beta1"], o["beta2"]),
+            eps=o["epsilon"],
+            weight_decay=o["weightDecay"],
+        )
+    losses = []
+    apply_masks()
+    for rows in request["batches"]:
+        x = torch.from_numpy(images[rows].astype(np.float64) / 255.0)
+        x = ((x - request["mean"]) / request["std"]).to(dtype).flatten(1)
+        y = torch.from_numpy(labels[rows].astype(np.int64))
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimiser.step()
+        apply_masks()
+        losses.append(loss.item())
+    json.dump({"losses": losses}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
