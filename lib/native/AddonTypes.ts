@@ -175,6 +175,10 @@ export interface TrainOptions {
   evaluateEvery: number;
   /** Also evaluate before the first update of this call. */
   evaluateAtStart: boolean;
+  /** The training ends with this call: "train", "validation" and "test" rows at its end too, not only at multiples. */
+  ends: boolean;
+  /** The "train" row that was being summed up at the session's step goes on: rows as if the training was never cut. */
+  continues: boolean;
   evaluate: ('validation' | 'test')[];
 }
 
@@ -293,7 +297,12 @@ export interface Addon {
   snapshotInfo(snapshot: SnapshotHandle): { step: number; bytes: number };
   snapshotTensors(snapshot: SnapshotHandle): SnapshotTensor[];
   /** safetensors under a temporary name, synced, renamed. `metadata` values are strings. */
-  snapshotWrite(snapshot: SnapshotHandle, path: string, metadata: Record<string, string>): Promise<void>;
+  snapshotWrite(
+    snapshot: SnapshotHandle,
+    path: string,
+    metadata: Record<string, string>,
+    optimiser: boolean,
+  ): Promise<void>;
   snapshotRead(network: NetworkHandle, path: string): Promise<SnapshotHandle>;
 
   /** All ones over the prunable weights. */

@@ -1,43 +1,54 @@
-/** What went wrong, for programs. */
+/** What went wrong, for programs. Messages are for people. */
 export type ErrorCode =
-  /** A command line that cannot be understood. Exit code 2. */
   | 'usage'
-  /** A recipe or network description that is not valid. Exit code 2. */
   | 'recipe'
-  /** An argument outside its type or range. */
   | 'invalid-argument'
-  /** Shapes that do not fit each other. */
   | 'wrong-shape'
-  /** A file that is truncated, damaged, or not what its name says. */
   | 'corrupt-file'
-  /** The operating system refused: missing file, no permission, disk full. */
   | 'io'
-  /** Possible in principle, not in this version or build. */
   | 'unsupported'
-  /** `device: cuda` on a build or machine without CUDA. */
   | 'no-cuda'
-  /** A session, snapshot, ... was used after `dispose()`. */
   | 'disposed'
-  /** A handle of one kind was passed where another is wanted. */
   | 'wrong-handle'
-  /** The session is training or evaluating. */
   | 'busy'
-  /** The loss or a weight is not finite. */
   | 'diverged'
-  /** Stopped by an AbortSignal. */
-  | 'aborted'
-  /** The native addon cannot be loaded. */
+  | 'locked'
+  | 'other-experiment'
   | 'addon'
-  /** Another process works on it. */
-  | 'locked';
+  | 'native';
 
-/** Every error that lth-train throws on purpose; `message` is for people, `code` for programs. */
 export class LthError extends Error {
   readonly code: ErrorCode;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.name = 'LthError';
     this.code = code;
   }
+}
+
+/** `Expected integer between 1 and 1024 for threads but received 9.5 of type number`. */
+export function wrongValue(expected: string, name: string, received: unknown): LthError {
+  const shown = typeof received === 'string' ? `"${received}"` : String(received);
+  return new LthError('invalid-argument', `Expected ${expected} for ${name} but received ${shown} of type ${typeof received}`);
+}
+
+export function checkInteger(value: unknown, name: string, low: number, high: number): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < low || value > high) {
+    throw wrongValue(`integer between ${low} and ${high}`, name, value);
+  }
+  return value;
+}
+
+/** `low` and `high` are allowed. */
+export function checkNumber(value: unknown, name: string, low: number, high: number): number {
+  if (typeof value !== 'number' || !(value >= low && value <= high)) {
+    throw wrongValue(`number between ${low} and ${high}`, name, value);
+  }
+  return value;
+}
+
+export function checkOneOf<T extends string>(value: unknown, name: string, allowed: readonly T[]): T {
+  if (!allowed.includes(value as T)) throw wrongValue(`one of ${allowed.join(', ')}`, name, value);
+  return value as T;
 }

@@ -140,6 +140,8 @@ Napi::Value session_train(const Napi::CallbackInfo& info) {
   t.metrics_every = to_int(o.Get("metricsEvery"), "metricsEvery");
   t.evaluate_every = to_int(o.Get("evaluateEvery"), "evaluateEvery");
   t.evaluate_at_start = to_bool(o.Get("evaluateAtStart"), "evaluateAtStart");
+  t.ends = to_bool(o.Get("ends"), "ends");
+  t.continues = to_bool(o.Get("continues"), "continues");
   t.evaluate = to_vector<SplitName>(o.Get("evaluate"), "evaluate", split_name);
   return start_run(info.Env(), session, info[2],
                    [&](RunEvents events) { return session->train(t, std::move(events)); });

@@ -56,20 +56,26 @@ std::map<std::string, std::string> metadata_from(const Napi::Value& v) {
 struct Nothing {};
 Napi::Value undefined(Napi::Env env, Nothing) { return env.Undefined(); }
 
-template <typename T, void (*Write)(const std::remove_const_t<T>&, const std::string&,
-                                    const std::map<std::string, std::string>&)>
-Napi::Value write_file(const Napi::CallbackInfo& info) {
+Napi::Value snapshot_write(const Napi::CallbackInfo& info) {
   return PromiseWorker<Nothing>::run(
       info.Env(),
-      [value = from_handle<T>(info[0]), path = to_string(info[1], "path"), metadata = metadata_from(info[2])] {
-        Write(*value, path, metadata);
+      [snapshot = from_handle<const Snapshot>(info[0]), path = to_string(info[1], "path"),
+       metadata = metadata_from(info[2]), with_optimiser = to_bool(info[3], "optimiser")] {
+        write_snapshot(*snapshot, path, metadata, with_optimiser);
         return Nothing{};
       },
       undefined);
 }
 
-Napi::Value snapshot_write(const Napi::CallbackInfo& info) { return write_file<const Snapshot, write_snapshot>(info); }
-Napi::Value masks_write(const Napi::CallbackInfo& info) { return write_file<const Masks, write_masks>(info); }
+Napi::Value masks_write(const Napi::CallbackInfo& info) {
+  return PromiseWorker<Nothing>::run(
+      info.Env(),
+      [masks = from_handle<const Masks>(info[0]), path = to_string(info[1], "path"), metadata = metadata_from(info[2])] {
+        write_masks(*masks, path, metadata);
+        return Nothing{};
+      },
+      undefined);
+}
 
 Napi::Value snapshot_read(const Napi::CallbackInfo& info) {
   return PromiseWorker<std::shared_ptr<const Snapshot>>::run(

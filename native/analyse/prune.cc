@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
+#include <utility>
+#include <vector>
 
 #include "core/bitmask.h"
 #include "core/error.h"
@@ -11,28 +12,43 @@
 namespace lth {
 namespace {
 
-// |w| as an integer that sorts as |w| does (IEEE bits without the sign), and the place that breaks ties.
-struct Candidate {
-  uint64_t magnitude;
-  int64_t place;
-  bool operator<(const Candidate& other) const {
-    return magnitude != other.magnitude ? magnitude < other.magnitude : place < other.place;
-  }
-};
+using Tensors = std::vector<const ParameterSpec*>;  // whose weights are ranked together
 
-uint64_t magnitude_of(float w) { return std::bit_cast<uint32_t>(w) & 0x7fffffffu; }
+// |w| as an integer that sorts as |w| does: the IEEE bits without the sign.
+uint32_t magnitude_of(float w) { return std::bit_cast<uint32_t>(w) & 0x7fffffffu; }
 uint64_t magnitude_of(double w) { return std::bit_cast<uint64_t>(w) & 0x7fffffffffffffffull; }
 
+// Removes the `count` smallest of a pool from `masks`. The first 16 bits of the magnitude (exponent and mantissa) sort
+// the weights into buckets; only the bucket in which the count runs out is ranked exactly. So two passes
+// do, and no list of all weights is made.
 template <typename T>
-void collect(const Masks& masks, const ParameterSpec& p, const T* weights, std::vector<Candidate>& pool) {
-  for (int64_t i = p.offset; i < p.offset + p.size; ++i) {
-    if (!bit_at(masks.words, i)) continue;
-    if (!std::isfinite(weights[i])) {
-      throw Error("diverged", "[prune] " + p.name + " holds a weight that is not finite at element " +
-                                  std::to_string(i - p.offset));
-    }
-    pool.push_back({magnitude_of(weights[i]), i});
+void remove_smallest(const Tensors& pool, const T* weights, int64_t count, Masks& masks) {
+  constexpr int kShift = sizeof(T) * 8 - 1 - 16;
+  using Magnitude = decltype(magnitude_of(T()));
+  std::vector<int64_t> sizes(1 << 16, 0);
+  for (const ParameterSpec* p : pool) {
+    for_each_bit(masks.words, p->offset, p->size, [&](int64_t i) {
+      if (!std::isfinite(weights[i])) {
+        throw Error("diverged", "[prune] " + p->name + " holds a weight that is not finite at element " +
+                                    std::to_string(i - p->offset));
+      }
+      ++sizes[magnitude_of(weights[i]) >> kShift];
+    });
   }
+  if (count == 0) return;
+  size_t last = 0;  // the bucket that is only partly removed
+  for (; sizes[last] < count; ++last) count -= sizes[last];
+  std::vector<std::pair<Magnitude, int64_t>> ranked;  // magnitude, then place: ties go by position
+  ranked.reserve(static_cast<size_t>(sizes[last]));
+  for (const ParameterSpec* p : pool) {
+    for_each_bit(masks.words, p->offset, p->size, [&](int64_t i) {
+      const size_t bucket = magnitude_of(weights[i]) >> kShift;
+      if (bucket < last) clear_bit(masks.words, i);
+      if (bucket == last) ranked.emplace_back(magnitude_of(weights[i]), i);
+    });
+  }
+  std::nth_element(ranked.begin(), ranked.begin() + (count - 1), ranked.end());
+  for (int64_t i = 0; i < count; ++i) clear_bit(masks.words, ranked[i].second);
 }
 
 void check_fraction(double fraction, const std::string& what) {
@@ -43,8 +59,11 @@ void check_fraction(double fraction, const std::string& what) {
 }
 
 void check(const Masks& masks, const Snapshot& weights, const PruneOptions& o) {
-  if (weights.layout->arena != masks.layout->arena || weights.layout->parameters.size() != masks.layout->parameters.size()) {
+  if (!weights.layout->same_places(*masks.layout)) {
     throw Error("wrong-shape", "[prune] the weights and the masks belong to different networks");
+  }
+  if (o.levels < 1) {
+    throw Error("invalid-argument", "[prune] levels: expected 1 or more but received " + std::to_string(o.levels));
   }
   check_fraction(o.fraction, "fraction");
   if (!o.rates.empty() && !o.layerwise) {
@@ -67,13 +86,6 @@ int64_t count_after_levels(double fraction, int64_t remaining, int levels) {
   int64_t gone = 0;
   for (int level = 0; level < levels; ++level) gone += pruned_count(fraction, remaining - gone);
   return gone;
-}
-
-void remove_smallest(std::vector<Candidate>& pool, int64_t count, Masks& masks) {
-  if (count > 0 && count < static_cast<int64_t>(pool.size())) {
-    std::nth_element(pool.begin(), pool.begin() + count - 1, pool.end());
-  }
-  for (int64_t i = 0; i < count; ++i) clear_bit(masks.words, pool[i].place);
 }
 
 void recount(Masks& masks) {
@@ -108,24 +120,26 @@ int64_t pruned_count(double fraction, int64_t remaining) {
 std::shared_ptr<const Masks> prune(const Masks& masks, const Snapshot& weights, const PruneOptions& o) {
   check(masks, weights, o);
   auto out = std::make_shared<Masks>(masks);
-  std::vector<Candidate> pool;
-  const auto take = [&](double fraction) {
-    remove_smallest(pool, count_after_levels(fraction, static_cast<int64_t>(pool.size()), o.levels), *out);
-    pool.clear();
+  const auto prune_pool = [&](const Tensors& pool, double fraction) {
+    int64_t remaining = 0;
+    for (const ParameterSpec* p : pool) remaining += count_bits(masks.words, p->offset, p->size);
+    const int64_t count = count_after_levels(fraction, remaining, o.levels);
+    if (weights.dtype == Dtype::kFloat32) {
+      remove_smallest(pool, reinterpret_cast<const float*>(weights.parameters.data()), count, *out);
+    } else {
+      remove_smallest(pool, reinterpret_cast<const double*>(weights.parameters.data()), count, *out);
+    }
   };
+  Tensors all;
   for (const ParameterSpec& p : masks.layout->parameters) {
     if (!p.prunable) continue;
-    if (weights.dtype == Dtype::kFloat32) {
-      collect(masks, p, reinterpret_cast<const float*>(weights.parameters.data()), pool);
-    } else {
-      collect(masks, p, reinterpret_cast<const double*>(weights.parameters.data()), pool);
-    }
+    all.push_back(&p);
     if (o.layerwise) {
       const auto rate = o.rates.find(p.name);
-      take(rate == o.rates.end() ? o.fraction : rate->second);
+      prune_pool({&p}, rate == o.rates.end() ? o.fraction : rate->second);
     }
   }
-  if (!o.layerwise) take(o.fraction);
+  if (!o.layerwise) prune_pool(all, o.fraction);
   recount(*out);
   return out;
 }
@@ -154,7 +168,7 @@ std::shared_ptr<const Masks> masks_from_bits(std::shared_ptr<const ParameterLayo
 }
 
 bool is_nested(const Masks& inner, const Masks& outer) {
-  if (inner.words.size() != outer.words.size()) throw Error("wrong-shape", "[nested] the masks belong to different networks");
+  if (!inner.layout->same_places(*outer.layout)) throw Error("wrong-shape", "[nested] the masks belong to different networks");
   for (size_t i = 0; i < inner.words.size(); ++i) {
     if (inner.words[i] & ~outer.words[i]) return false;
   }

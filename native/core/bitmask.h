@@ -28,4 +28,14 @@ inline void fill_bits(std::span<uint64_t> words, int64_t first, int64_t size) {
   }
 }
 
+// f(i) for every one among bits [first, first + size), ascending; first is a multiple of 64. f may clear bit i.
+template <typename F>
+void for_each_bit(std::span<const uint64_t> words, int64_t first, int64_t size, F&& f) {
+  for (int64_t i = 0; i < size; i += 64) {
+    uint64_t word = words[(first + i) / 64];
+    if (size - i < 64) word &= (uint64_t{1} << (size - i)) - 1;
+    for (; word != 0; word &= word - 1) f(first + i + std::countr_zero(word));
+  }
+}
+
 }  // namespace lth

@@ -21,11 +21,16 @@ namespace {
 void write_all(int descriptor, std::span<const std::byte> bytes, const std::string& path) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(descriptor, bytes.data(), bytes.size());
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      fail("write", path, errno);
-    }
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail("write", path, n < 0 ? errno : ENOSPC);
     bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+}
+
+// The system would silently take the part before a zero byte for the path.
+void check_path(const std::string& path) {
+  if (path.empty() || path.find('\0') != std::string::npos) {
+    throw Error("io", "[file] a path must not be empty nor hold a zero byte");
   }
 }
 
@@ -35,6 +40,18 @@ struct Descriptor {
     if (value >= 0) ::close(value);
   }
 };
+
+// A name of this process's own. One that exists was left by a killed process which had the same id (in a container
+// they begin anew), or belongs to another machine of a shared folder: never taken over.
+int create_temporary(const std::string& path, std::string& name) {
+  static std::atomic<uint64_t> counter{0};
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    name = path + "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
+    const int descriptor = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor >= 0 || errno != EEXIST) return descriptor;
+  }
+  return -1;
+}
 
 void sync_folder(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
@@ -46,37 +63,39 @@ void sync_folder(const std::string& path) {
 }  // namespace
 
 void write_atomically(const std::string& path, const std::vector<std::span<const std::byte>>& parts) {
-  static std::atomic<uint64_t> counter{0};
-  const std::string temporary = path + "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
+  check_path(path);
   struct Remove {
-    const std::string& name;
-    bool armed = true;
+    std::string name;
+    bool armed = false;
     ~Remove() {
       if (armed) ::unlink(name.c_str());
     }
-  } remove{temporary};
+  } remove;
   {
-    Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)};
-    if (file.value < 0) {
-      remove.armed = false;
-      fail("write", path, errno);
-    }
+    Descriptor file{create_temporary(path, remove.name)};
+    if (file.value < 0) fail("write", path, errno);
+    remove.armed = true;
     for (const auto& part : parts) write_all(file.value, part, path);
     if (::fsync(file.value) != 0) fail("sync", path, errno);
     const int descriptor = file.value;
     file.value = -1;
-    if (::close(descriptor) != 0) fail("close", path, errno);
+    // Interrupted or not, the descriptor is gone, and the data was synced before.
+    if (::close(descriptor) != 0 && errno != EINTR) fail("close", path, errno);
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) fail("rename", path, errno);
+  if (::rename(remove.name.c_str(), path.c_str()) != 0) fail("rename", path, errno);
   remove.armed = false;
   sync_folder(path);
 }
 
-InputFile::InputFile(const std::string& path) : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+// Non-blocking: opening a pipe would wait for its writer.
+InputFile::InputFile(const std::string& path) : path_(path) {
+  check_path(path);
+  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor_ < 0) fail("open", path, errno);
   struct stat info;
-  if (::fstat(descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) {
-    const int error = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
+  int error = ::fstat(descriptor_, &info) == 0 ? 0 : errno;
+  if (error == 0 && !S_ISREG(info.st_mode)) error = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
+  if (error != 0) {
     ::close(descriptor_);
     fail("open", path, error);
   }
@@ -99,6 +118,17 @@ void InputFile::read(uint64_t at, std::span<std::byte> to) const {
     to = to.subspan(static_cast<size_t>(n));
     at += static_cast<uint64_t>(n);
   }
+}
+
+std::vector<std::byte> read_file(const std::string& path, uint64_t limit) {
+  const InputFile file(path);
+  if (file.size() > limit) {
+    throw Error("corrupt-file", "[read] " + path + ": has " + std::to_string(file.size()) + " bytes, expected at most " +
+                                    std::to_string(limit));
+  }
+  std::vector<std::byte> bytes(file.size());
+  file.read(0, bytes);
+  return bytes;
 }
 
 }  // namespace lth

@@ -30,4 +30,7 @@ class InputFile {
   uint64_t size_ = 0;
 };
 
+// The whole file; Error("corrupt-file") where it is longer than `limit` bytes.
+std::vector<std::byte> read_file(const std::string& path, uint64_t limit);
+
 }  // namespace lth

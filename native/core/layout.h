@@ -36,6 +36,17 @@ struct ParameterLayout {
     parameters.push_back(std::move(spec));
     return static_cast<int>(parameters.size()) - 1;
   }
+
+  // Do arenas and masks of the other mean the same? (The same network compiled twice has two layouts.)
+  bool same_places(const ParameterLayout& other) const {
+    if (this == &other) return true;
+    if (arena != other.arena || parameters.size() != other.parameters.size()) return false;
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const ParameterSpec &a = parameters[i], &b = other.parameters[i];
+      if (a.name != b.name || a.shape != b.shape || a.offset != b.offset || a.prunable != b.prunable) return false;
+    }
+    return true;
+  }
 };
 
 }  // namespace lth

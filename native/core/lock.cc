@@ -12,6 +12,9 @@
 namespace lth {
 
 std::optional<FileLock> FileLock::try_lock(const std::string& path) {
+  if (path.empty() || path.find('\0') != std::string::npos) {
+    throw Error("io", "[lock] a path must not be empty nor hold a zero byte");
+  }
   const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (descriptor < 0) throw Error("io", "[lock] " + path + ": " + std::strerror(errno));
   FileLock lock(descriptor);

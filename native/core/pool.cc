@@ -4,12 +4,19 @@
 #include <immintrin.h>
 #endif
 
+#include <string>
+#include <system_error>
+
+#include "core/error.h"
+
 namespace lth {
 namespace {
 
 inline void relax() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");  // some 10 ns; `yield` is a no-op on most cores
 #endif
 }
 
@@ -19,11 +26,24 @@ constexpr int kSpins = 600;
 
 }  // namespace
 
-Pool::Pool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+Pool::Pool(int threads, std::function<void()> on_start) {
+  try {
+    for (int i = 1; i < threads; ++i) {
+      workers_.emplace_back([this, on_start] {
+        if (on_start) on_start();
+        work();
+      });
+    }
+  } catch (const std::system_error& error) {
+    stop();  // the destructor of a running std::thread would end the process
+    throw Error("io", "[threads] cannot start thread " + std::to_string(workers_.size() + 2) + " of " +
+                          std::to_string(threads) + ": " + error.what());
+  }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   stop_.store(true);
   jobs_.fetch_add(1);
   jobs_.notify_all();

@@ -3,6 +3,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <type_traits>
@@ -12,8 +13,9 @@ namespace lth {
 
 class Pool {
  public:
-  // `threads` counts the caller: threads - 1 workers are started.
-  explicit Pool(int threads);
+  // `threads` counts the caller: threads - 1 workers are started; each calls on_start before its first task.
+  // Error("io") where the system gives no more threads.
+  explicit Pool(int threads, std::function<void()> on_start = {});
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -21,7 +23,8 @@ class Pool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls f(task) for task in [0, tasks), on the caller and the workers; returns when all are done.
-  // f must not throw and must not call parallel.
+  // f must not throw (the process would end: other workers may be inside it) and must not call parallel; one thread
+  // at a time may call this.
   template <typename F>
   void parallel(int64_t tasks, F&& f) {
     if (workers_.empty() || tasks <= 1) {
@@ -29,7 +32,8 @@ class Pool {
       return;
     }
     using Function = std::remove_reference_t<F>;
-    run(tasks, [](const void* context, int64_t i) { (*static_cast<const Function*>(context))(i); }, std::addressof(f));
+    run(tasks, [](const void* context, int64_t i) noexcept { (*static_cast<const Function*>(context))(i); },
+        std::addressof(f));
   }
 
  private:
@@ -37,6 +41,7 @@ class Pool {
   void run(int64_t tasks, Call call, const void* context);
   bool take_one();
   void work();
+  void stop();
 
   // The job at hand. Written by the caller while no task is open, read only by who has taken a task of it: an
   // open task keeps the caller inside run, so a late worker can never see a job that has ended.

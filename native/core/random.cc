@@ -2,6 +2,10 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <string>
+
+#include "core/error.h"
 
 namespace lth {
 namespace {
@@ -106,12 +110,20 @@ Stream stream(uint64_t seed, uint32_t replicate, Purpose purpose, uint64_t noise
 }
 
 double normal(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer) {
-  // The middle of one of 2^53 equal intervals: never 0 or 1.
-  const double uniform = (static_cast<double>(s.bits64(index, epoch, layer) >> 11) + 0.5) * 0x1p-53;
-  return inverse_normal(uniform);
+  // The middle of one of 2^53 equal intervals of (0, 1). A double holds it exactly only below 1/2 (above, adding the
+  // half rounds, and the last interval would become 1), so the upper half is drawn as the mirror image of the lower.
+  constexpr uint64_t kHalf = uint64_t{1} << 52;
+  const uint64_t k = s.bits64(index, epoch, layer) >> 11;
+  const bool upper = k >= kHalf;
+  const uint64_t mirrored = upper ? 2 * kHalf - 1 - k : k;
+  const double deviate = inverse_normal((static_cast<double>(mirrored) + 0.5) * 0x1p-53);
+  return upper ? -deviate : deviate;
 }
 
 std::vector<int32_t> permutation(const Stream& s, int64_t n, uint32_t epoch, uint32_t layer) {
+  if (n < 0 || n > std::numeric_limits<int32_t>::max()) {
+    throw Error("unsupported", "[permutation] of " + std::to_string(n) + " things: expected at most 2^31 - 1");
+  }
   std::vector<int32_t> order(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(i);
   for (int64_t i = n - 1; i >= 1; --i) {

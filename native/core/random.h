@@ -32,7 +32,7 @@ Stream stream(uint64_t seed, uint32_t replicate, Purpose purpose, uint64_t noise
 double normal(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer);
 
 // A permutation of 0..n-1: Fisher-Yates from the end, j = (bits64(i) * (i + 1)) >> 64 for i = n-1 .. 1.
-// Frozen by golden vectors: changing it would change every run.
+// Frozen by golden vectors: changing it would change every run. At most 2^31 - 1 things, else Error("unsupported").
 std::vector<int32_t> permutation(const Stream& s, int64_t n, uint32_t epoch, uint32_t layer);
 
 }  // namespace lth

@@ -73,6 +73,7 @@ class HeaderReader {
       ++at_;
     }
     if (at_ == start) fail("expected a whole number");
+    if (at_ - start > 1 && json_[start] == '0') fail("number with a leading zero");
     return n;
   }
   std::vector<uint64_t> numbers() {
@@ -207,6 +208,21 @@ TensorIn read_entry(HeaderReader& in, const std::string& name) {
   return tensor;
 }
 
+// What is written can be read: no name stands twice, and the bytes are as many as the shape says.
+void check_tensors(const std::string& path, const std::vector<TensorOut>& tensors) {
+  std::set<std::string> names = {"__metadata__"};
+  for (const TensorOut& t : tensors) {
+    uint64_t bytes = size_of(t.dtype);
+    for (const int64_t d : t.shape) bytes *= static_cast<uint64_t>(d);
+    if (bytes != t.bytes.size() || !names.insert(t.name).second) {
+      throw Error("invalid-argument", "[safetensors] " + path + ": tensor " + t.name +
+                                          (bytes != t.bytes.size() ? " has " + std::to_string(t.bytes.size()) +
+                                                                         " bytes, its shape says " + std::to_string(bytes)
+                                                                   : " stands twice, or has a name of the format's own"));
+    }
+  }
+}
+
 }  // namespace
 
 void parse_safetensors_header(std::string_view json, uint64_t body, std::map<std::string, TensorIn>& tensors,
@@ -238,6 +254,7 @@ void parse_safetensors_header(std::string_view json, uint64_t body, std::map<std
 }
 
 void write_safetensors(const std::string& path, const std::vector<TensorOut>& tensors, const Metadata& metadata) {
+  check_tensors(path, tensors);
   std::string header = "{";
   if (!metadata.empty()) {
     header += "\"__metadata__\":{";

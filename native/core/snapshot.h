@@ -37,6 +37,11 @@ struct Snapshot {
   int64_t step = 0;
   // Updates the optimiser state has seen: differs from step where it was zeroed at the rewind point.
   int64_t optimiser_updates = 0;
+  // The "train" row that was being summed up: with it, rows do not depend on where a training was cut in two.
+  struct Pending {
+    double loss = 0;
+    int64_t correct = 0, seen = 0;
+  } pending;
   Arena parameters;  // layout->arena elements
   struct State {
     std::string name;  // "momentum", "exp_avg", "exp_avg_sq"

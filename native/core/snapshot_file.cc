@@ -1,6 +1,6 @@
 #include "core/snapshot_file.h"
 
-#include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstring>
 #include <set>
@@ -32,16 +32,22 @@ void check_format(const SafetensorsFile& file, const char* format) {
   }
 }
 
-int64_t whole_number(const SafetensorsFile& file, const char* key) {
+uint64_t whole_number(const SafetensorsFile& file, const char* key) {
   const auto found = file.metadata().find(key);
   if (found == file.metadata().end()) corrupt(file, std::string("has no ") + key);
   const std::string& text = found->second;
-  int64_t n = -1;
+  uint64_t n = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (error != std::errc() || end != text.data() + text.size() || n < 0) {
+  if (error != std::errc() || end != text.data() + text.size()) {
     corrupt(file, std::string(key) + " is \"" + text + "\", expected a whole number");
   }
   return n;
+}
+
+int64_t count(const SafetensorsFile& file, const char* key) {
+  const uint64_t n = whole_number(file, key);
+  if (n > static_cast<uint64_t>(INT32_MAX) * 1024) corrupt(file, std::string(key) + " of " + std::to_string(n) + " cannot be");
+  return static_cast<int64_t>(n);
 }
 
 const TensorIn& tensor_of(const SafetensorsFile& file, const std::string& name, const std::vector<int64_t>& shape,
@@ -85,14 +91,20 @@ void check_all_used(const SafetensorsFile& file, const std::set<std::string>& us
 
 }  // namespace
 
-void write_snapshot(const Snapshot& s, const std::string& path, const Metadata& metadata) {
+void write_snapshot(const Snapshot& s, const std::string& path, const Metadata& metadata, bool with_optimiser) {
   std::vector<TensorOut> tensors;
   append(tensors, s, s.parameters, "");
-  for (const Snapshot::State& state : s.optimiser) append(tensors, s, state.values, state.name + ".");
+  if (with_optimiser) {
+    for (const Snapshot::State& state : s.optimiser) append(tensors, s, state.values, state.name + ".");
+  }
   Metadata all = metadata;
   all["format"] = kSnapshotFormat;
   all["step"] = std::to_string(s.step);
   all["optimiser_updates"] = std::to_string(s.optimiser_updates);
+  // The bits of the sum, not a decimal of it: a resumed training must go on from the same number.
+  all["pending_loss_bits"] = std::to_string(std::bit_cast<uint64_t>(s.pending.loss));
+  all["pending_correct"] = std::to_string(s.pending.correct);
+  all["pending_seen"] = std::to_string(s.pending.seen);
   write_safetensors(path, tensors, all);
 }
 
@@ -101,8 +113,11 @@ std::shared_ptr<Snapshot> read_snapshot(std::shared_ptr<const ParameterLayout> l
   check_format(file, kSnapshotFormat);
   auto s = std::make_shared<Snapshot>();
   s->layout = std::move(layout);
-  s->step = whole_number(file, "step");
-  s->optimiser_updates = whole_number(file, "optimiser_updates");
+  s->step = count(file, "step");
+  s->optimiser_updates = count(file, "optimiser_updates");
+  s->pending.loss = std::bit_cast<double>(whole_number(file, "pending_loss_bits"));
+  s->pending.correct = count(file, "pending_correct");
+  s->pending.seen = count(file, "pending_seen");
   const std::string& first = s->layout->parameters.at(0).name;
   const auto found = file.tensors().find(first);
   if (found == file.tensors().end()) corrupt(file, "has no tensor " + first);

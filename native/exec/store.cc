@@ -87,6 +87,7 @@ void ParameterStore::initialise(uint64_t seed, uint32_t replicate, uint64_t draw
   for (State& state : optimiser) state.values.zero_();
   step = 0;
   optimiser_updates = 0;
+  pending = {};
   apply_masks();
 }
 
@@ -153,6 +154,7 @@ void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {
     }
   }
   step = snapshot.step;
+  pending = snapshot.pending;
   optimiser_updates = restore_optimiser ? snapshot.optimiser_updates : 0;
   apply_masks();
 }
@@ -163,6 +165,7 @@ std::shared_ptr<const Snapshot> ParameterStore::snapshot() const {
   copy->dtype = dtype;
   copy->step = step;
   copy->optimiser_updates = optimiser_updates;
+  copy->pending = pending;
   copy->parameters = copy_out(weights);
   for (const State& state : optimiser) copy->optimiser.push_back({state.name, copy_out(state.values)});
   return copy;

@@ -27,6 +27,7 @@ struct ParameterStore {
   int64_t step = 0;
   // Updates the optimiser state has seen: differs from step where the state was zeroed at the rewind point.
   int64_t optimiser_updates = 0;
+  Snapshot::Pending pending;  // the training-loss row that is being summed up
   std::shared_ptr<const Masks> masks;  // never null: all ones when dense
   at::Tensor keep;                     // (arena) bool on the device; only where the optimiser runs through ATen
 

@@ -45,27 +45,33 @@ class Compiler {
     if (spec.layers.empty()) throw Error("invalid-argument", "[network " + spec.name + "] has no layers");
     if (spec.input.empty()) throw Error("invalid-argument", "[network " + spec.name + "] has no input shape");
     out_->values.push_back({spec.input, product(spec.input, "[network " + spec.name + "] input")});
-    value_of_["input"] = 0;
+    named_["input"] = {0, out_->values[0]};
     for (const LayerSpec& layer : spec.layers) add(layer);
     finish();
     return out_;
   }
 
  private:
+  // What a layer's name stands for: a value, seen in a shape (flatten only changes the shape).
+  struct Named {
+    int value = -1;
+    Value as;
+  };
+
   static std::string tag(const LayerSpec& layer) { return std::string("[") + name_of(layer.type) + " " + layer.name + "]"; }
 
   void add(const LayerSpec& layer) {
     if (layer.name.empty()) throw Error("invalid-argument", tag(layer) + " has no name");
-    if (value_of_.count(layer.name)) throw Error("invalid-argument", tag(layer) + " the name is taken");
+    if (named_.count(layer.name)) throw Error("invalid-argument", tag(layer) + " the name is taken");
     const size_t wanted = layer.type == LayerSpec::kAdd ? 2 : 1;
     if (layer.inputs.size() < wanted || (wanted == 1 && layer.inputs.size() > 1)) {
       throw Error("invalid-argument", tag(layer) + " wants " + (wanted == 1 ? "one input" : "at least two inputs") +
                                           ", has " + std::to_string(layer.inputs.size()));
     }
-    std::vector<int> inputs;
+    std::vector<Named> inputs;
     for (const std::string& name : layer.inputs) {
-      const auto found = value_of_.find(name);
-      if (found == value_of_.end()) {
+      const auto found = named_.find(name);
+      if (found == named_.end()) {
         throw Error("invalid-argument", tag(layer) + " reads \"" + name + "\", which is no layer before it");
       }
       unused_.erase(name);
@@ -74,7 +80,7 @@ class Compiler {
     switch (layer.type) {
       case LayerSpec::kFlatten: flatten(layer, inputs[0]); break;
       case LayerSpec::kLinear: linear(layer, inputs[0]); break;
-      case LayerSpec::kRelu: operation({Operation::kRelu, layer.name, inputs}, out_->values[inputs[0]]); break;
+      case LayerSpec::kRelu: operation(Operation::kRelu, layer, inputs, inputs[0].as); break;
       case LayerSpec::kAdd: sum(layer, inputs); break;
     }
     unused_.insert(layer.name);
@@ -82,15 +88,12 @@ class Compiler {
   }
 
   // All features of an example in a row: activations are stored so anyway, only the shape changes.
-  void flatten(const LayerSpec& layer, int input) {
-    const int alias = static_cast<int>(out_->values.size());
-    out_->values.push_back({{out_->values[input].features}, out_->values[input].features});
-    same_as_[alias] = input;
-    value_of_[layer.name] = alias;
+  void flatten(const LayerSpec& layer, const Named& input) {
+    named_[layer.name] = {input.value, {{input.as.features}, input.as.features}};
   }
 
-  void linear(const LayerSpec& layer, int input) {
-    const std::vector<int64_t>& shape = out_->values[input].shape;
+  void linear(const LayerSpec& layer, const Named& input) {
+    const std::vector<int64_t>& shape = input.as.shape;
     if (shape.size() != 1) {
       throw Error("wrong-shape", tag(layer) + " wants (N,C) but reads " + text_of(shape) + ": add a flatten layer");
     }
@@ -105,7 +108,7 @@ class Compiler {
     weight.initialisation = layer.initialisation;
     weight.fan_in = in;
     weight.fan_out = layer.units;
-    Operation op{Operation::kLinear, layer.name, {input}};
+    Operation& op = operation(Operation::kLinear, layer, {input}, {{layer.units}, layer.units});
     op.weight = layout_->add(std::move(weight));
     if (layer.bias) {
       ParameterSpec bias;
@@ -113,32 +116,29 @@ class Compiler {
       bias.shape = {layer.units};
       op.bias = layout_->add(std::move(bias));
     }
-    if (layout_->arena > kMostElements) throw Error("invalid-argument", tag(layer) + " the network has too many parameters");
+    if (layout_->arena > kMostElements) {
+      throw Error("invalid-argument", tag(layer) + " the network has too many parameters");
+    }
     out_->flops += 2 * size;
-    operation(std::move(op), {{layer.units}, layer.units});
   }
 
-  void sum(const LayerSpec& layer, const std::vector<int>& inputs) {
-    for (int input : inputs) {
-      if (out_->values[input].shape != out_->values[inputs[0]].shape) {
-        throw Error("wrong-shape", tag(layer) + " inputs " + text_of(out_->values[inputs[0]].shape) + " and " +
-                                       text_of(out_->values[input].shape) + " differ");
+  void sum(const LayerSpec& layer, const std::vector<Named>& inputs) {
+    for (const Named& input : inputs) {
+      if (input.as.shape != inputs[0].as.shape) {
+        throw Error("wrong-shape", tag(layer) + " inputs " + text_of(inputs[0].as.shape) + " and " +
+                                       text_of(input.as.shape) + " differ");
       }
     }
-    operation({Operation::kAdd, layer.name, inputs}, out_->values[inputs[0]]);
+    operation(Operation::kAdd, layer, inputs, inputs[0].as);
   }
 
-  void operation(Operation op, Value value) {
-    for (int& input : op.inputs) input = root(input);
+  Operation& operation(Operation::Type type, const LayerSpec& layer, const std::vector<Named>& inputs, Value value) {
+    Operation op{type, layer.name, {}};
+    for (const Named& input : inputs) op.inputs.push_back(input.value);
     op.output = static_cast<int>(out_->values.size());
-    value_of_[op.name] = op.output;
+    named_[layer.name] = {op.output, value};
     out_->values.push_back(std::move(value));
-    out_->operations.push_back(std::move(op));
-  }
-
-  int root(int value) const {
-    for (auto found = same_as_.find(value); found != same_as_.end(); found = same_as_.find(value)) value = found->second;
-    return value;
+    return out_->operations.emplace_back(std::move(op));
   }
 
   void finish() {
@@ -148,12 +148,12 @@ class Compiler {
       throw Error("invalid-argument", "[network " + spec.name + "] no layer reads \"" + *unused_.begin() +
                                           "\" and it is not the last");
     }
-    const Value& logits = out_->values[value_of_.at(last_)];
-    if (logits.shape != std::vector<int64_t>{spec.classes}) {
-      throw Error("wrong-shape", "[network " + spec.name + "] the last layer gives " + text_of(logits.shape) +
+    const Named& logits = named_.at(last_);
+    if (logits.as.shape != std::vector<int64_t>{spec.classes}) {
+      throw Error("wrong-shape", "[network " + spec.name + "] the last layer gives " + text_of(logits.as.shape) +
                                      ", expected logits (N," + std::to_string(spec.classes) + ")");
     }
-    out_->output = root(value_of_.at(last_));
+    out_->output = logits.value;
     if (out_->operations.empty() || layout_->parameters.empty()) {
       throw Error("invalid-argument", "[network " + spec.name + "] has nothing to train");
     }
@@ -170,26 +170,40 @@ class Compiler {
   // A ReLU that is the only reader of a linear layer becomes that layer's epilogue: one pass less over the
   // activations, forward and backward.
   void fuse() {
-    std::vector<int> readers(out_->values.size(), 0);
+    std::vector<int> readers(out_->values.size(), 0), producer(out_->values.size(), -1);
     for (const Operation& op : out_->operations) {
       for (int input : op.inputs) ++readers[input];
     }
+    ++readers[out_->output];
     std::vector<Operation> fused;
     for (Operation& op : out_->operations) {
-      Operation* producer = nullptr;
-      if (op.type == Operation::kRelu && readers[op.inputs[0]] == 1) {
-        for (Operation& before : fused) {
-          if (before.output == op.inputs[0] && before.type == Operation::kLinear && !before.fused_relu) producer = &before;
-        }
-      }
-      if (producer) {
-        producer->fused_relu = true;
-        producer->output = op.output;
+      const int before = producer[op.inputs[0]];
+      if (op.type == Operation::kRelu && before >= 0 && readers[op.inputs[0]] == 1) {
+        fused[before].fused_relu = true;
+        fused[before].output = op.output;
       } else {
+        if (op.type == Operation::kLinear) producer[op.output] = static_cast<int>(fused.size());
         fused.push_back(std::move(op));
       }
     }
     out_->operations = std::move(fused);
+    drop_fused_values();
+  }
+
+  // What lay between a linear layer and its ReLU is never stored: executors make a buffer for each value that is left.
+  void drop_fused_values() {
+    std::vector<Value> kept = {out_->values[0]};
+    std::vector<int> renamed(out_->values.size(), 0);
+    for (const Operation& op : out_->operations) {
+      renamed[op.output] = static_cast<int>(kept.size());
+      kept.push_back(std::move(out_->values[op.output]));
+    }
+    for (Operation& op : out_->operations) {
+      for (int& input : op.inputs) input = renamed[input];
+      op.output = renamed[op.output];
+    }
+    out_->output = renamed[out_->output];
+    out_->values = std::move(kept);
   }
 
   void describe() {
@@ -205,8 +219,7 @@ class Compiler {
 
   std::shared_ptr<CompiledNetwork> out_ = std::make_shared<CompiledNetwork>();
   std::shared_ptr<ParameterLayout> layout_ = std::make_shared<ParameterLayout>();
-  std::map<std::string, int> value_of_;
-  std::map<int, int> same_as_;  // flatten: value -> the value it renames
+  std::map<std::string, Named> named_;
   std::set<std::string> unused_;
   std::string last_;
 };

@@ -27,7 +27,8 @@ struct NetworkSpec {
   std::vector<LayerSpec> layers;  // in topological order; the last gives the logits
 };
 
-// A tensor of activations, without the batch. Flatten makes no value of its own: it renames one.
+// A tensor of activations, without the batch. Flatten makes no value of its own: it renames one. Neither does a
+// linear layer whose ReLU is fused: only what an executor must store is a value.
 struct Value {
   std::vector<int64_t> shape;
   int64_t features = 0;

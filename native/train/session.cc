@@ -174,9 +174,9 @@ Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
 RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
   at::set_num_threads(1);
   const double start = now_seconds();
-  double loss = 0;
-  int64_t correct = 0, seen = 0;
   bool evaluated = true;
+  Snapshot::Pending& row = store_->pending;
+  if (!o.continues) row = {};
   const auto evaluate_all = [&] {
     for (SplitName split : o.evaluate) {
       const Evaluation e = evaluate_split(split, &run);
@@ -201,20 +201,20 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
     const BatchResult r = executor_->train({options_.train.get(), rows_});
     const double rate = options_.schedule.rate(step);
-    loss += r.loss;
-    correct += r.correct;
-    seen += static_cast<int64_t>(rows_.size());
+    row.loss += r.loss;
+    row.correct += r.correct;
+    row.seen += static_cast<int64_t>(rows_.size());
     const bool finite = std::isfinite(r.loss);
     if (finite) {
       optimiser_step(options_.optimiser, rate, *store_, *pool_, isa_);
       ++store_->step;
     }
-    const bool last = store_->step == o.until || !finite;
+    const bool last = (store_->step == o.until && o.ends) || !finite;
     if (last || (o.metrics_every > 0 && store_->step % o.metrics_every == 0)) {
-      run.queue().push({store_->step, SplitName::kTrain, loss / static_cast<double>(seen),
-                        static_cast<double>(correct) / static_cast<double>(seen), rate, seen, now_seconds() - start});
-      loss = 0;
-      correct = seen = 0;
+      const auto seen = static_cast<double>(row.seen);
+      run.queue().push({store_->step, SplitName::kTrain, row.loss / seen, static_cast<double>(row.correct) / seen, rate,
+                        row.seen, now_seconds() - start});
+      row = {};
       run.announce(last);
     }
     if (!finite) return end(RunEnd::kDiverged);

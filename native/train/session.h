@@ -37,6 +37,8 @@ struct TrainOptions {
   uint64_t noise = 0;
   int64_t metrics_every = 0, evaluate_every = 0;
   bool evaluate_at_start = false;
+  bool ends = true;              // the training ends with this call: rows at its end too, not only at multiples
+  bool continues = false;        // the row that was being summed up when the snapshot was taken goes on
   std::vector<SplitName> evaluate;
 };
 

@@ -1,0 +1,25 @@
+import { Command } from 'commander';
+import type { RunSummary } from '../../experiment/Result.js';
+import { summarise } from '../../experiment/summary.js';
+import { curves } from '../../report/matching.js';
+import { renderCurve, renderTable } from '../../report/terminal.js';
+
+/** The JSON of `show` and `run`: the results, and which levels are matching or winning tickets. */
+export function summaryOf(summary: RunSummary) {
+  const levels = curves(summary.results).flatMap(({ method, rewind, rows }) =>
+    rows.map(({ level, matching, winning }) => ({ method, rewind, level, matching, winning })),
+  );
+  return { ...summary, levels };
+}
+
+export function showCommand(): Command {
+  return new Command('show')
+    .description('what a run has found so far')
+    .argument('<run>', 'run folder')
+    .option('--json', 'as one JSON object')
+    .action(async (run: string, options: { json?: boolean }) => {
+      const summary = await summarise(run);
+      if (options.json) process.stdout.write(`${JSON.stringify(summaryOf(summary))}\n`);
+      else process.stdout.write(`${renderTable(summary)}\n${summary.results.length > 0 ? `\n${renderCurve(summary)}\n` : ''}`);
+    });
+}

@@ -1,0 +1,38 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { type ErrorCode, LthError } from '../native/errors.js';
+import { packageRoot } from '../package.js';
+import { doctorCommand } from './commands/doctor.js';
+import { recipesCommand } from './commands/recipes.js';
+import { runCommand } from './commands/run.js';
+import { showCommand } from './commands/show.js';
+
+const USAGE = 2;
+/** Errors of what was asked for, rather than of doing it. */
+const usageCodes: ErrorCode[] = ['usage', 'recipe', 'invalid-argument'];
+
+/** The command line. @returns the exit code: 0 done, 1 failure, 2 usage, 75 saved and stopped. */
+export async function main(argv: string[]): Promise<number> {
+  let code = 0;
+  const exit = (value: number) => {
+    code = value;
+  };
+  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
+  const program = new Command('lth-train')
+    .description('Lottery tickets by iterative magnitude pruning with rewinding')
+    .version(version)
+    .showSuggestionAfterError()
+    .exitOverride();
+  const commands = [runCommand(exit), showCommand(), recipesCommand(), doctorCommand(exit)];
+  for (const command of commands) program.addCommand(command.exitOverride());
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
+    if (!(error instanceof LthError)) throw error;
+    process.stderr.write(`lth-train: ${error.message}\n`);
+    return usageCodes.includes(error.code) ? USAGE : 1;
+  }
+}

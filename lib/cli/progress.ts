@@ -1,0 +1,51 @@
+import type { ExperimentEvent } from '../experiment/Event.js';
+
+const PLAIN_INTERVAL_MS = 15_000;
+
+function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return '?';
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/**
+ * Tells people on stderr what an experiment does: one line a finished training, and on a terminal a bar below them.
+ */
+export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentEvent) => void {
+  const live = stream.isTTY === true;
+  const start = performance.now();
+  let total = 0;
+  let lastPlain = start;
+  const line = (text: string) => stream.write(live ? `\r\x1b[K${text}\n` : `${text}\n`);
+  return (event) => {
+    switch (event.type) {
+      case 'plan': {
+        total = event.updates;
+        const size = (event.bytes / 2 ** 20).toFixed(0);
+        line(`${event.units} units, ${event.updates} updates; about ${size} MiB on disk${event.done > 0 ? `; ${event.done} units are done already` : ''}`);
+        break;
+      }
+      case 'unit-start':
+        break;
+      case 'progress': {
+        const left = duration(((1 - event.fraction) * total) / event.updatesPerSecond);
+        const share = `${(event.fraction * 100).toFixed(0).padStart(3)}%  ${event.updatesPerSecond.toFixed(0)} updates/s  ${left} left`;
+        if (live) {
+          const filled = Math.round(event.fraction * 24);
+          stream.write(`\r\x1b[K[${'#'.repeat(filled)}${'.'.repeat(24 - filled)}] ${share}`);
+        } else if (performance.now() - lastPlain > PLAIN_INTERVAL_MS) {
+          lastPlain = performance.now();
+          line(share);
+        }
+        break;
+      }
+      case 'unit-end': {
+        const [result] = event.results;
+        if (!result) break;
+        const accuracy = result.testAccuracy === null ? 'diverged' : `test accuracy ${(result.testAccuracy * 100).toFixed(2)} %`;
+        line(`${event.label}: ${(result.densityPrunable * 100).toFixed(2)} % left, ${accuracy}, ${event.skipped ? 'done by another process' : `${event.seconds.toFixed(1)} s`}`);
+        break;
+      }
+    }
+  };
+}

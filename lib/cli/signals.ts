@@ -1,0 +1,24 @@
+interface Signals {
+  received: string[];
+  listener: ((signal: string) => void) | null;
+}
+
+/** What bin/lth-train.js installed before all imports; absent where the CLI is called from other code. */
+function installed(): Signals | undefined {
+  return (globalThis as { [key: symbol]: Signals | undefined })[Symbol.for('lth-train.signals')];
+}
+
+/** A signal for AbortController users: aborted by the first SIGINT, SIGTERM or SIGUSR1, also one that came before. */
+export function abortOnSignal(onFirst: (name: string) => void): AbortSignal {
+  const controller = new AbortController();
+  const stop = (name: string) => {
+    onFirst(name);
+    controller.abort();
+  };
+  const signals = installed();
+  if (signals) {
+    signals.listener = stop;
+    if (signals.received[0]) stop(signals.received[0]);
+  }
+  return controller.signal;
+}

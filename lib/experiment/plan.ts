@@ -1,0 +1,199 @@
+import { createHash } from 'node:crypto';
+import type { NativeNetwork } from '../native/AddonTypes.js';
+import { LthError } from '../native/errors.js';
+import type { Recipe } from '../recipe/Recipe.js';
+import { toUpdates } from '../recipe/steps.js';
+import type { Result } from './Result.js';
+
+/** All step counts of a recipe in updates. */
+export interface ResolvedSteps {
+  total: number;
+  rewind: number[];
+  milestones: number[];
+  warmup: number;
+  evaluateEvery: number;
+  metricsEvery: number;
+}
+
+/** @throws LthError "recipe": a step count that makes no sense, rewind >= the training's length. */
+export function resolveSteps(recipe: Recipe, updatesPerEpoch: number): ResolvedSteps {
+  const { training } = recipe;
+  const total = toUpdates(training.steps, 'training.steps', { updatesPerEpoch });
+  if (total < 1) throw new LthError('recipe', `training.steps: expected at least one update but received "${training.steps}"`);
+  const scale = { updatesPerEpoch, total };
+  const rewind = recipe.rewind.map((text) => {
+    const k = toUpdates(text, 'rewind', scale);
+    if (k >= total) throw new LthError('recipe', `rewind: expected less than the ${total} updates of the training but received "${text}" (${k} updates)`);
+    return k;
+  });
+  return {
+    total,
+    rewind: [...new Set(rewind)].sort((a, b) => a - b),
+    milestones: training.schedule.milestones.map((text) => toUpdates(text, 'training.schedule.milestones', scale)),
+    warmup: toUpdates(training.schedule.warmup, 'training.schedule.warmup', scale),
+    evaluateEvery: toUpdates(training.evaluateEvery, 'training.evaluateEvery', scale),
+    metricsEvery: toUpdates(training.metricsEvery, 'training.metricsEvery', scale),
+  };
+}
+
+interface UnitBase {
+  /** `slug-hash`: the folder's name. */
+  id: string;
+  key: string;
+  label: string;
+  replicate: number;
+  /** Units whose results this one reads. */
+  needs: string[];
+  /** Updates it makes if nothing is there yet. */
+  updates: number;
+}
+
+/** The dense run from step `from` to step `to`, with noise 0. */
+export interface DenseUnit extends UnitBase {
+  kind: 'dense';
+  /** The dense unit it goes on from; null: from initialisation. */
+  from: string | null;
+  to: number;
+  /** The whole training: level 0 of every branch. */
+  last: boolean;
+}
+
+/** The masks of level n out of the weights of the training before. */
+export interface PruneUnit extends UnitBase {
+  kind: 'prune';
+  /** Masks pruned further; null: all ones. */
+  masks: string | null;
+  weights: string;
+  /** 1: iterative; n: one-shot to level n. */
+  levels: number;
+}
+
+/** One training k -> T of a subnetwork. */
+export interface TrainUnit extends UnitBase {
+  kind: 'train';
+  branch: Result['branch'];
+  method: Result['method'];
+  level: number;
+  rewind: number;
+  /** The dense unit at k. */
+  start: string;
+  /** IMP's masks of this level: taken as they are (imp, reinit), or their counts (random). */
+  masks: string;
+  noise: number;
+}
+
+export type Unit = DenseUnit | PruneUnit | TrainUnit;
+
+export interface Plan {
+  units: Unit[];
+  steps: ResolvedSteps;
+}
+
+const hash = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+
+/** A noise id in [1, 2^48] from what the training is; never 0, which is the dense run's. */
+function freshNoise(...parts: (string | number)[]): number {
+  return 1 + Number.parseInt(hash(parts).slice(0, 12), 16);
+}
+
+/**
+ * The experiment as a list of units in an order that respects their needs (paper Algorithm 1, LMC Algorithm 2):
+ * for each replicate the dense run through all rewind points, then level after level prune, rewind, train, and each
+ * control beside it. Keys hash only what decides a unit's bits, so levels, replicates and rewind points may grow.
+ *
+ * @param context what else decides bits: the compiled network, the data's figures, the fingerprint.
+ */
+export function planUnits(
+  recipe: Recipe,
+  steps: ResolvedSteps,
+  context: { network: NativeNetwork; data: unknown; fingerprint: string },
+): Plan {
+  const { training, pruning } = recipe;
+  const { name: _, ...network } = context.network;
+  const base = {
+    network,
+    data: { set: recipe.data.set, validation: recipe.data.validation, normalise: recipe.data.normalise, figures: context.data },
+    training: {
+      batch: training.batch,
+      optimiser: training.optimiser,
+      schedule: { milestones: steps.milestones, gamma: training.schedule.gamma, warmup: steps.warmup },
+      evaluateEvery: steps.evaluateEvery,
+      metricsEvery: steps.metricsEvery,
+    },
+    seed: recipe.seed,
+    fingerprint: context.fingerprint,
+  };
+  const units: Unit[] = [];
+  const add = <U extends Unit>(slug: string, keyed: unknown, unit: Omit<U, 'id' | 'key'>): U => {
+    const key = hash(keyed);
+    const whole = { ...unit, id: `${slug}-${key.slice(0, 12)}`, key } as U;
+    units.push(whole);
+    return whole;
+  };
+
+  for (let replicate = 0; replicate < recipe.replicates; replicate++) {
+    const dense = new Map<number, DenseUnit>();
+    let before: DenseUnit | undefined;
+    for (const to of [...steps.rewind, steps.total]) {
+      const last = to === steps.total;
+      const unit: DenseUnit = add<DenseUnit>(`r${replicate}-dense-${to}it`, { kind: 'dense', base, replicate, to, last }, {
+        kind: 'dense',
+        label: last ? `replicate ${replicate}, dense` : `replicate ${replicate}, dense to ${to}`,
+        replicate,
+        needs: before ? [before.id] : [],
+        updates: to - (before?.to ?? 0),
+        from: before?.id ?? null,
+        to,
+        last,
+      });
+      dense.set(to, unit);
+      before = unit;
+    }
+    for (const k of steps.rewind) addLevels(replicate, k, dense.get(k) as DenseUnit, dense.get(steps.total) as DenseUnit);
+  }
+  return { units, steps };
+
+  function addLevels(replicate: number, k: number, start: DenseUnit, dense: DenseUnit): void {
+    const { method } = pruning;
+    let weights: Unit = dense;
+    let masks: PruneUnit | undefined;
+    for (let level = 1; level <= pruning.levels; level++) {
+      const where = `replicate ${replicate}, rewind ${k}, level ${level}`;
+      const slug = `r${replicate}-k${k}-${method}-l${String(level).padStart(2, '0')}`;
+      const before: PruneUnit | undefined = method === 'oneshot' ? undefined : masks;
+      const from: Unit = method === 'oneshot' ? dense : weights;
+      const levels = method === 'oneshot' ? level : 1;
+      const rule = { fraction: pruning.fraction, pooling: pruning.pooling, rates: pruning.rates, levels };
+      const pruned: PruneUnit = add<PruneUnit>(`${slug}-prune`, { kind: 'prune', masks: before?.key ?? null, weights: from.key, rule }, {
+        kind: 'prune',
+        label: `${where}, pruning`,
+        replicate,
+        needs: before ? [before.id, from.id] : [from.id],
+        updates: 0,
+        masks: before?.id ?? null,
+        weights: from.id,
+        levels,
+      });
+      for (const branch of ['imp', ...recipe.controls] as const) {
+        const noise = recipe.noise === 'same' ? 0 : freshNoise(branch, k, method, level);
+        const keyed = { kind: 'train', branch, start: start.key, masks: pruned.key, noise, optimiser: recipe.rewindOptimiser, until: steps.total, replicate };
+        const trained: TrainUnit = add<TrainUnit>(`${slug}-${branch}`, keyed, {
+          kind: 'train',
+          label: `${where}, ${branch}`,
+          replicate,
+          needs: [start.id, pruned.id],
+          updates: steps.total - k,
+          branch,
+          method,
+          level,
+          rewind: k,
+          start: start.id,
+          masks: pruned.id,
+          noise,
+        });
+        if (branch === 'imp') weights = trained;
+      }
+      masks = pruned;
+    }
+  }
+}

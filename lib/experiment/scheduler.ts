@@ -1,0 +1,164 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LthError } from '../native/errors.js';
+import { loadAddon } from '../native/load.js';
+import type { RunFolder, UnitRecord } from '../store/RunFolder.js';
+import type { ExperimentEvent } from './Event.js';
+import type { Plan, Unit } from './plan.js';
+import { resultsOf } from './summary.js';
+import type { Workplace } from './Workplace.js';
+
+export interface ScheduleOptions {
+  threads: number;
+  fingerprint: string;
+  signal: AbortSignal | undefined;
+  onEvent: (event: ExperimentEvent) => void;
+}
+
+/** How long to wait before asking again whether another process has finished a unit. */
+const POLL_MS = 300;
+
+/**
+ * Carries a plan out. As many units run side by side as there are threads, one thread each, because two trainings on
+ * one core each beat one on two; fewer units share the threads. Bits never depend on it. A training that diverges is
+ * a result; what would have been pruned from it is left out and the rest goes on.
+ */
+export async function runPlan(plan: Plan, workplace: Workplace, options: ScheduleOptions): Promise<void> {
+  await new Scheduler(plan, workplace, options).run();
+}
+
+class Scheduler {
+  private readonly folder: RunFolder;
+  private readonly waiting: Unit[] = [];
+  private readonly finished = new Map<string, UnitRecord>();
+  /** Units that cannot be done because one that they need diverged. */
+  private readonly impossible = new Set<string>();
+  private readonly running = new Map<string, { label: string; threads: number; from: number; step: number; promise: Promise<void> }>();
+  private readonly start = performance.now();
+  private failure: unknown;
+  private updatesDone = 0;
+  private updatesBefore = 0;
+  private readonly updatesTotal: number;
+
+  constructor(
+    private readonly plan: Plan,
+    private readonly workplace: Workplace,
+    private readonly options: ScheduleOptions,
+  ) {
+    this.folder = workplace.folder;
+    this.updatesTotal = plan.units.reduce((sum, unit) => sum + unit.updates, 0);
+  }
+
+  async run(): Promise<void> {
+    for (const unit of this.plan.units) {
+      const record = await this.folder.record(unit.id);
+      if (record) {
+        this.finished.set(unit.id, record);
+        this.updatesDone += unit.updates;
+      } else {
+        this.waiting.push(unit);
+      }
+    }
+    this.updatesBefore = this.updatesDone;
+    const { units } = this.plan;
+    this.options.onEvent({ type: 'plan', units: units.length, done: this.finished.size, updates: this.updatesTotal, bytes: this.workplace.diskBytes(this.plan) });
+    for (;;) {
+      if (!this.stopped) this.launch();
+      if (this.running.size === 0) break;
+      await Promise.race([...this.running.values()].map((one) => one.promise));
+    }
+    if (this.failure) throw this.failure;
+  }
+
+  private get stopped(): boolean {
+    return this.failure !== undefined || this.options.signal?.aborted === true;
+  }
+
+  private launch(): void {
+    for (const unit of this.waiting) {
+      if (unit.needs.some((id) => this.impossible.has(id) || this.finished.get(id)?.diverged)) this.impossible.add(unit.id);
+    }
+    const ready = this.waiting.filter((unit) => !this.impossible.has(unit.id) && unit.needs.every((id) => this.finished.has(id)));
+    let free = this.options.threads;
+    for (const one of this.running.values()) free -= one.threads;
+    ready.slice(0, Math.max(0, free)).forEach((unit, i, chosen) => {
+      const threads = Math.max(1, Math.floor(free / (chosen.length - i)));
+      free -= threads;
+      this.waiting.splice(this.waiting.indexOf(unit), 1);
+      const from = (unit.kind === 'dense' ? unit.to : this.plan.steps.total) - unit.updates;
+      const entry = { label: unit.label, threads, from, step: from, promise: Promise.resolve() };
+      this.running.set(unit.id, entry);
+      entry.promise = this.carryOut(unit, threads)
+        .catch((error) => {
+          if (!this.options.signal?.aborted || error !== this.options.signal.reason) this.failure ??= error;
+        })
+        .finally(() => this.running.delete(unit.id));
+    });
+  }
+
+  private async carryOut(unit: Unit, threads: number): Promise<void> {
+    const lock = await this.lockOrWait(unit);
+    if (!lock) return;
+    try {
+      const record = await this.folder.record(unit.id);
+      if (record) return this.finishedElsewhere(unit, record);
+      await this.folder.clean(unit.id);
+      this.options.onEvent({ type: 'unit-start', id: unit.id, label: unit.label });
+      const start = performance.now();
+      const { files, ...outcome } = await this.workplace.run(unit, this.plan, {
+        threads,
+        signal: this.options.signal,
+        onStep: (step) => this.progress(unit, step),
+      });
+      const { id, kind, label, key } = unit;
+      const from = unit.kind === 'dense' ? unit.from : null;
+      const seconds = (performance.now() - start) / 1000;
+      const done = await this.folder.finish({ id, kind, label, key, fingerprint: this.options.fingerprint, from, ...outcome, seconds }, files);
+      this.settle(unit, done, false);
+    } finally {
+      loadAddon().dispose(lock);
+    }
+  }
+
+  /** Another process may be at this unit: then wait until it has finished, or has died and left it to us. */
+  private async lockOrWait(unit: Unit) {
+    while (!this.stopped) {
+      const lock = await this.folder.lock(unit.id);
+      if (lock) return lock;
+      await sleep(POLL_MS);
+    }
+    return null;
+  }
+
+  private finishedElsewhere(unit: Unit, record: UnitRecord): void {
+    if (record.key !== unit.key) throw new LthError('corrupt-file', `${this.folder.unit(unit.id)}/unit.json has another key than this experiment`);
+    this.settle(unit, record, true);
+  }
+
+  private settle(unit: Unit, record: UnitRecord, skipped: boolean): void {
+    this.finished.set(unit.id, record);
+    this.updatesDone += unit.updates;
+    this.options.onEvent({
+      type: 'unit-end',
+      id: unit.id,
+      label: unit.label,
+      results: resultsOf(record, this.plan.steps.rewind, this.workplace.recipe.pruning.method),
+      skipped,
+      diverged: record.diverged,
+      seconds: record.seconds,
+    });
+  }
+
+  private progress(unit: Unit, step: number): void {
+    const entry = this.running.get(unit.id);
+    if (entry) entry.step = step;
+    let updates = this.updatesDone;
+    for (const one of this.running.values()) updates += Math.max(0, one.step - one.from);
+    const seconds = (performance.now() - this.start) / 1000;
+    this.options.onEvent({
+      type: 'progress',
+      fraction: updates / this.updatesTotal,
+      updatesPerSecond: (updates - this.updatesBefore) / seconds,
+      running: [...this.running.values()].map((one) => one.label),
+    });
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * lth-train for other Node tools. Open a session, train it, take snapshots, prune, rewind, evaluate; or run a whole
+ * experiment. Shapes: N batch, C features in, K features out. All errors are LthError with a `code`.
+ */
+export { datasetNames } from './data/catalogue.js';
+export type { ExperimentEvent } from './experiment/Event.js';
+export type { Result, RunSummary } from './experiment/Result.js';
+export { type RunOptions, runExperiment } from './experiment/run.js';
+export { summarise } from './experiment/summary.js';
+export type { BuildInfo, DatasetInfo, NetworkSummary, ParameterInfo, RunEnd, SessionInfo } from './native/AddonTypes.js';
+export { type ErrorCode, LthError } from './native/errors.js';
+export { networkByName, networkNames } from './networks/catalogue.js';
+export { lenet } from './networks/lenet.js';
+export type { Add, Flatten, Initialisation, Layer, Linear, Network, Relu } from './networks/Network.js';
+export { loadRecipe, type RecipeOverrides, recipeNames, toYaml } from './recipe/load.js';
+export type { Recipe, Steps } from './recipe/Recipe.js';
+export { metricsSchema } from './session/arrow.js';
+export { CompiledNetwork } from './session/CompiledNetwork.js';
+export { Dataset } from './session/Dataset.js';
+export { Masks, type MaskView, type PruneOptions } from './session/Masks.js';
+export { type Evaluation, type OpenOptions, Session, type SplitName, type TrainOptions } from './session/Session.js';
+export { Snapshot, type SnapshotView } from './session/Snapshot.js';

@@ -1,0 +1,119 @@
+import { z } from 'zod';
+import { LthError } from '../native/errors.js';
+import { networkSchema } from '../networks/validate.js';
+import { firstIssue } from './issues.js';
+import type { Recipe } from './Recipe.js';
+import { isSteps } from './steps.js';
+
+const steps = z
+  .union([z.string(), z.int().min(0)])
+  .transform(String)
+  .refine(isSteps, 'expected updates as 500it, 2ep, 2ep50it, 1.7% or a whole number');
+const fraction = z.number().gt(0).lt(1);
+const positive = z.number().gt(0).max(1e6);
+const beta = z.number().min(0).lt(1);
+const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+const optimiser = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('sgd'),
+    learningRate: positive,
+    momentum: beta.default(0),
+    nesterov: z.boolean().default(false),
+    weightDecay: z.number().min(0).max(1).default(0),
+  }),
+  z.strictObject({
+    type: z.literal('adam'),
+    learningRate: positive,
+    beta1: beta.default(0.9),
+    beta2: beta.default(0.999),
+    epsilon: z.number().gt(0).max(1).default(1e-8),
+    weightDecay: z.number().min(0).max(1).default(0),
+  }),
+]);
+
+const sections = {
+  data: z.strictObject({
+    set: z.string().min(1),
+    folder: z.string().min(1).nullable().default(null),
+    validation: z.int().min(0),
+    normalise: z.boolean().default(true),
+  }),
+  training: z.strictObject({
+    steps,
+    batch: z.int().min(1).max(1 << 20),
+    optimiser,
+    schedule: z
+      .strictObject({
+        milestones: z.array(steps).max(1000).default([]),
+        gamma: z.number().gt(0).max(1).default(0.1),
+        warmup: steps.default('0it'),
+      })
+      .prefault({}),
+    precision: z.enum(['fp32', 'fp64']).default('fp32'),
+    executor: z.enum(['direct', 'autograd']).default('direct'),
+    evaluateEvery: steps,
+    metricsEvery: steps.default('100it'),
+  }),
+  pruning: z.strictObject({
+    levels: z.int().min(0).max(1000),
+    fraction: fraction.default(0.2),
+    pooling: z.enum(['global', 'layerwise']).default('global'),
+    rates: z.record(z.string(), fraction).default({}),
+    method: z.enum(['iterative', 'oneshot']).default('iterative'),
+  }),
+};
+
+const schema = z.strictObject({
+  name: z.string().min(1).max(200),
+  description: z.string().max(10_000).default(''),
+  network: z.union([z.string().min(1), networkSchema]),
+  ...sections,
+  rewind: z.array(steps).min(1).max(1000).default(['0it']),
+  rewindOptimiser: z.enum(['restore', 'zero']).default('restore'),
+  noise: z.enum(['fresh', 'same']).default('fresh'),
+  controls: z.array(z.enum(['random', 'reinit'])).max(2).default(['random', 'reinit']),
+  replicates: z.int().min(1).max(10_000).default(1),
+  seed: seed.default(1),
+  device: z
+    .string()
+    .regex(/^(cpu|cuda(:\d{1,3})?)$/, 'expected cpu, cuda or cuda:N')
+    .default('cpu'),
+});
+
+/** Keys that are allowed at a place of the recipe, for suggestions. */
+export function knownKeys(path: PropertyKey[]): string[] {
+  let shape: Record<string, z.core.$ZodType> | undefined = schema.shape;
+  for (const key of path) shape = shapeOf(shape?.[String(key)]);
+  return Object.keys(shape ?? {});
+}
+
+function shapeOf(type: z.core.$ZodType | undefined): Record<string, z.core.$ZodType> | undefined {
+  if (type instanceof z.ZodObject) return type.shape;
+  if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault) return shapeOf(type.def.innerType);
+  if (type instanceof z.ZodDiscriminatedUnion) {
+    const shapes = type.options.map((option) => shapeOf(option) ?? {});
+    return Object.assign({}, ...shapes);
+  }
+  return undefined;
+}
+
+/**
+ * A recipe with all defaults, from what a file or `--set` says.
+ * @throws LthError "recipe" naming the place, what was expected and what was received.
+ */
+export function parseRecipe(value: unknown, source: string): Recipe {
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw new LthError('recipe', `${source}: ${firstIssue(parsed.error, value, knownKeys)}`);
+  const recipe: Recipe = parsed.data as Recipe;
+  if (recipe.training.optimiser.type === 'sgd' && recipe.training.optimiser.nesterov && recipe.training.optimiser.momentum === 0) {
+    throw new LthError('recipe', `${source}: training.optimiser.nesterov needs a momentum above 0`);
+  }
+  if (Object.keys(recipe.pruning.rates).length > 0 && recipe.pruning.pooling !== 'layerwise') {
+    throw new LthError('recipe', `${source}: pruning.rates needs pruning.pooling layerwise`);
+  }
+  if (new Set(recipe.controls).size !== recipe.controls.length) {
+    throw new LthError('recipe', `${source}: controls: each control may stand once`);
+  }
+  return recipe;
+}

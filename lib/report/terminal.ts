@@ -1,0 +1,95 @@
+import type { Result, RunSummary } from '../experiment/Result.js';
+import { type Curve, curves, type LevelRow, matchingRule, type Spread, verdicts } from './matching.js';
+
+const percent = (value: number, digits = 2) => (value * 100).toFixed(digits);
+
+function accuracyCell(s: Spread | undefined): string {
+  if (!s) return '-';
+  return s.n > 1 ? `${percent(s.mean)} [${percent(s.min)}-${percent(s.max)}]` : percent(s.mean);
+}
+
+function note(row: LevelRow): string {
+  const words = [row.level === 0 ? 'dense' : row.winning ? 'winning ticket' : row.matching ? 'matching' : ''];
+  if (row.diverged.length > 0) words.push(`diverged: ${row.diverged.map((r) => `${r.branch} of replicate ${r.replicate}`).join(', ')}`);
+  return words.filter(Boolean).join('; ');
+}
+
+function columns(rows: string[][]): string[] {
+  const widths = rows[0]?.map((_, c) => Math.max(...rows.map((row) => (row[c] ?? '').length))) ?? [];
+  return rows.map((row) => row.map((cell, c) => (c === row.length - 1 ? cell : cell.padStart(widths[c] ?? 0))).join('  ').trimEnd());
+}
+
+function table(curve: Curve): string[] {
+  const head = ['level', 'prunable %', 'overall %', ...curve.branches.map((branch) => `${branch} acc %`), ...curve.branches.map((branch) => `${branch} stop`), ''];
+  const rows = curve.rows.map((row) => [
+    String(row.level),
+    percent(row.densityPrunable),
+    percent(row.densityOverall),
+    ...curve.branches.map((branch) => accuracyCell(row.accuracy[branch])),
+    ...curve.branches.map((branch) => row.earlyStop[branch]?.mean.toFixed(0) ?? '-'),
+    note(row),
+  ]);
+  return columns([head, ...rows]);
+}
+
+/** Levels x branches: weights remaining, test accuracy, early-stopping iteration, what matches. */
+export function renderTable(summary: RunSummary): string {
+  const lines = [`${summary.recipe}: ${summary.run}${summary.complete ? '' : ' (not complete)'}`];
+  for (const curve of curves(summary.results)) {
+    lines.push('', `rewind to ${curve.rewind}, ${curve.method}; test accuracy mean [min-max] over replicates; stop: iteration of lowest validation loss`);
+    lines.push(...table(curve), ...verdicts(curve));
+  }
+  if (summary.results.length === 0) lines.push('no training has finished yet');
+  else lines.push('', matchingRule);
+  return lines.join('\n');
+}
+
+const marks: Record<Result['branch'], string> = { imp: 'o', random: 'x', reinit: '+' };
+const WIDTH = 60;
+const HEIGHT = 14;
+
+/** A small picture: test accuracy over weights remaining (logarithmic, falling to the right). */
+export function renderCurve(summary: RunSummary): string {
+  return curves(summary.results)
+    .map((curve) => picture(curve, curves(summary.results).length > 1))
+    .join('\n\n');
+}
+
+function picture(curve: Curve, titled: boolean): string {
+  const points = curve.rows.flatMap((row) =>
+    curve.branches.flatMap((branch) => {
+      const s = row.accuracy[branch];
+      return s ? [{ branch, x: -Math.log(row.densityPrunable), y: s.mean, percent: row.densityPrunable }] : [];
+    }),
+  );
+  const right = Math.max(...points.map((p) => p.x), 1e-9);
+  const [low, high] = [Math.min(...points.map((p) => p.y)), Math.max(...points.map((p) => p.y))];
+  const height = Math.max(high - low, 1e-4);
+  const grid = Array.from({ length: HEIGHT }, () => Array<string>(WIDTH).fill(' '));
+  // imp last, so that it is seen where marks fall together.
+  for (const p of [...points].sort((a, b) => Number(a.branch === 'imp') - Number(b.branch === 'imp'))) {
+    const column = Math.round((p.x / right) * (WIDTH - 1));
+    const line = Math.round(((high - p.y) / height) * (HEIGHT - 1));
+    (grid[line] as string[])[column] = marks[p.branch];
+  }
+  const labels = grid.map((_, line) => (line % 4 === 0 || line === HEIGHT - 1 ? percent(high - (line / (HEIGHT - 1)) * height, 1) : ''));
+  const body = grid.map((row, line) => `${(labels[line] ?? '').padStart(6)} |${row.join('').trimEnd()}`);
+  const axis = Array<string>(WIDTH + 8).fill(' ');
+  for (const share of [1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005]) {
+    if (-Math.log(share) > right + 1e-9) continue;
+    const text = `${share * 100}%`;
+    const at = Math.min(8 + Math.round((-Math.log(share) / right) * (WIDTH - 1)), axis.length - text.length);
+    [...text].forEach((c, i) => {
+      axis[at + i] = c;
+    });
+  }
+  const legend = curve.branches.map((branch) => `${marks[branch]} ${branch}`).join('   ');
+  return [
+    ...(titled ? [`rewind to ${curve.rewind}, ${curve.method}`] : []),
+    'test accuracy %',
+    ...body,
+    `       +${'-'.repeat(WIDTH)}`,
+    axis.join('').trimEnd(),
+    `        prunable weights remaining   ${legend}`,
+  ].join('\n');
+}

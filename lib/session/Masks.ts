@@ -1,0 +1,105 @@
+import type { Bool, Vector } from 'apache-arrow';
+import type { MasksHandle } from '../native/AddonTypes.js';
+import { checkInteger, checkNumber, checkOneOf, wrongValue } from '../native/errors.js';
+import { loadAddon } from '../native/load.js';
+import { boolVector, pinned } from './arrow.js';
+import type { CompiledNetwork } from './CompiledNetwork.js';
+import { Resource } from './Resource.js';
+import type { Snapshot } from './Snapshot.js';
+
+export interface MaskView {
+  shape: number[];
+  /** Weights of the tensor, and how many of them remain. */
+  size: number;
+  remaining: number;
+  /** One bit a weight, least significant first; the very memory the kernels read. */
+  vector: Vector<Bool>;
+}
+
+export interface PruneOptions {
+  /** Fraction of the remaining weights to remove, in (0, 1). Default 0.2. */
+  fraction?: number;
+  /** How often the count floor(fraction * remaining) is taken before choosing: n is one-shot to level n. Default 1. */
+  levels?: number;
+  /** One pool over all prunable tensors, or each for itself. Default "global". */
+  pooling?: 'global' | 'layerwise';
+  /** layerwise: other fractions by parameter name, e.g. { 'fc3.weight': 0.1 }. */
+  rates?: Record<string, number>;
+}
+
+/** Which prunable weights remain: m of the subnetwork (W, m) (paper section 2). Immutable. */
+export class Masks extends Resource<MasksHandle> {
+  private views: Map<string, MaskView> | undefined;
+
+  private constructor(
+    handle: MasksHandle,
+    readonly network: CompiledNetwork,
+  ) {
+    super(handle);
+  }
+
+  /** All weights remain. */
+  static ones(network: CompiledNetwork): Masks {
+    return new Masks(loadAddon().masksOnes(network.handle), network);
+  }
+
+  /** @throws LthError "io", "corrupt-file", "wrong-shape". */
+  static async read(network: CompiledNetwork, path: string): Promise<Masks> {
+    return new Masks(await loadAddon().masksRead(network.handle, path), network);
+  }
+
+  /** From packed bits (least significant first) for every prunable parameter by name. */
+  static fromBits(network: CompiledNetwork, bits: Record<string, Uint8Array>): Masks {
+    return new Masks(loadAddon().masksFromBits(network.handle, bits), network);
+  }
+
+  /**
+   * Magnitude pruning: of the weights that remain, the floor(fraction * remaining) smallest |w| go; ties by position.
+   * @param weights of the trained subnetwork, W_T.
+   * @throws LthError "diverged" where a remaining weight is not finite.
+   */
+  prune(weights: Snapshot, options: PruneOptions = {}): Masks {
+    const { fraction = 0.2, levels = 1, pooling = 'global', rates = {} } = options;
+    for (const [name, rate] of [['fraction', fraction], ...Object.entries(rates)] as [string, number][]) {
+      if (!(checkNumber(rate, name, 0, 1) > 0 && rate < 1)) throw wrongValue('number between 0 and 1, both excluded,', name, rate);
+    }
+    checkInteger(levels, 'levels', 1, 100_000);
+    checkOneOf(pooling, 'pooling', ['global', 'layerwise']);
+    return new Masks(loadAddon().masksPrune(this.handle, weights.handle, { fraction, levels, pooling, rates }), this.network);
+  }
+
+  /** The control "random": as many weights per tensor at random places, nested from level to level. */
+  random(seed: number, replicate: number): Masks {
+    checkInteger(seed, 'seed', 0, Number.MAX_SAFE_INTEGER);
+    checkInteger(replicate, 'replicate', 0, 2 ** 32 - 1);
+    return new Masks(loadAddon().masksRandom(this.handle, seed, replicate), this.network);
+  }
+
+  /** Views by parameter name, over native memory; not transferable. */
+  tensors(): ReadonlyMap<string, MaskView> {
+    this.views ??= new Map(
+      loadAddon()
+        .masksTensors(this.handle)
+        .map(({ name, shape, size, remaining, bits }) => [name, { shape, size, remaining, vector: boolVector(pinned(bits), size) }]),
+    );
+    return this.views;
+  }
+
+  /** Fractions of the weights that remain: of the prunable ones, and of all weights (biases not counted). */
+  get density(): { prunable: number; overall: number } {
+    const { prunable, weights } = this.network.summary.counts;
+    let remaining = 0;
+    for (const tensor of this.tensors().values()) remaining += tensor.remaining;
+    return { prunable: prunable === 0 ? 1 : remaining / prunable, overall: (weights - prunable + remaining) / weights };
+  }
+
+  /** Is every weight of these masks also in `outer`? */
+  nestedIn(outer: Masks): boolean {
+    return loadAddon().masksNested(this.handle, outer.handle);
+  }
+
+  /** Writes a safetensors file of BOOL tensors: whole, synced, or not at all. */
+  write(path: string, metadata: Record<string, string> = {}): Promise<void> {
+    return loadAddon().masksWrite(this.handle, path, metadata);
+  }
+}

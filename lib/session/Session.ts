@@ -1,0 +1,263 @@
+import { availableParallelism } from 'node:os';
+import type { RecordBatch } from 'apache-arrow';
+import type { OptimiserOptions, RunEnd, ScheduleOptions, SessionHandle, SessionInfo } from '../native/AddonTypes.js';
+import { checkInteger, checkNumber, checkOneOf } from '../native/errors.js';
+import { loadAddon } from '../native/load.js';
+import { metricsBatch } from './arrow.js';
+import type { CompiledNetwork } from './CompiledNetwork.js';
+import type { Dataset } from './Dataset.js';
+import type { Masks } from './Masks.js';
+import { Resource } from './Resource.js';
+import { Snapshot } from './Snapshot.js';
+
+export type SplitName = 'train' | 'validation' | 'test';
+
+export interface OpenOptions {
+  network: CompiledNetwork;
+  train: Dataset;
+  test?: Dataset;
+  /** Examples of `train` to hold out, chosen by `seed`. Default 0. */
+  validation?: number;
+  /** Default 0. */
+  seed?: number;
+  /** Default 0. */
+  replicate?: number;
+  /** Examples per update; the last batch of an epoch holds what is left. */
+  batch: number;
+  optimiser: Partial<OptimiserOptions> & { type: 'sgd' | 'adam'; learningRate: number };
+  /** Milestones and warm-up in updates. Default: constant. */
+  schedule?: Partial<Omit<ScheduleOptions, 'learningRate'>>;
+  /** true: (x/255 - mean) / std with the training set's figures; false: x/255. Default true. */
+  normalise?: boolean | { mean: number[]; std: number[] };
+  /** "cpu", "cuda" or "cuda:N". Default "cpu". */
+  device?: string;
+  precision?: 'fp32' | 'fp64';
+  /** "direct" is the production executor, "autograd" LibTorch's autograd: the oracle. */
+  executor?: 'direct' | 'autograd';
+  /** Never changes a bit of the result. Default: all cores. */
+  threads?: number;
+}
+
+export interface TrainOptions {
+  /** Absolute number of updates to reach; `until - step` are made. */
+  until: number;
+  /** Which data order. Default 0. */
+  noise?: number;
+  /** A "train" row (mean over the updates since the one before) every so many updates, and at the end. Default 100. */
+  metricsEvery?: number;
+  /** Evaluations at every multiple of this many updates, and at the end. Default 0: only at the end. */
+  evaluateEvery?: number;
+  /** Also evaluate before the first update. Default false. */
+  evaluateAtStart?: boolean;
+  /** false: the training goes on in a later call, so no rows at this one's end beside the multiples. Default true. */
+  ends?: boolean;
+  /** This call goes on with a training that was cut: rows come as if it had not been. Default false. */
+  continues?: boolean;
+  /** Default: whatever of validation and test the session has. */
+  evaluate?: ('validation' | 'test')[];
+  /** Stops at the next step; the iteration then throws the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface Evaluation {
+  /** Mean cross-entropy. */
+  loss: number;
+  /** Fraction in [0, 1]. */
+  accuracy: number;
+  examples: number;
+}
+
+function optimiserOf(o: OpenOptions['optimiser']): OptimiserOptions {
+  checkOneOf(o.type, 'optimiser.type', ['sgd', 'adam']);
+  const weightDecay = checkNumber(o.weightDecay ?? 0, 'optimiser.weightDecay', 0, 1);
+  if (o.type === 'sgd') {
+    const sgd = o as Partial<Extract<OptimiserOptions, { type: 'sgd' }>>;
+    return { type: 'sgd', momentum: checkNumber(sgd.momentum ?? 0, 'optimiser.momentum', 0, 0.999999), nesterov: sgd.nesterov ?? false, weightDecay };
+  }
+  const adam = o as Partial<Extract<OptimiserOptions, { type: 'adam' }>>;
+  return {
+    type: 'adam',
+    beta1: checkNumber(adam.beta1 ?? 0.9, 'optimiser.beta1', 0, 0.999999),
+    beta2: checkNumber(adam.beta2 ?? 0.999, 'optimiser.beta2', 0, 0.999999999),
+    epsilon: checkNumber(adam.epsilon ?? 1e-8, 'optimiser.epsilon', 1e-300, 1),
+    weightDecay,
+  };
+}
+
+/**
+ * A network in training on a native thread of its own; the event loop is never blocked. One call at a time: while it
+ * trains or evaluates, other calls throw LthError "busy".
+ */
+export class Session extends Resource<SessionHandle> {
+  private constructor(
+    handle: SessionHandle,
+    private readonly options: OpenOptions,
+  ) {
+    super(handle);
+  }
+
+  /** @throws LthError "invalid-argument", "wrong-shape" (network and data do not fit), "no-cuda". */
+  static open(o: OpenOptions): Session {
+    checkInteger(o.batch, 'batch', 1, 1 << 20);
+    const threads = checkInteger(o.threads ?? availableParallelism(), 'threads', 1, 1024);
+    const { mean, std } = o.train.info;
+    const normalise = o.normalise === false ? null : typeof o.normalise === 'object' ? o.normalise : { mean, std: std.map((s) => s || 1) };
+    const handle = loadAddon().sessionOpen({
+      network: o.network.handle,
+      train: o.train.handle,
+      test: o.test?.handle ?? null,
+      validation: checkInteger(o.validation ?? 0, 'validation', 0, o.train.info.count - 1),
+      seed: checkInteger(o.seed ?? 0, 'seed', 0, Number.MAX_SAFE_INTEGER),
+      replicate: checkInteger(o.replicate ?? 0, 'replicate', 0, 2 ** 32 - 1),
+      batch: o.batch,
+      optimiser: optimiserOf(o.optimiser),
+      schedule: {
+        learningRate: checkNumber(o.optimiser.learningRate, 'optimiser.learningRate', 0, 1e6),
+        milestones: (o.schedule?.milestones ?? []).map((m, i) => checkInteger(m, `schedule.milestones[${i}]`, 0, 2 ** 31 - 1)),
+        gamma: checkNumber(o.schedule?.gamma ?? 0.1, 'schedule.gamma', 0, 1),
+        warmup: checkInteger(o.schedule?.warmup ?? 0, 'schedule.warmup', 0, 2 ** 31 - 1),
+      },
+      normalise,
+      device: o.device ?? 'cpu',
+      precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'fp64']),
+      executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'autograd']),
+      threads,
+    });
+    return new Session(handle, o);
+  }
+
+  get info(): SessionInfo {
+    return loadAddon().sessionInfo(this.handle);
+  }
+
+  /** Updates done. */
+  get step(): number {
+    return this.info.step;
+  }
+
+  /** Draws all parameters anew (0: the network's initialisation, 1 and up: reinitialisations); step and optimiser state are forgotten. */
+  initialise(draw = 0): void {
+    loadAddon().sessionInitialise(this.handle, checkInteger(draw, 'draw', 0, Number.MAX_SAFE_INTEGER));
+  }
+
+  /** Rewinds to a snapshot: parameters, step (and so the schedule), optimiser state unless it is to be zeroed. */
+  load(snapshot: Snapshot, options: { optimiser?: 'restore' | 'zero' } = {}): void {
+    const optimiser = checkOneOf(options.optimiser ?? 'restore', 'optimiser', ['restore', 'zero']);
+    loadAddon().sessionLoad(this.handle, snapshot.handle, { optimiser });
+  }
+
+  /** Pruned weights and their optimiser state become +0 at once and stay so; null: dense. */
+  setMasks(masks: Masks | null): void {
+    loadAddon().sessionSetMasks(this.handle, masks?.handle ?? null);
+  }
+
+  /** Moves the step alone, and with it schedule and data order (a reinitialised network that starts at k). */
+  setStep(step: number): void {
+    loadAddon().sessionSetStep(this.handle, checkInteger(step, 'step', 0, 2 ** 31 - 1));
+  }
+
+  /** An immutable copy of parameters, optimiser state and step. */
+  snapshot(): Snapshot {
+    return new Snapshot(loadAddon().sessionSnapshot(this.handle));
+  }
+
+  /** Rows of the training set that update `step` (0-based) trains on. */
+  batchIndices(step: number, noise = 0): Int32Array {
+    return loadAddon().sessionBatch(this.handle, checkInteger(step, 'step', 0, 2 ** 31 - 1), noise);
+  }
+
+  /** Mean loss and all gradients on the batch of update `step`, without updating; gradients by parameter name. */
+  gradients(step: number, noise = 0): { loss: number; correct: number; gradients: Snapshot } {
+    const { loss, correct, gradients } = loadAddon().sessionGradients(this.handle, checkInteger(step, 'step', 0, 2 ** 31 - 1), noise);
+    return { loss, correct, gradients: new Snapshot(gradients) };
+  }
+
+  /**
+   * Trains to update `until` and yields metrics as Arrow RecordBatches over native memory (see metricsSchema), as
+   * they come, at most some 20 a second. Leaving the loop stops the training at the next step. Returns how it ended:
+   * "done" or "diverged" (a loss or weight that is not finite).
+   */
+  async *train(o: TrainOptions): AsyncGenerator<RecordBatch, RunEnd, void> {
+    o.signal?.throwIfAborted();
+    const addon = loadAddon();
+    let wake = () => {};
+    let settled = false;
+    const { run, end } = addon.sessionTrain(
+      this.handle,
+      {
+        until: checkInteger(o.until, 'until', 0, 2 ** 31 - 1),
+        noise: checkInteger(o.noise ?? 0, 'noise', 0, Number.MAX_SAFE_INTEGER),
+        metricsEvery: checkInteger(o.metricsEvery ?? 100, 'metricsEvery', 0, 2 ** 31 - 1),
+        evaluateEvery: checkInteger(o.evaluateEvery ?? 0, 'evaluateEvery', 0, 2 ** 31 - 1),
+        evaluateAtStart: o.evaluateAtStart ?? false,
+        ends: o.ends ?? true,
+        continues: o.continues ?? false,
+        evaluate: o.evaluate ?? this.defaultEvaluations(),
+      },
+      () => wake(),
+    );
+    const ended = end.then(
+      (result) => ({ result }),
+      (error: unknown) => ({ error }),
+    );
+    const done = ended.then(() => {
+      settled = true;
+      wake();
+    });
+    const abort = () => addon.runAbort(run);
+    o.signal?.addEventListener('abort', abort);
+    try {
+      for (;;) {
+        const woken = new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+        const last = settled;
+        const columns = addon.runDrain(run);
+        if (columns) yield metricsBatch(columns);
+        else if (last) break;
+        else if (!settled) await woken;
+      }
+      const outcome = await ended;
+      if ('error' in outcome) throw outcome.error;
+      if (outcome.result.state === 'aborted') o.signal?.throwIfAborted();
+      return outcome.result;
+    } finally {
+      o.signal?.removeEventListener('abort', abort);
+      abort();
+      await done; // whoever leaves the loop may use the session at once
+      addon.dispose(run);
+    }
+  }
+
+  /** `train` for who wants the end and all batches at once. */
+  async trainToEnd(options: TrainOptions): Promise<{ end: RunEnd; batches: RecordBatch[] }> {
+    const batches: RecordBatch[] = [];
+    const iterator = this.train(options);
+    for (;;) {
+      const next = await iterator.next();
+      if (next.done) return { end: next.value, batches };
+      batches.push(next.value);
+    }
+  }
+
+  /** Mean loss and accuracy over a split. Aborting throws the signal's reason. */
+  async evaluate(split: SplitName, options: { signal?: AbortSignal } = {}): Promise<Evaluation> {
+    options.signal?.throwIfAborted();
+    const addon = loadAddon();
+    const { run, end } = addon.sessionEvaluate(this.handle, checkOneOf(split, 'split', ['train', 'validation', 'test']));
+    const abort = () => addon.runAbort(run);
+    options.signal?.addEventListener('abort', abort);
+    try {
+      const { state, loss, accuracy, examples } = await end;
+      if (state === 'aborted') options.signal?.throwIfAborted();
+      return { loss, accuracy, examples };
+    } finally {
+      options.signal?.removeEventListener('abort', abort);
+      addon.dispose(run);
+    }
+  }
+
+  private defaultEvaluations(): ('validation' | 'test')[] {
+    return [...(this.options.validation ? (['validation'] as const) : []), ...(this.options.test ? (['test'] as const) : [])];
+  }
+}

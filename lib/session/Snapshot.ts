@@ -1,0 +1,63 @@
+import type { SnapshotHandle } from '../native/AddonTypes.js';
+import { loadAddon } from '../native/load.js';
+import { type FloatVector, floatVector, pinned } from './arrow.js';
+import type { CompiledNetwork } from './CompiledNetwork.js';
+import { Resource } from './Resource.js';
+
+export interface SnapshotView {
+  /** "parameter", or what the optimiser remembers of it. */
+  role: 'parameter' | 'optimiser';
+  shape: number[];
+  /** All elements in row-major order, over native memory. */
+  values: Float32Array | Float64Array;
+  /** The same memory as an Arrow vector. */
+  vector: FloatVector;
+}
+
+/**
+ * Everything that rewinding restores, at one step (paper 1.3): parameters, optimiser state, step. Immutable. Views
+ * read native memory without a copy, survive `dispose` and cannot be transferred to another thread.
+ */
+export class Snapshot extends Resource<SnapshotHandle> {
+  /** Updates done when it was taken. */
+  readonly step: number;
+  private views: Map<string, SnapshotView> | undefined;
+
+  /** For this package's own use: see Session.snapshot and Snapshot.read. */
+  constructor(handle: SnapshotHandle) {
+    super(handle);
+    this.step = loadAddon().snapshotInfo(handle).step;
+  }
+
+  /** Bytes of native memory. */
+  get bytes(): number {
+    return loadAddon().snapshotInfo(this.handle).bytes;
+  }
+
+  /** Views by name: "fc1.weight" (K,C), "fc1.bias" (K), and "momentum.fc1.weight" and its kin. */
+  tensors(): ReadonlyMap<string, SnapshotView> {
+    this.views ??= new Map(
+      loadAddon()
+        .snapshotTensors(this.handle)
+        .map(({ name, role, shape, dtype, data }) => {
+          const buffer = pinned(data);
+          const values = dtype === 'fp32' ? new Float32Array(buffer) : new Float64Array(buffer);
+          return [name, { role, shape, values, vector: floatVector(buffer, dtype) }];
+        }),
+    );
+    return this.views;
+  }
+
+  /**
+   * Writes a safetensors file: whole, synced, or not at all.
+   * @param options.optimiser leave out what the optimiser remembers where nobody will train on. Default true.
+   */
+  write(path: string, metadata: Record<string, string> = {}, options: { optimiser?: boolean } = {}): Promise<void> {
+    return loadAddon().snapshotWrite(this.handle, path, metadata, options.optimiser ?? true);
+  }
+
+  /** @throws LthError "io", "corrupt-file", or "wrong-shape" where the file belongs to another network. */
+  static async read(network: CompiledNetwork, path: string): Promise<Snapshot> {
+    return new Snapshot(await loadAddon().snapshotRead(network.handle, path));
+  }
+}

@@ -1,0 +1,146 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { Result } from '../experiment/Result.js';
+import type { LockHandle } from '../native/AddonTypes.js';
+import { LthError } from '../native/errors.js';
+import { loadAddon } from '../native/load.js';
+import { loadRecipe, toYaml } from '../recipe/load.js';
+import type { Recipe } from '../recipe/Recipe.js';
+
+const FORMAT = 1;
+
+/** What `unit.json` says: written last, so a unit is finished exactly when it is there. */
+export interface UnitRecord {
+  format: number;
+  id: string;
+  kind: 'dense' | 'prune' | 'train';
+  label: string;
+  /** Hash of all that decides the unit's bits. */
+  key: string;
+  fingerprint: string;
+  files: Record<string, { bytes: number; sha256: string }>;
+  /** dense: the unit it went on from, whose metrics come before its own. */
+  from: string | null;
+  diverged: boolean;
+  /** Updates made by this unit. */
+  updates: number;
+  /** One per training that is a result: of each rewind point for the dense run. */
+  result: Omit<Result, 'rewind' | 'method'> | null;
+  rewind: number | null;
+  method: Result['method'] | null;
+  seconds: number;
+}
+
+function ioError(path: string, cause: unknown): LthError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const why = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'no permission to write here' : message;
+  return new LthError('io', `${path}: ${why}`, { cause });
+}
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex');
+}
+
+/** What may differ between two commands on one folder: it renames nothing. */
+function experimentOf(recipe: Recipe): string {
+  const { description, rewind, controls, replicates, device, data, pruning, ...rest } = recipe;
+  return JSON.stringify({ ...rest, data: { ...data, folder: null }, pruning: { ...pruning, levels: 0 } });
+}
+
+/** A run on disk: recipe.yaml and one folder a unit. Files are whole or not there; finished units are never touched. */
+export class RunFolder {
+  private constructor(readonly path: string) {}
+
+  /**
+   * Opens or creates the folder for a recipe.
+   * @throws LthError "io" without permission, "other-experiment" where the folder holds another one.
+   */
+  static async create(path: string, recipe: Recipe): Promise<RunFolder> {
+    try {
+      await mkdir(join(path, 'units'), { recursive: true });
+    } catch (cause) {
+      throw ioError(path, cause);
+    }
+    const folder = new RunFolder(path);
+    if (existsSync(folder.recipePath)) {
+      const before = folder.recipe();
+      if (experimentOf(before) !== experimentOf(recipe)) {
+        throw new LthError('other-experiment', `${path} holds another experiment (recipe "${before.name}" with other settings); choose another folder with --out.`);
+      }
+    }
+    await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
+    return folder;
+  }
+
+  /** @throws LthError "io" where there is no run. */
+  static open(path: string): RunFolder {
+    const folder = new RunFolder(path);
+    if (!existsSync(folder.recipePath)) throw new LthError('io', `${path} is no run: it has no recipe.yaml`);
+    return folder;
+  }
+
+  private get recipePath(): string {
+    return join(this.path, 'recipe.yaml');
+  }
+
+  recipe(): Recipe {
+    return loadRecipe(this.recipePath);
+  }
+
+  unit(id: string): string {
+    return join(this.path, 'units', id);
+  }
+
+  /** The lock of a unit, or null while another process works on it. A killed process leaves none. */
+  async lock(id: string): Promise<LockHandle | null> {
+    try {
+      await mkdir(this.unit(id), { recursive: true });
+    } catch (cause) {
+      throw ioError(this.unit(id), cause);
+    }
+    return loadAddon().lockTry(join(this.unit(id), '.lock'));
+  }
+
+  /** Removes what a killed process left of temporary files. Call with the unit's lock held. */
+  async clean(id: string): Promise<void> {
+    for (const name of await readdir(this.unit(id))) {
+      if (name.endsWith('.tmp')) await rm(join(this.unit(id), name), { force: true });
+    }
+  }
+
+  /** @throws LthError "corrupt-file" where unit.json is not what this version writes. */
+  async record(id: string): Promise<UnitRecord | null> {
+    const path = join(this.unit(id), 'unit.json');
+    if (!existsSync(path)) return null;
+    try {
+      const record = JSON.parse(await readFile(path, 'utf8')) as UnitRecord;
+      if (record.format !== FORMAT || record.id !== id) throw new Error(`format ${record.format} of unit ${record.id}`);
+      return record;
+    } catch (cause) {
+      throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    }
+  }
+
+  async records(): Promise<UnitRecord[]> {
+    const ids = (await readdir(join(this.path, 'units'))).sort();
+    const all = await Promise.all(ids.map((id) => this.record(id)));
+    return all.filter((record) => record !== null);
+  }
+
+  /** Writes unit.json with the checksums of the unit's files: from now on the unit is finished. */
+  async finish(record: Omit<UnitRecord, 'format' | 'files'>, files: string[]): Promise<UnitRecord> {
+    const listed: UnitRecord['files'] = {};
+    for (const name of files) {
+      const path = join(this.unit(record.id), name);
+      listed[name] = { bytes: (await stat(path)).size, sha256: await sha256(path) };
+    }
+    const whole: UnitRecord = { format: FORMAT, ...record, files: listed };
+    await loadAddon().fileWrite(join(this.unit(record.id), 'unit.json'), Buffer.from(`${JSON.stringify(whole, null, 2)}\n`));
+    return whole;
+  }
+}

@@ -1,0 +1,288 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { ExperimentEvent } from '../lib/experiment/Event.js';
+import type { Result } from '../lib/experiment/Result.js';
+import { type RunOptions, runExperiment } from '../lib/experiment/run.js';
+import { summarise } from '../lib/experiment/summary.js';
+import type { Recipe } from '../lib/recipe/Recipe.js';
+import { parseRecipe } from '../lib/recipe/schema.js';
+import { Masks } from '../lib/session/Masks.js';
+import { Snapshot } from '../lib/session/Snapshot.js';
+import { network } from './helpers/digits.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'lth-experiment-'));
+after(() => rmSync(folder, { recursive: true }));
+
+/** 60 updates of 784-20-12-10; 25 lies on no cadence. */
+function recipe(changes: Partial<Recipe> = {}, pruning: Partial<Recipe['pruning']> = {}): Recipe {
+  return parseRecipe(
+    {
+      name: 'tiny',
+      network: 'lenet-20-12',
+      data: { set: 'mnist-10k', validation: 504 },
+      training: { steps: '60it', batch: 60, optimiser: { type: 'adam', learningRate: 2e-3 }, evaluateEvery: 20, metricsEvery: 10 },
+      rewind: ['25it', '0it'],
+      ...changes,
+      pruning: { levels: 2, fraction: 0.5, pooling: 'layerwise', rates: { 'fc3.weight': 0.25 }, ...pruning },
+    },
+    'test',
+  );
+}
+
+interface Told {
+  started: string[];
+  plan: Extract<ExperimentEvent, { type: 'plan' }> | undefined;
+  fractions: number[];
+}
+
+async function run(name: string, what: Recipe, options: Partial<RunOptions> = {}) {
+  const told: Told = { started: [], plan: undefined, fractions: [] };
+  const onEvent = (event: ExperimentEvent) => {
+    if (event.type === 'plan') told.plan = event;
+    if (event.type === 'unit-start') told.started.push(event.label);
+    if (event.type === 'progress') told.fractions.push(event.fraction);
+    options.onEvent?.(event);
+  };
+  const summary = await runExperiment(what, { threads: 2, ...options, out: join(folder, name), onEvent });
+  return { ...summary, ...told };
+}
+
+const timeless = (results: Result[]) => results.map((result) => ({ ...result, seconds: 0 }));
+const units = (name: string) => readdirSync(join(folder, name, 'units')).sort();
+const unit = (name: string, id: string, file: string) => join(folder, name, 'units', id, file);
+/** Bytes of every file of every unit that no clock decides. */
+function bits(name: string, ...leftOut: string[]): Map<string, string> {
+  const all = new Map<string, string>();
+  for (const id of units(name)) {
+    for (const file of readdirSync(join(folder, name, 'units', id))) {
+      if (/\.(safetensors|arrow)$/.test(file) && file !== 'times.arrow' && !leftOut.includes(file)) {
+        all.set(`${id}/${file}`, readFileSync(unit(name, id, file)).toString('base64'));
+      }
+    }
+  }
+  return all;
+}
+const stamps = (name: string) => units(name).map((id) => `${id} ${statSync(unit(name, id, 'unit.json')).mtimeMs}`);
+
+const first = await run('whole', recipe());
+
+test('a run gives level 0 and every branch of every level for each rewind point, T - k updates each', () => {
+  assert.equal(first.complete, true);
+  assert.equal(first.stopped, false);
+  const lines = first.results.map((r) => `k${r.rewind} l${r.level} ${r.branch} ${r.updates}`);
+  const expected = [0, 25].flatMap((k) => [
+    `k${k} l0 imp 60`,
+    ...[1, 2].flatMap((level) => ['imp', 'random', 'reinit'].map((branch) => `k${k} l${level} ${branch} ${60 - k}`)),
+  ]);
+  assert.deepEqual([...lines].sort(), expected.sort());
+  for (const r of first.results) {
+    const counts = [15680, 240, 120].map((n, i) => {
+      let left = n;
+      for (let level = 0; level < r.level; level++) left -= Math.floor(left * (i === 2 ? 0.25 : 0.5));
+      return left;
+    });
+    assert.equal(r.densityPrunable, counts.reduce((a, b) => a + b) / 16040);
+    assert.ok(r.testAccuracy !== null && r.testAccuracy > 0.1 && r.validationAccuracy !== null);
+    assert.ok(r.earlyStop !== null && r.earlyStop >= r.rewind && r.earlyStop <= 60 && (r.earlyStop % 20 === 0));
+  }
+});
+
+test('rewind points share the dense run, and level 0 is one training', () => {
+  assert.equal(units('whole').filter((id) => id.includes('dense')).length, 3);
+  const level0 = first.results.filter((r) => r.level === 0);
+  assert.equal(new Set(level0.map((r) => r.testLoss)).size, 1);
+  assert.ok(level0.every((r) => r.noise === 0));
+  const noises = first.results.filter((r) => r.level > 0).map((r) => r.noise);
+  assert.equal(new Set(noises).size, noises.length, 'each later training has a fresh noise id');
+  assert.ok(!noises.includes(0));
+});
+
+test('progress goes forward from 0 to 1', () => {
+  assert.ok(first.fractions.length > 0);
+  first.fractions.forEach((fraction, i) => {
+    assert.ok(fraction >= (first.fractions[i - 1] ?? 0) && fraction <= 1, String(first.fractions));
+  });
+});
+
+test('the same command again does nothing and says the same', async () => {
+  const before = stamps('whole');
+  const again = await run('whole', recipe());
+  assert.deepEqual(again.started, []);
+  assert.equal(again.plan?.done, again.plan?.units);
+  assert.deepEqual(again.results, first.results);
+  assert.deepEqual(stamps('whole'), before);
+  assert.deepEqual((await summarise(join(folder, 'whole'))).results, first.results);
+});
+
+test('1 thread and 2 threads, side by side or not, give the same bits in every file', async () => {
+  const one = await run('one-thread', recipe(), { threads: 1 });
+  assert.deepEqual(timeless(one.results), timeless(first.results));
+  assert.deepEqual(bits('one-thread'), bits('whole'));
+});
+
+test('raising levels, replicates and rewind points continues, with the bits of asking for all at once', async () => {
+  await run('grown', recipe({ rewind: ['0it'], controls: ['random'] }, { levels: 1 }));
+  const before = stamps('grown');
+  const levels = await run('grown', recipe({ rewind: ['0it'] }));
+  assert.ok(levels.started.length > 0 && levels.started.every((label) => /level 2|reinit/.test(label)), String(levels.started));
+  const grown = await run('grown', recipe());
+  assert.ok(grown.started.every((label) => /25/.test(label)), String(grown.started));
+  assert.deepEqual(
+    before.filter((line) => !stamps('grown').includes(line)),
+    [],
+    'what was finished is not touched',
+  );
+  assert.deepEqual(timeless(grown.results), timeless(first.results));
+  // How the dense run was cut into units is the only difference.
+  assert.deepEqual(bits('grown', 'metrics.arrow'), bits('whole', 'metrics.arrow'));
+  const replicates = await run('grown', recipe({ replicates: 2 }));
+  assert.ok(replicates.started.every((label) => /replicate 1/.test(label)), String(replicates.started));
+  assert.equal(replicates.results.length, 28);
+});
+
+test('masks on disk are nested from level to level, and pruned weights are +0 in every file', async () => {
+  for (const id of units('whole')) {
+    const level2 = /^(.*)-l02-prune-/.exec(id)?.[1];
+    if (!level2) continue;
+    const outerId = units('whole').find((other) => other.startsWith(`${level2}-l01-prune-`)) as string;
+    const inner = await Masks.read(network, unit('whole', id, 'masks.safetensors'));
+    const outer = await Masks.read(network, unit('whole', outerId, 'masks.safetensors'));
+    assert.ok(inner.nestedIn(outer));
+    for (const branch of ['imp', 'random', 'reinit']) {
+      const training = units('whole').find((other) => other.startsWith(`${level2}-l02-${branch}-`)) as string;
+      const snapshot = await Snapshot.read(network, unit('whole', training, 'snapshot.safetensors'));
+      const own = unit('whole', training, 'masks.safetensors');
+      const masks = existsSync(own) ? await Masks.read(network, own) : inner;
+      if (branch === 'random') assert.ok(!masks.nestedIn(inner));
+      for (const [name, { vector }] of masks.tensors()) {
+        const { values } = snapshot.tensors().get(name) as { values: ArrayLike<number> };
+        let wrong = 0;
+        for (let i = 0; i < values.length; i++) if (!vector.get(i) && !Object.is(values[i], 0)) wrong++;
+        assert.equal(wrong, 0, `${training} ${name}`);
+      }
+    }
+  }
+});
+
+test('an aborted run keeps what is finished; the same command then gives the bits of the undisturbed run', async () => {
+  const controller = new AbortController();
+  let ended = 0;
+  const stopped = await run('aborted', recipe(), {
+    signal: controller.signal,
+    onEvent: (event) => {
+      if (event.type === 'unit-end' && ++ended === 5) controller.abort();
+    },
+  });
+  assert.equal(stopped.stopped, true);
+  assert.equal(stopped.complete, false);
+  const kept = units('aborted').filter((id) => existsSync(unit('aborted', id, 'unit.json')));
+  assert.ok(kept.length >= 5 && kept.length < units('whole').length);
+  const resumed = await run('aborted', recipe());
+  assert.equal(resumed.plan?.done, kept.length);
+  assert.deepEqual(timeless(resumed.results), timeless(first.results));
+  assert.deepEqual(bits('aborted'), bits('whole'));
+});
+
+test('two commands on one folder share the work', async () => {
+  const [a, b] = await Promise.all([run('shared', recipe(), { threads: 1 }), run('shared', recipe(), { threads: 1 })]);
+  assert.deepEqual(timeless(a.results), timeless(first.results));
+  assert.deepEqual(timeless(b.results), timeless(first.results));
+  assert.equal(a.started.length + b.started.length, units('shared').length, 'nothing is done twice');
+  assert.ok(Math.min(a.started.length, b.started.length) >= 3, `${a.started.length} and ${b.started.length} units`);
+  assert.deepEqual(bits('shared'), bits('whole'));
+});
+
+test('one-shot pruning takes every mask from the dense run', async () => {
+  const { results } = await run('oneshot', recipe({ rewind: ['0it'], controls: [] }, { method: 'oneshot' }));
+  assert.deepEqual(
+    results.map((r) => [r.method, r.level, r.densityPrunable]),
+    first.results.filter((r) => r.rewind === 0 && r.branch === 'imp').map((r) => ['oneshot', r.level, r.densityPrunable]),
+  );
+});
+
+test('noise "same" keeps the data order of the dense run; "fresh" does not', async () => {
+  const { results } = await run('same', recipe({ noise: 'same', rewind: ['0it'] }));
+  assert.ok(results.every((r) => r.noise === 0));
+});
+
+test('a training that diverges is a result; what depends on it is left out, and the run is complete', async () => {
+  const training = { ...recipe().training, optimiser: { type: 'sgd' as const, learningRate: 1e6, momentum: 0, nesterov: false, weightDecay: 0 } };
+  for (const [name, rewind] of [
+    ['diverged', ['0it']],
+    ['diverged-early', ['25it']],
+  ] as const) {
+    const { results, complete } = await run(name, recipe({ training, rewind: [...rewind] }));
+    assert.deepEqual(
+      results.map((r) => [r.branch, r.level, r.diverged, r.testAccuracy, r.earlyStop]),
+      [['imp', 0, true, null, null]],
+      name,
+    );
+    assert.equal(complete, true, name);
+  }
+});
+
+test('a folder of another experiment is refused, and left as it is', async () => {
+  const before = stamps('whole');
+  const yaml = readFileSync(join(folder, 'whole', 'recipe.yaml'), 'utf8');
+  for (const other of [recipe({ seed: 2 }), recipe({}, { fraction: 0.4 }), recipe({ network: 'lenet-20-13' })]) {
+    await assert.rejects(run('whole', other), { code: 'other-experiment' });
+  }
+  assert.deepEqual(stamps('whole'), before);
+  assert.equal(readFileSync(join(folder, 'whole', 'recipe.yaml'), 'utf8'), yaml);
+});
+
+test('the same step counts in other words are the same experiment', async () => {
+  const training = { ...recipe().training, steps: '60', evaluateEvery: '20it' };
+  const { started } = await run('whole', recipe({ training }));
+  assert.deepEqual(started, []);
+});
+
+test('results of another instruction set are never mixed in', () => {
+  const code = `
+    import { runExperiment } from '${new URL('../lib/experiment/run.js', import.meta.url)}';
+    import { loadRecipe } from '${new URL('../lib/recipe/load.js', import.meta.url)}';
+    const out = '${join(folder, 'one-thread')}';
+    try {
+      const { results } = await runExperiment(loadRecipe(out + '/recipe.yaml'), { out, threads: 1 });
+      console.log('results ' + results.length);
+    } catch (error) {
+      console.log('refused ' + error.code);
+    }`;
+  const child = spawnSync(process.execPath, ['--input-type=module', '-e', code], { env: { ...process.env, LTH_ISA: 'portable' }, encoding: 'utf8' });
+  assert.match(child.stdout, /^refused /, child.stdout + child.stderr);
+});
+
+test('what cannot be is refused before anything is written', async () => {
+  for (const wrong of [recipe({ rewind: ['60it'] }), recipe({ rewind: ['100%'] }), recipe({ network: 'lenet' })]) {
+    await assert.rejects(run('never', wrong), { code: 'recipe' });
+  }
+  await assert.rejects(run('never', recipe({}, { rates: { 'fc9.weight': 0.1 } })), /fc9\.weight/);
+  await assert.rejects(run('never', recipe(), { threads: 0 }), { code: 'invalid-argument' });
+  assert.ok(!existsSync(join(folder, 'never')));
+});
+
+test('a place that cannot be written is an error that names it', async () => {
+  writeFileSync(join(folder, 'a-file'), '');
+  await assert.rejects(run('a-file/run', recipe()), (error: { code: string; message: string }) => {
+    assert.equal(error.code, 'io');
+    assert.match(error.message, /a-file/);
+    return true;
+  });
+});
+
+test('a damaged file of a finished unit is named, and nothing is lost', async () => {
+  await run('damaged', recipe({ rewind: ['0it'], controls: [] }, { levels: 1 }));
+  const id = units('damaged').find((name) => name.includes('l01-prune')) as string;
+  writeFileSync(unit('damaged', id, 'masks.safetensors'), 'cut');
+  await assert.rejects(run('damaged', recipe({ rewind: ['0it'], controls: [] })), (error: { code: string; message: string }) => {
+    assert.equal(error.code, 'corrupt-file');
+    assert.match(error.message, /masks\.safetensors/);
+    return true;
+  });
+  writeFileSync(unit('damaged', id, 'unit.json'), '{"format"');
+  await assert.rejects(summarise(join(folder, 'damaged')), { code: 'corrupt-file' });
+});
