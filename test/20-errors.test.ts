@@ -131,7 +131,9 @@ test('snapshots and masks of another network are refused', () => {
   session.dispose();
 });
 
-test('device cuda without CUDA is an error that says why', { skip: loadAddon().info().cuda.available }, () => {
+test('device cuda without CUDA is an error that says why', {
+  skip: loadAddon().info().cuda.available,
+}, () => {
   const error = thrown(() => openSession({ device: 'cuda' }));
   assert.equal(error.code, 'no-cuda');
   assert.ok(error.message.length > 20);

@@ -46,7 +46,11 @@ test('images and labels of an IDX pair become a data set, plain or gzip', async 
   const plain = await Dataset.fromIdx(goodImages, goodLabels, 3);
   assert.equal(plain.info.count, 3);
   assert.deepEqual(plain.info.shape, [1, 2, 2]);
-  const zipped = await Dataset.fromIdx(file('zipped-images', gzipSync(images)), file('zipped-labels.gz', gzipSync(labels)), 3);
+  const zipped = await Dataset.fromIdx(
+    file('zipped-images', gzipSync(images)),
+    file('zipped-labels.gz', gzipSync(labels)),
+    3,
+  );
   assert.deepEqual(zipped.info, plain.info);
   const mean = pixels.reduce((sum, x) => sum + x / 255, 0) / pixels.length;
   assert.ok(Math.abs((plain.info.mean[0] as number) - mean) < 1e-12);
@@ -89,8 +93,17 @@ test('wrong magic, wrong element type and too many dimensions are refused', asyn
 });
 
 test('more bytes than the header says are refused', async () => {
-  await refused(readIdx(file('long', Buffer.concat([images, Buffer.alloc(1)]))), 'corrupt-file', 'long', '28');
-  await refused(readIdx(file('long.gz', gzipSync(Buffer.concat([images, Buffer.alloc(1)])))), 'corrupt-file', 'long.gz');
+  await refused(
+    readIdx(file('long', Buffer.concat([images, Buffer.alloc(1)]))),
+    'corrupt-file',
+    'long',
+    '28',
+  );
+  await refused(
+    readIdx(file('long.gz', gzipSync(Buffer.concat([images, Buffer.alloc(1)])))),
+    'corrupt-file',
+    'long.gz',
+  );
 });
 
 test('a header that promises gigabytes allocates nothing', async () => {
@@ -101,16 +114,33 @@ test('a header that promises gigabytes allocates nothing', async () => {
     [7, 1 << 15, 1 << 15],
   ]) {
     await refused(readIdx(file('huge', idx(8, dimensions, [1, 2, 3, 4]))), 'corrupt-file', 'huge');
-    await refused(readIdx(file('huge.gz', gzipSync(idx(8, dimensions, [1, 2, 3, 4])))), 'corrupt-file', 'huge.gz');
+    await refused(
+      readIdx(file('huge.gz', gzipSync(idx(8, dimensions, [1, 2, 3, 4])))),
+      'corrupt-file',
+      'huge.gz',
+    );
   }
   assert.ok(process.memoryUsage.rss() - before < 256 * 2 ** 20);
 });
 
 test('images for labels, other counts and labels out of range are refused by name', async () => {
   await refused(Dataset.fromIdx(goodLabels, goodImages, 3), 'corrupt-file', 'labels');
-  await refused(Dataset.fromIdx(goodImages, file('four', idx(8, [4], [0, 1, 2, 0])), 3), 'corrupt-file', 'four');
-  await refused(Dataset.fromIdx(goodImages, file('out-of-range', idx(8, [3], [0, 3, 2])), 3), 'corrupt-file', 'out-of-range', '3');
-  await refused(Dataset.fromIdx(file('none', idx(8, [0, 2, 2], [])), file('none-labels', idx(8, [0], [])), 3), 'corrupt-file', 'none');
+  await refused(
+    Dataset.fromIdx(goodImages, file('four', idx(8, [4], [0, 1, 2, 0])), 3),
+    'corrupt-file',
+    'four',
+  );
+  await refused(
+    Dataset.fromIdx(goodImages, file('out-of-range', idx(8, [3], [0, 3, 2])), 3),
+    'corrupt-file',
+    'out-of-range',
+    '3',
+  );
+  await refused(
+    Dataset.fromIdx(file('none', idx(8, [0, 2, 2], [])), file('none-labels', idx(8, [0], [])), 3),
+    'corrupt-file',
+    'none',
+  );
 });
 
 test('a data set that is not there says where it was looked for', async () => {

@@ -12,7 +12,8 @@ interface Row {
   examples: number;
   seconds: number;
 }
-const rowsOf = (batches: RecordBatch[]): Row[] => new Table(batches).toArray().map((row) => row.toJSON() as Row);
+const rowsOf = (batches: RecordBatch[]): Row[] =>
+  new Table(batches).toArray().map((row) => row.toJSON() as Row);
 
 test('training yields Arrow batches with a row per cadence, and ends at the update asked for', async () => {
   const session = openSession();
@@ -39,7 +40,10 @@ test('training yields Arrow batches with a row per cadence, and ends at the upda
   assert.equal(rows[2]?.examples, 600);
   assert.equal(rows.at(-1)?.examples, session.info.examples.test);
   assert.ok(rows.every((row) => row.learningRate === 1.2e-3 && row.accuracy >= 0 && row.accuracy <= 1));
-  assert.ok(rows.every((row, i) => row.seconds >= (rows[i - 1]?.seconds ?? 0)), 'time goes forward');
+  assert.ok(
+    rows.every((row, i) => row.seconds >= (rows[i - 1]?.seconds ?? 0)),
+    'time goes forward',
+  );
   session.dispose();
 });
 
@@ -57,7 +61,8 @@ test('training in pieces gives the bits of training in one go', async () => {
   const whole = openSession();
   await whole.trainToEnd({ until: 200 });
   const pieces = openSession();
-  for (const until of [1, 2, 60, 133, 200]) await pieces.trainToEnd({ until, metricsEvery: 7, evaluateEvery: 31 });
+  for (const until of [1, 2, 60, 133, 200])
+    await pieces.trainToEnd({ until, metricsEvery: 7, evaluateEvery: 31 });
   assert.deepEqual(differences(whole.snapshot(), pieces.snapshot()), []);
   whole.dispose();
   pieces.dispose();
@@ -94,13 +99,21 @@ test('an AbortSignal stops training within a step and throws its reason; the ste
   const controller = new AbortController();
   let at = 0;
   await assert.rejects(async () => {
-    for await (const batch of session.train({ until: 1_000_000, metricsEvery: 1, signal: controller.signal })) {
+    for await (const batch of session.train({
+      until: 1_000_000,
+      metricsEvery: 1,
+      signal: controller.signal,
+    })) {
       at = batch.getChild('step')?.get(batch.numRows - 1) as number;
       controller.abort(reason);
     }
   }, reason);
   assert.ok(at > 0 && session.step >= at && session.step < 1_000_000);
-  await assert.rejects(session.trainToEnd({ until: 2_000_000, signal: controller.signal }), reason, 'aborted before it began');
+  await assert.rejects(
+    session.trainToEnd({ until: 2_000_000, signal: controller.signal }),
+    reason,
+    'aborted before it began',
+  );
   await assert.rejects(session.evaluate('test', { signal: controller.signal }), reason);
   const resumed = openSession();
   resumed.load(session.snapshot());
@@ -113,7 +126,11 @@ test('an AbortSignal stops training within a step and throws its reason; the ste
 
 test('an AbortSignal stops an evaluation', async () => {
   const session = openSession();
-  await assert.rejects(session.evaluate('train', { signal: AbortSignal.timeout(0) }).then(() => session.evaluate('train', { signal: AbortSignal.abort() })));
+  await assert.rejects(
+    session
+      .evaluate('train', { signal: AbortSignal.timeout(0) })
+      .then(() => session.evaluate('train', { signal: AbortSignal.abort() })),
+  );
   assert.ok((await session.evaluate('train')).examples > 0);
   session.dispose();
 });
@@ -164,7 +181,9 @@ test('an epoch visits every training example once, the last smaller batch includ
   const { updatesPerEpoch, examples } = session.info;
   assert.equal(updatesPerEpoch, Math.ceil(examples.train / 60));
   const epoch = (number: number, noise: number) =>
-    Array.from({ length: updatesPerEpoch }, (_, i) => [...session.batchIndices(number * updatesPerEpoch + i, noise)]);
+    Array.from({ length: updatesPerEpoch }, (_, i) => [
+      ...session.batchIndices(number * updatesPerEpoch + i, noise),
+    ]);
   const first = epoch(0, 0);
   assert.equal(first.at(-1)?.length, examples.train % 60 || 60);
   const sorted = (batches: number[][]) => batches.flat().sort((a, b) => a - b);

@@ -38,7 +38,11 @@ test('a tensor of 9 million weights becomes an Arrow vector without growth of me
   const before = process.memoryUsage.rss();
   const view = snapshot.tensors().get('wide.weight');
   assert.equal(view?.vector.length, 12_000 * 784);
-  assert.equal(view?.vector.toArray().buffer, view?.values.buffer, 'vector and values look at the same memory');
+  assert.equal(
+    view?.vector.toArray().buffer,
+    view?.values.buffer,
+    'vector and values look at the same memory',
+  );
   assert.ok(process.memoryUsage.rss() - before < 4 * 2 ** 20);
   session.dispose();
 });

@@ -16,7 +16,12 @@ const lenetSession = openSession({ network: lenet });
 const halfRate: PruneOptions = { fraction: 0.2, pooling: 'layerwise', rates: { 'fc3.weight': 0.1 } };
 
 /** `levels` prunings in a row, each of the same weights. */
-function ladder(weights: Snapshot, compiled: CompiledNetwork, levels: number, options: PruneOptions): Masks[] {
+function ladder(
+  weights: Snapshot,
+  compiled: CompiledNetwork,
+  levels: number,
+  options: PruneOptions,
+): Masks[] {
   const masks = [Masks.ones(compiled)];
   for (let level = 1; level <= levels; level++) masks.push((masks.at(-1) as Masks).prune(weights, options));
   return masks;
@@ -84,7 +89,9 @@ test('ties are broken by position: the lower one goes first', () => {
 
 function zeroBits(): Record<string, Uint8Array> {
   const tensors = network.summary.parameters.filter((parameter) => parameter.prunable);
-  return Object.fromEntries(tensors.map(({ name, size }) => [name, new Uint8Array(Math.ceil(size / 64) * 8)]));
+  return Object.fromEntries(
+    tensors.map(({ name, size }) => [name, new Uint8Array(Math.ceil(size / 64) * 8)]),
+  );
 }
 
 test('one-shot pruning to level n keeps as many weights as n iterative prunings', () => {
@@ -158,7 +165,9 @@ test('masks written to a file, or taken over as Arrow bits, come back the same',
   const masks = Masks.ones(lenet).prune(lenetSession.snapshot(), halfRate);
   const path = join(folder, 'masks.safetensors');
   await masks.write(path, { level: '1' });
-  const bits = Object.fromEntries([...masks.tensors()].map(([name, { vector }]) => [name, vector.data[0]?.values as Uint8Array]));
+  const bits = Object.fromEntries(
+    [...masks.tensors()].map(([name, { vector }]) => [name, vector.data[0]?.values as Uint8Array]),
+  );
   for (const again of [await Masks.read(lenet, path), Masks.fromBits(lenet, bits)]) {
     assert.ok(again.nestedIn(masks) && masks.nestedIn(again));
     assert.deepEqual(remaining(again), remaining(masks));
@@ -171,9 +180,13 @@ test('impossible prunings are refused', async () => {
   const ones = Masks.ones(lenet);
   for (const fraction of [0, 1, -0.1, 1.2, Number.NaN]) {
     assert.throws(() => ones.prune(weights, { fraction }), { code: 'invalid-argument' });
-    assert.throws(() => ones.prune(weights, { pooling: 'layerwise', rates: { 'fc1.weight': fraction } }), { code: 'invalid-argument' });
+    assert.throws(() => ones.prune(weights, { pooling: 'layerwise', rates: { 'fc1.weight': fraction } }), {
+      code: 'invalid-argument',
+    });
   }
   assert.throws(() => ones.prune(weights, { levels: 0 }), { code: 'invalid-argument' });
-  assert.throws(() => ones.prune(weights, { pooling: 'layerwise', rates: { 'fc9.weight': 0.1 } }), { code: 'invalid-argument' });
+  assert.throws(() => ones.prune(weights, { pooling: 'layerwise', rates: { 'fc9.weight': 0.1 } }), {
+    code: 'invalid-argument',
+  });
   assert.throws(() => Masks.fromBits(lenet, {}), /fc1\.weight/);
 });

@@ -12,12 +12,21 @@ const folder = mkdtempSync(join(tmpdir(), 'lth-bitwise-'));
 after(() => rmSync(folder, { recursive: true }));
 
 const optimisers: Record<string, OpenOptions['optimiser']> = {
-  'SGD with momentum and weight decay': { type: 'sgd', learningRate: 0.1, momentum: 0.9, weightDecay: 1e-2 } as never,
+  'SGD with momentum and weight decay': {
+    type: 'sgd',
+    learningRate: 0.1,
+    momentum: 0.9,
+    weightDecay: 1e-2,
+  } as never,
   'SGD with Nesterov momentum': { type: 'sgd', learningRate: 0.05, momentum: 0.9, nesterov: true } as never,
   'Adam with weight decay': { type: 'adam', learningRate: 1.2e-3, weightDecay: 1e-2 } as never,
 };
 
-async function trained(until: number, options: Partial<OpenOptions> = {}, masks: Masks | null = null): Promise<Session> {
+async function trained(
+  until: number,
+  options: Partial<OpenOptions> = {},
+  masks: Masks | null = null,
+): Promise<Session> {
   const session = openSession(options);
   session.setMasks(masks);
   await session.trainToEnd({ until });
@@ -71,7 +80,9 @@ for (const executor of ['direct', 'autograd'] as const) {
 }
 
 test('a level starts from mask x snapshot(k), to the bit, with the optimiser state of k', async () => {
-  const k = await trained(30, { optimiser: optimisers['Adam with weight decay'] as OpenOptions['optimiser'] });
+  const k = await trained(30, {
+    optimiser: optimisers['Adam with weight decay'] as OpenOptions['optimiser'],
+  });
   const snapshot = k.snapshot();
   await k.trainToEnd({ until: 90 });
   const masks = Masks.ones(network).prune(k.snapshot(), { fraction: 0.5 });
@@ -80,7 +91,8 @@ test('a level starts from mask x snapshot(k), to the bit, with the optimiser sta
   assert.equal(k.step, 30);
   const start = k.snapshot().tensors();
   for (const [name, { values }] of snapshot.tensors()) {
-    const mask = [...masks.tensors()].find(([weight]) => name === weight || name.endsWith(`.${weight}`))?.[1].vector;
+    const mask = [...masks.tensors()].find(([weight]) => name === weight || name.endsWith(`.${weight}`))?.[1]
+      .vector;
     const expected = values.map((value, i) => (mask && !mask.get(i) ? 0 : value));
     const actual = start.get(name)?.values as Float32Array;
     assert.ok(
@@ -99,7 +111,11 @@ test('rewinding may zero the optimiser state, and keeps everything else', async 
   assert.equal(state.step, 30);
   assert.ok(differences(snapshot, state).every((name) => name.startsWith('exp_avg')));
   for (const [name, { role, values }] of state.tensors()) {
-    if (role === 'optimiser') assert.ok(values.every((value) => Object.is(value, 0)), name);
+    if (role === 'optimiser')
+      assert.ok(
+        values.every((value) => Object.is(value, 0)),
+        name,
+      );
   }
   session.dispose();
 });
@@ -127,7 +143,9 @@ test('1, 2 and 5 threads give the same bits, dense and sparse, in every metric t
       const session = openSession({ threads });
       session.setMasks(mask);
       const { batches } = await session.trainToEnd({ until: 150, metricsEvery: 10, evaluateEvery: 50 });
-      const rows = batches.flatMap((batch) => batch.toArray().map((row) => ({ ...row.toJSON(), seconds: 0 })));
+      const rows = batches.flatMap((batch) =>
+        batch.toArray().map((row) => ({ ...row.toJSON(), seconds: 0 })),
+      );
       runs.push({ snapshot: session.snapshot(), rows: JSON.stringify(rows) });
       session.dispose();
     }
@@ -154,7 +172,8 @@ test('a level makes exactly T - k updates, with the learning rates of updates k 
     rows.map((row) => row.step),
     Array.from({ length: 15 }, (_, i) => 6 + i),
   );
-  for (const row of rows) assert.ok(Math.abs(row.learningRate - rate(row.step - 1)) < 1e-12, `update ${row.step - 1}`);
+  for (const row of rows)
+    assert.ok(Math.abs(row.learningRate - rate(row.step - 1)) < 1e-12, `update ${row.step - 1}`);
   session.dispose();
 });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +25,13 @@ function recipe(changes: Partial<Recipe> = {}, pruning: Partial<Recipe['pruning'
       name: 'tiny',
       network: 'lenet-20-12',
       data: { set: 'mnist-10k', validation: 504 },
-      training: { steps: '60it', batch: 60, optimiser: { type: 'adam', learningRate: 2e-3 }, evaluateEvery: 20, metricsEvery: 10 },
+      training: {
+        steps: '60it',
+        batch: 60,
+        optimiser: { type: 'adam', learningRate: 2e-3 },
+        evaluateEvery: 20,
+        metricsEvery: 10,
+      },
       rewind: ['25it', '0it'],
       ...changes,
       pruning: { levels: 2, fraction: 0.5, pooling: 'layerwise', rates: { 'fc3.weight': 0.25 }, ...pruning },
@@ -54,19 +61,25 @@ async function run(name: string, what: Recipe, options: Partial<RunOptions> = {}
 const timeless = (results: Result[]) => results.map((result) => ({ ...result, seconds: 0 }));
 const units = (name: string) => readdirSync(join(folder, name, 'units')).sort();
 const unit = (name: string, id: string, file: string) => join(folder, name, 'units', id, file);
-/** Bytes of every file of every unit that no clock decides. */
+/** Checksums of every file of every unit that no clock decides. */
 function bits(name: string, ...leftOut: string[]): Map<string, string> {
   const all = new Map<string, string>();
   for (const id of units(name)) {
     for (const file of readdirSync(join(folder, name, 'units', id))) {
       if (/\.(safetensors|arrow)$/.test(file) && file !== 'times.arrow' && !leftOut.includes(file)) {
-        all.set(`${id}/${file}`, readFileSync(unit(name, id, file)).toString('base64'));
+        all.set(
+          `${id}/${file}`,
+          createHash('sha256')
+            .update(readFileSync(unit(name, id, file)))
+            .digest('hex'),
+        );
       }
     }
   }
   return all;
 }
-const stamps = (name: string) => units(name).map((id) => `${id} ${statSync(unit(name, id, 'unit.json')).mtimeMs}`);
+const stamps = (name: string) =>
+  units(name).map((id) => `${id} ${statSync(unit(name, id, 'unit.json')).mtimeMs}`);
 
 const first = await run('whole', recipe());
 
@@ -76,7 +89,9 @@ test('a run gives level 0 and every branch of every level for each rewind point,
   const lines = first.results.map((r) => `k${r.rewind} l${r.level} ${r.branch} ${r.updates}`);
   const expected = [0, 25].flatMap((k) => [
     `k${k} l0 imp 60`,
-    ...[1, 2].flatMap((level) => ['imp', 'random', 'reinit'].map((branch) => `k${k} l${level} ${branch} ${60 - k}`)),
+    ...[1, 2].flatMap((level) =>
+      ['imp', 'random', 'reinit'].map((branch) => `k${k} l${level} ${branch} ${60 - k}`),
+    ),
   ]);
   assert.deepEqual([...lines].sort(), expected.sort());
   for (const r of first.results) {
@@ -87,7 +102,7 @@ test('a run gives level 0 and every branch of every level for each rewind point,
     });
     assert.equal(r.densityPrunable, counts.reduce((a, b) => a + b) / 16040);
     assert.ok(r.testAccuracy !== null && r.testAccuracy > 0.1 && r.validationAccuracy !== null);
-    assert.ok(r.earlyStop !== null && r.earlyStop >= r.rewind && r.earlyStop <= 60 && (r.earlyStop % 20 === 0));
+    assert.ok(r.earlyStop !== null && r.earlyStop >= r.rewind && r.earlyStop <= 60 && r.earlyStop % 20 === 0);
   }
 });
 
@@ -128,9 +143,15 @@ test('raising levels, replicates and rewind points continues, with the bits of a
   await run('grown', recipe({ rewind: ['0it'], controls: ['random'] }, { levels: 1 }));
   const before = stamps('grown');
   const levels = await run('grown', recipe({ rewind: ['0it'] }));
-  assert.ok(levels.started.length > 0 && levels.started.every((label) => /level 2|reinit/.test(label)), String(levels.started));
+  assert.ok(
+    levels.started.length > 0 && levels.started.every((label) => /level 2|reinit/.test(label)),
+    String(levels.started),
+  );
   const grown = await run('grown', recipe());
-  assert.ok(grown.started.every((label) => /25/.test(label)), String(grown.started));
+  assert.ok(
+    grown.started.every((label) => /25/.test(label)),
+    String(grown.started),
+  );
   assert.deepEqual(
     before.filter((line) => !stamps('grown').includes(line)),
     [],
@@ -140,7 +161,10 @@ test('raising levels, replicates and rewind points continues, with the bits of a
   // How the dense run was cut into units is the only difference.
   assert.deepEqual(bits('grown', 'metrics.arrow'), bits('whole', 'metrics.arrow'));
   const replicates = await run('grown', recipe({ replicates: 2 }));
-  assert.ok(replicates.started.every((label) => /replicate 1/.test(label)), String(replicates.started));
+  assert.ok(
+    replicates.started.every((label) => /replicate 1/.test(label)),
+    String(replicates.started),
+  );
   assert.equal(replicates.results.length, 28);
 });
 
@@ -188,11 +212,17 @@ test('an aborted run keeps what is finished; the same command then gives the bit
 });
 
 test('two commands on one folder share the work', async () => {
-  const [a, b] = await Promise.all([run('shared', recipe(), { threads: 1 }), run('shared', recipe(), { threads: 1 })]);
+  const [a, b] = await Promise.all([
+    run('shared', recipe(), { threads: 1 }),
+    run('shared', recipe(), { threads: 1 }),
+  ]);
   assert.deepEqual(timeless(a.results), timeless(first.results));
   assert.deepEqual(timeless(b.results), timeless(first.results));
   assert.equal(a.started.length + b.started.length, units('shared').length, 'nothing is done twice');
-  assert.ok(Math.min(a.started.length, b.started.length) >= 3, `${a.started.length} and ${b.started.length} units`);
+  assert.ok(
+    Math.min(a.started.length, b.started.length) >= 3,
+    `${a.started.length} and ${b.started.length} units`,
+  );
   assert.deepEqual(bits('shared'), bits('whole'));
 });
 
@@ -200,7 +230,9 @@ test('one-shot pruning takes every mask from the dense run', async () => {
   const { results } = await run('oneshot', recipe({ rewind: ['0it'], controls: [] }, { method: 'oneshot' }));
   assert.deepEqual(
     results.map((r) => [r.method, r.level, r.densityPrunable]),
-    first.results.filter((r) => r.rewind === 0 && r.branch === 'imp').map((r) => ['oneshot', r.level, r.densityPrunable]),
+    first.results
+      .filter((r) => r.rewind === 0 && r.branch === 'imp')
+      .map((r) => ['oneshot', r.level, r.densityPrunable]),
   );
 });
 
@@ -210,7 +242,10 @@ test('noise "same" keeps the data order of the dense run; "fresh" does not', asy
 });
 
 test('a training that diverges is a result; what depends on it is left out, and the run is complete', async () => {
-  const training = { ...recipe().training, optimiser: { type: 'sgd' as const, learningRate: 1e6, momentum: 0, nesterov: false, weightDecay: 0 } };
+  const training = {
+    ...recipe().training,
+    optimiser: { type: 'sgd' as const, learningRate: 1e6, momentum: 0, nesterov: false, weightDecay: 0 },
+  };
   for (const [name, rewind] of [
     ['diverged', ['0it']],
     ['diverged-early', ['25it']],
@@ -228,7 +263,11 @@ test('a training that diverges is a result; what depends on it is left out, and 
 test('a folder of another experiment is refused, and left as it is', async () => {
   const before = stamps('whole');
   const yaml = readFileSync(join(folder, 'whole', 'recipe.yaml'), 'utf8');
-  for (const other of [recipe({ seed: 2 }), recipe({}, { fraction: 0.4 }), recipe({ network: 'lenet-20-13' })]) {
+  for (const other of [
+    recipe({ seed: 2 }),
+    recipe({}, { fraction: 0.4 }),
+    recipe({ network: 'lenet-20-13' }),
+  ]) {
     await assert.rejects(run('whole', other), { code: 'other-experiment' });
   }
   assert.deepEqual(stamps('whole'), before);
@@ -252,12 +291,19 @@ test('results of another instruction set are never mixed in', () => {
     } catch (error) {
       console.log('refused ' + error.code);
     }`;
-  const child = spawnSync(process.execPath, ['--input-type=module', '-e', code], { env: { ...process.env, LTH_ISA: 'portable' }, encoding: 'utf8' });
+  const child = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
+    env: { ...process.env, LTH_ISA: 'portable' },
+    encoding: 'utf8',
+  });
   assert.match(child.stdout, /^refused /, child.stdout + child.stderr);
 });
 
 test('what cannot be is refused before anything is written', async () => {
-  for (const wrong of [recipe({ rewind: ['60it'] }), recipe({ rewind: ['100%'] }), recipe({ network: 'lenet' })]) {
+  for (const wrong of [
+    recipe({ rewind: ['60it'] }),
+    recipe({ rewind: ['100%'] }),
+    recipe({ network: 'lenet' }),
+  ]) {
     await assert.rejects(run('never', wrong), { code: 'recipe' });
   }
   await assert.rejects(run('never', recipe({}, { rates: { 'fc9.weight': 0.1 } })), /fc9\.weight/);
@@ -278,11 +324,14 @@ test('a damaged file of a finished unit is named, and nothing is lost', async ()
   await run('damaged', recipe({ rewind: ['0it'], controls: [] }, { levels: 1 }));
   const id = units('damaged').find((name) => name.includes('l01-prune')) as string;
   writeFileSync(unit('damaged', id, 'masks.safetensors'), 'cut');
-  await assert.rejects(run('damaged', recipe({ rewind: ['0it'], controls: [] })), (error: { code: string; message: string }) => {
-    assert.equal(error.code, 'corrupt-file');
-    assert.match(error.message, /masks\.safetensors/);
-    return true;
-  });
+  await assert.rejects(
+    run('damaged', recipe({ rewind: ['0it'], controls: [] })),
+    (error: { code: string; message: string }) => {
+      assert.equal(error.code, 'corrupt-file');
+      assert.match(error.message, /masks\.safetensors/);
+      return true;
+    },
+  );
   writeFileSync(unit('damaged', id, 'unit.json'), '{"format"');
   await assert.rejects(summarise(join(folder, 'damaged')), { code: 'corrupt-file' });
 });

@@ -18,7 +18,9 @@ export async function main(argv: string[]): Promise<number> {
   const exit = (value: number) => {
     code = value;
   };
-  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
+    version: string;
+  };
   const program = new Command('lth-train')
     .description('Lottery tickets by iterative magnitude pruning with rewinding')
     .version(version)

@@ -5,7 +5,9 @@ export function integer(low: number, high = Number.MAX_SAFE_INTEGER): (text: str
   return (text) => {
     const value = Number(text);
     if (!/^\d+$/.test(text) || value < low || value > high) {
-      throw new InvalidArgumentError(`Expected a whole number ${high === Number.MAX_SAFE_INTEGER ? `of at least ${low}` : `between ${low} and ${high}`}.`);
+      throw new InvalidArgumentError(
+        `Expected a whole number ${high === Number.MAX_SAFE_INTEGER ? `of at least ${low}` : `between ${low} and ${high}`}.`,
+      );
     }
     return value;
   };

@@ -22,7 +22,9 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
       case 'plan': {
         total = event.updates;
         const size = (event.bytes / 2 ** 20).toFixed(0);
-        line(`${event.units} units, ${event.updates} updates; about ${size} MiB on disk${event.done > 0 ? `; ${event.done} units are done already` : ''}`);
+        line(
+          `${event.units} units, ${event.updates} updates; about ${size} MiB on disk${event.done > 0 ? `; ${event.done} units are done already` : ''}`,
+        );
         break;
       }
       case 'unit-start':
@@ -42,8 +44,13 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
       case 'unit-end': {
         const [result] = event.results;
         if (!result) break;
-        const accuracy = result.testAccuracy === null ? 'diverged' : `test accuracy ${(result.testAccuracy * 100).toFixed(2)} %`;
-        line(`${event.label}: ${(result.densityPrunable * 100).toFixed(2)} % left, ${accuracy}, ${event.skipped ? 'done by another process' : `${event.seconds.toFixed(1)} s`}`);
+        const accuracy =
+          result.testAccuracy === null
+            ? 'diverged'
+            : `test accuracy ${(result.testAccuracy * 100).toFixed(2)} %`;
+        line(
+          `${event.label}: ${(result.densityPrunable * 100).toFixed(2)} % left, ${accuracy}, ${event.skipped ? 'done by another process' : `${event.seconds.toFixed(1)} s`}`,
+        );
         break;
       }
     }

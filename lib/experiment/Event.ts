@@ -5,4 +5,12 @@ export type ExperimentEvent =
   | { type: 'plan'; units: number; done: number; updates: number; bytes: number }
   | { type: 'unit-start'; id: string; label: string }
   | { type: 'progress'; fraction: number; updatesPerSecond: number; running: string[] }
-  | { type: 'unit-end'; id: string; label: string; results: Result[]; skipped: boolean; diverged: boolean; seconds: number };
+  | {
+      type: 'unit-end';
+      id: string;
+      label: string;
+      results: Result[];
+      skipped: boolean;
+      diverged: boolean;
+      seconds: number;
+    };

@@ -7,8 +7,8 @@ import { Dataset } from '../session/Dataset.js';
 import { Masks } from '../session/Masks.js';
 import { Session } from '../session/Session.js';
 import { Snapshot } from '../session/Snapshot.js';
-import type { RunFolder, UnitRecord } from '../store/RunFolder.js';
 import { type MetricRow, readMetrics, writeMetrics } from '../store/metrics.js';
+import type { RunFolder, UnitRecord } from '../store/RunFolder.js';
 import type { DenseUnit, Plan, PruneUnit, ResolvedSteps, TrainUnit, Unit } from './plan.js';
 import type { Result } from './Result.js';
 
@@ -18,7 +18,9 @@ export interface UnitContext {
   onStep: (step: number) => void;
 }
 
-type Outcome = Pick<UnitRecord, 'diverged' | 'updates' | 'result' | 'rewind' | 'method'> & { files: string[] };
+type Outcome = Pick<UnitRecord, 'diverged' | 'updates' | 'result' | 'rewind' | 'method'> & {
+  files: string[];
+};
 
 const notAResult = { result: null, rewind: null, method: null };
 
@@ -68,7 +70,11 @@ export class Workplace {
       replicate,
       batch: recipe.training.batch,
       optimiser: recipe.training.optimiser,
-      schedule: { milestones: steps?.milestones ?? [], gamma: recipe.training.schedule.gamma, warmup: steps?.warmup ?? 0 },
+      schedule: {
+        milestones: steps?.milestones ?? [],
+        gamma: recipe.training.schedule.gamma,
+        warmup: steps?.warmup ?? 0,
+      },
       normalise: recipe.data.normalise,
       device: recipe.device,
       precision: recipe.training.precision,
@@ -95,7 +101,9 @@ export class Workplace {
     if (unit.kind === 'prune') return this.prune(unit);
     const session = this.openSession(unit.replicate, context.threads, plan.steps);
     try {
-      return unit.kind === 'dense' ? await this.dense(session, unit, plan, context) : await this.train(session, unit, plan, context);
+      return unit.kind === 'dense'
+        ? await this.dense(session, unit, plan, context)
+        : await this.train(session, unit, plan, context);
     } finally {
       session.dispose();
     }
@@ -110,7 +118,14 @@ export class Workplace {
   }
 
   /** Updates from..to with the rows it makes; the rows of a training that was cut are as if it had not been. */
-  private async advance(session: Session, steps: ResolvedSteps, context: UnitContext, to: number, noise: number, cut: { continues: boolean; ends: boolean }): Promise<{ end: RunEnd; batches: RecordBatch[] }> {
+  private async advance(
+    session: Session,
+    steps: ResolvedSteps,
+    context: UnitContext,
+    to: number,
+    noise: number,
+    cut: { continues: boolean; ends: boolean },
+  ): Promise<{ end: RunEnd; batches: RecordBatch[] }> {
     const batches: RecordBatch[] = [];
     const iterator = session.train({
       until: to,
@@ -136,12 +151,21 @@ export class Workplace {
     const folder = this.folder.unit(unit.id);
     await writeMetrics(folder, batches);
     // A rewind point needs what the optimiser remembers; the end of the training is only pruned and evaluated.
-    await session.snapshot().write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: !unit.last });
+    await session
+      .snapshot()
+      .write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: !unit.last });
     const rows = [...(await this.earlierRows(unit.from)), ...(await readMetrics(folder))];
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     const updates = end.step - (unit.to - unit.updates);
     if (!unit.last && !diverged) return { files, diverged, updates, ...notAResult };
-    const result = resultOf(rows, { branch: 'imp', replicate: unit.replicate, level: 0, noise: 0 }, { prunable: 1, overall: 1 }, end.step, diverged, end.seconds);
+    const result = resultOf(
+      rows,
+      { branch: 'imp', replicate: unit.replicate, level: 0, noise: 0 },
+      { prunable: 1, overall: 1 },
+      end.step,
+      diverged,
+      end.seconds,
+    );
     return { files, diverged, updates, result, rewind: null, method: null };
   }
 
@@ -179,11 +203,16 @@ export class Workplace {
       session.load(start, { optimiser: this.recipe.rewindOptimiser });
       start.dispose();
     }
-    const { end, batches } = await this.advance(session, plan.steps, context, plan.steps.total, unit.noise, { continues: false, ends: true });
+    const { end, batches } = await this.advance(session, plan.steps, context, plan.steps.total, unit.noise, {
+      continues: false,
+      ends: true,
+    });
     const diverged = end.state === 'diverged';
     const folder = this.folder.unit(unit.id);
     await writeMetrics(folder, batches);
-    await session.snapshot().write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: false });
+    await session
+      .snapshot()
+      .write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: false });
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     if (unit.branch === 'random') {
       await masks.write(join(folder, 'masks.safetensors'), { unit: unit.id });
@@ -191,7 +220,14 @@ export class Workplace {
     }
     const { branch, replicate, level, noise, rewind, method } = unit;
     const updates = end.step - rewind;
-    const result = resultOf(await readMetrics(folder), { branch, replicate, level, noise }, masks.density, updates, diverged, end.seconds);
+    const result = resultOf(
+      await readMetrics(folder),
+      { branch, replicate, level, noise },
+      masks.density,
+      updates,
+      diverged,
+      end.seconds,
+    );
     return { files, diverged, updates, result, rewind, method };
   }
 }
@@ -199,7 +235,14 @@ export class Workplace {
 type What = Pick<Result, 'branch' | 'replicate' | 'level' | 'noise'>;
 
 /** Early stopping: the update with the lowest validation loss, the earliest of equals (LTH section 1). */
-function resultOf(rows: MetricRow[], what: What, density: { prunable: number; overall: number }, updates: number, diverged: boolean, seconds: number): NonNullable<UnitRecord['result']> {
+function resultOf(
+  rows: MetricRow[],
+  what: What,
+  density: { prunable: number; overall: number },
+  updates: number,
+  diverged: boolean,
+  seconds: number,
+): NonNullable<UnitRecord['result']> {
   const last = (split: string) => (diverged ? undefined : rows.findLast((row) => row.split === split));
   const [test, validation] = [last('test'), last('validation')];
   let best: MetricRow | undefined;
@@ -215,7 +258,8 @@ function resultOf(rows: MetricRow[], what: What, density: { prunable: number; ov
     testLoss: test?.loss ?? null,
     validationLoss: validation?.loss ?? null,
     earlyStop: best?.step ?? null,
-    earlyStopTestAccuracy: rows.find((row) => row.split === 'test' && row.step === best?.step)?.accuracy ?? null,
+    earlyStopTestAccuracy:
+      rows.find((row) => row.split === 'test' && row.step === best?.step)?.accuracy ?? null,
     updates,
     diverged,
     seconds,

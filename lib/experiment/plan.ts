@@ -19,17 +19,27 @@ export interface ResolvedSteps {
 export function resolveSteps(recipe: Recipe, updatesPerEpoch: number): ResolvedSteps {
   const { training } = recipe;
   const total = toUpdates(training.steps, 'training.steps', { updatesPerEpoch });
-  if (total < 1) throw new LthError('recipe', `training.steps: expected at least one update but received "${training.steps}"`);
+  if (total < 1)
+    throw new LthError(
+      'recipe',
+      `training.steps: expected at least one update but received "${training.steps}"`,
+    );
   const scale = { updatesPerEpoch, total };
   const rewind = recipe.rewind.map((text) => {
     const k = toUpdates(text, 'rewind', scale);
-    if (k >= total) throw new LthError('recipe', `rewind: expected less than the ${total} updates of the training but received "${text}" (${k} updates)`);
+    if (k >= total)
+      throw new LthError(
+        'recipe',
+        `rewind: expected less than the ${total} updates of the training but received "${text}" (${k} updates)`,
+      );
     return k;
   });
   return {
     total,
     rewind: [...new Set(rewind)].sort((a, b) => a - b),
-    milestones: training.schedule.milestones.map((text) => toUpdates(text, 'training.schedule.milestones', scale)),
+    milestones: training.schedule.milestones.map((text) =>
+      toUpdates(text, 'training.schedule.milestones', scale),
+    ),
     warmup: toUpdates(training.schedule.warmup, 'training.schedule.warmup', scale),
     evaluateEvery: toUpdates(training.evaluateEvery, 'training.evaluateEvery', scale),
     metricsEvery: toUpdates(training.metricsEvery, 'training.metricsEvery', scale),
@@ -112,7 +122,12 @@ export function planUnits(
   const { name: _, ...network } = context.network;
   const base = {
     network,
-    data: { set: recipe.data.set, validation: recipe.data.validation, normalise: recipe.data.normalise, figures: context.data },
+    data: {
+      set: recipe.data.set,
+      validation: recipe.data.validation,
+      normalise: recipe.data.normalise,
+      figures: context.data,
+    },
     training: {
       batch: training.batch,
       optimiser: training.optimiser,
@@ -136,20 +151,25 @@ export function planUnits(
     let before: DenseUnit | undefined;
     for (const to of [...steps.rewind, steps.total]) {
       const last = to === steps.total;
-      const unit: DenseUnit = add<DenseUnit>(`r${replicate}-dense-${to}it`, { kind: 'dense', base, replicate, to, last }, {
-        kind: 'dense',
-        label: last ? `replicate ${replicate}, dense` : `replicate ${replicate}, dense to ${to}`,
-        replicate,
-        needs: before ? [before.id] : [],
-        updates: to - (before?.to ?? 0),
-        from: before?.id ?? null,
-        to,
-        last,
-      });
+      const unit: DenseUnit = add<DenseUnit>(
+        `r${replicate}-dense-${to}it`,
+        { kind: 'dense', base, replicate, to, last },
+        {
+          kind: 'dense',
+          label: last ? `replicate ${replicate}, dense` : `replicate ${replicate}, dense to ${to}`,
+          replicate,
+          needs: before ? [before.id] : [],
+          updates: to - (before?.to ?? 0),
+          from: before?.id ?? null,
+          to,
+          last,
+        },
+      );
       dense.set(to, unit);
       before = unit;
     }
-    for (const k of steps.rewind) addLevels(replicate, k, dense.get(k) as DenseUnit, dense.get(steps.total) as DenseUnit);
+    for (const k of steps.rewind)
+      addLevels(replicate, k, dense.get(k) as DenseUnit, dense.get(steps.total) as DenseUnit);
   }
   return { units, steps };
 
@@ -164,19 +184,32 @@ export function planUnits(
       const from: Unit = method === 'oneshot' ? dense : weights;
       const levels = method === 'oneshot' ? level : 1;
       const rule = { fraction: pruning.fraction, pooling: pruning.pooling, rates: pruning.rates, levels };
-      const pruned: PruneUnit = add<PruneUnit>(`${slug}-prune`, { kind: 'prune', masks: before?.key ?? null, weights: from.key, rule }, {
-        kind: 'prune',
-        label: `${where}, pruning`,
-        replicate,
-        needs: before ? [before.id, from.id] : [from.id],
-        updates: 0,
-        masks: before?.id ?? null,
-        weights: from.id,
-        levels,
-      });
+      const pruned: PruneUnit = add<PruneUnit>(
+        `${slug}-prune`,
+        { kind: 'prune', masks: before?.key ?? null, weights: from.key, rule },
+        {
+          kind: 'prune',
+          label: `${where}, pruning`,
+          replicate,
+          needs: before ? [before.id, from.id] : [from.id],
+          updates: 0,
+          masks: before?.id ?? null,
+          weights: from.id,
+          levels,
+        },
+      );
       for (const branch of ['imp', ...recipe.controls] as const) {
         const noise = recipe.noise === 'same' ? 0 : freshNoise(branch, k, method, level);
-        const keyed = { kind: 'train', branch, start: start.key, masks: pruned.key, noise, optimiser: recipe.rewindOptimiser, until: steps.total, replicate };
+        const keyed = {
+          kind: 'train',
+          branch,
+          start: start.key,
+          masks: pruned.key,
+          noise,
+          optimiser: recipe.rewindOptimiser,
+          until: steps.total,
+          replicate,
+        };
         const trained: TrainUnit = add<TrainUnit>(`${slug}-${branch}`, keyed, {
           kind: 'train',
           label: `${where}, ${branch}`,

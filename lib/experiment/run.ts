@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
-import { resolveNetwork } from '../networks/validate.js';
-import { networkByName } from '../networks/catalogue.js';
 import { checkInteger } from '../native/errors.js';
+import { networkByName } from '../networks/catalogue.js';
+import { resolveNetwork } from '../networks/validate.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { RunFolder } from '../store/RunFolder.js';
 import type { ExperimentEvent } from './Event.js';
@@ -26,14 +26,22 @@ export interface RunOptions {
  * @returns the results so far; `stopped` where the signal ended it before all was done.
  * @throws LthError "recipe", "io", "corrupt-file", "other-experiment", "no-cuda".
  */
-export async function runExperiment(recipe: Recipe, options: RunOptions): Promise<RunSummary & { stopped: boolean }> {
+export async function runExperiment(
+  recipe: Recipe,
+  options: RunOptions,
+): Promise<RunSummary & { stopped: boolean }> {
   const threads = checkInteger(options.threads ?? availableParallelism(), 'threads', 1, 1024);
   // Everything that can be wrong with the recipe is found before the folder is touched.
   const workplace = await Workplace.open(recipe);
   try {
     const { plan, fingerprint } = planOf(recipe, workplace);
     workplace.folder = await RunFolder.create(options.out, recipe);
-    await runPlan(plan, workplace, { threads, fingerprint, signal: options.signal, onEvent: options.onEvent ?? (() => {}) });
+    await runPlan(plan, workplace, {
+      threads,
+      fingerprint,
+      signal: options.signal,
+      onEvent: options.onEvent ?? (() => {}),
+    });
   } finally {
     workplace.dispose();
   }
@@ -45,7 +53,12 @@ function planOf(recipe: Recipe, workplace: Workplace) {
   const session = workplace.openSession(0, 1);
   const { updatesPerEpoch, fingerprint } = session.info;
   session.dispose();
-  const network = resolveNetwork(typeof recipe.network === 'string' ? networkByName(recipe.network) : recipe.network);
+  const network = resolveNetwork(
+    typeof recipe.network === 'string' ? networkByName(recipe.network) : recipe.network,
+  );
   const steps = resolveSteps(recipe, updatesPerEpoch);
-  return { plan: planUnits(recipe, steps, { network, data: workplace.dataFigures, fingerprint }), fingerprint };
+  return {
+    plan: planUnits(recipe, steps, { network, data: workplace.dataFigures, fingerprint }),
+    fingerprint,
+  };
 }

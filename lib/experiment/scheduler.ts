@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { LockHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import type { RunFolder, UnitRecord } from '../store/RunFolder.js';
@@ -14,7 +15,7 @@ export interface ScheduleOptions {
   onEvent: (event: ExperimentEvent) => void;
 }
 
-/** How long to wait before asking again whether another process has finished a unit. */
+/** How long to wait before asking again whether another process has finished a unit, or has died and left it. */
 const POLL_MS = 300;
 
 /**
@@ -32,7 +33,10 @@ class Scheduler {
   private readonly finished = new Map<string, UnitRecord>();
   /** Units that cannot be done because one that they need diverged. */
   private readonly impossible = new Set<string>();
-  private readonly running = new Map<string, { label: string; threads: number; from: number; step: number; promise: Promise<void> }>();
+  private readonly running = new Map<
+    string,
+    { label: string; threads: number; from: number; step: number; promise: Promise<void> }
+  >();
   private readonly start = performance.now();
   private failure: unknown;
   private updatesDone = 0;
@@ -60,11 +64,19 @@ class Scheduler {
     }
     this.updatesBefore = this.updatesDone;
     const { units } = this.plan;
-    this.options.onEvent({ type: 'plan', units: units.length, done: this.finished.size, updates: this.updatesTotal, bytes: this.workplace.diskBytes(this.plan) });
+    this.options.onEvent({
+      type: 'plan',
+      units: units.length,
+      done: this.finished.size,
+      updates: this.updatesTotal,
+      bytes: this.workplace.diskBytes(this.plan),
+    });
     for (;;) {
-      if (!this.stopped) this.launch();
-      if (this.running.size === 0) break;
-      await Promise.race([...this.running.values()].map((one) => one.promise));
+      const elsewhere = this.stopped ? false : await this.launch();
+      if (this.running.size === 0 && !elsewhere) break;
+      const changes: Promise<unknown>[] = [...this.running.values()].map((one) => one.promise);
+      if (elsewhere) changes.push(sleep(POLL_MS, undefined, { ref: this.running.size === 0 }));
+      await Promise.race(changes);
     }
     if (this.failure) throw this.failure;
   }
@@ -73,31 +85,42 @@ class Scheduler {
     return this.failure !== undefined || this.options.signal?.aborted === true;
   }
 
-  private launch(): void {
+  /** Starts what is ready and nobody else works on; true where another process has some of it. */
+  private async launch(): Promise<boolean> {
     for (const unit of this.waiting) {
-      if (unit.needs.some((id) => this.impossible.has(id) || this.finished.get(id)?.diverged)) this.impossible.add(unit.id);
+      if (unit.needs.some((id) => this.impossible.has(id) || this.finished.get(id)?.diverged))
+        this.impossible.add(unit.id);
     }
-    const ready = this.waiting.filter((unit) => !this.impossible.has(unit.id) && unit.needs.every((id) => this.finished.has(id)));
+    const ready = this.waiting.filter(
+      (unit) => !this.impossible.has(unit.id) && unit.needs.every((id) => this.finished.has(id)),
+    );
     let free = this.options.threads;
     for (const one of this.running.values()) free -= one.threads;
-    ready.slice(0, Math.max(0, free)).forEach((unit, i, chosen) => {
-      const threads = Math.max(1, Math.floor(free / (chosen.length - i)));
+    const taken: { unit: Unit; lock: LockHandle }[] = [];
+    let elsewhere = false;
+    for (const unit of ready) {
+      if (taken.length >= free) break;
+      const lock = await this.folder.lock(unit.id);
+      if (lock) taken.push({ unit, lock });
+      else elsewhere = true;
+    }
+    taken.forEach(({ unit, lock }, i) => {
+      const threads = Math.max(1, Math.floor(free / (taken.length - i)));
       free -= threads;
       this.waiting.splice(this.waiting.indexOf(unit), 1);
       const from = (unit.kind === 'dense' ? unit.to : this.plan.steps.total) - unit.updates;
       const entry = { label: unit.label, threads, from, step: from, promise: Promise.resolve() };
       this.running.set(unit.id, entry);
-      entry.promise = this.carryOut(unit, threads)
+      entry.promise = this.carryOut(unit, lock, threads)
         .catch((error) => {
           if (!this.options.signal?.aborted || error !== this.options.signal.reason) this.failure ??= error;
         })
         .finally(() => this.running.delete(unit.id));
     });
+    return elsewhere;
   }
 
-  private async carryOut(unit: Unit, threads: number): Promise<void> {
-    const lock = await this.lockOrWait(unit);
-    if (!lock) return;
+  private async carryOut(unit: Unit, lock: LockHandle, threads: number): Promise<void> {
     try {
       const record = await this.folder.record(unit.id);
       if (record) return this.finishedElsewhere(unit, record);
@@ -112,25 +135,22 @@ class Scheduler {
       const { id, kind, label, key } = unit;
       const from = unit.kind === 'dense' ? unit.from : null;
       const seconds = (performance.now() - start) / 1000;
-      const done = await this.folder.finish({ id, kind, label, key, fingerprint: this.options.fingerprint, from, ...outcome, seconds }, files);
+      const done = await this.folder.finish(
+        { id, kind, label, key, fingerprint: this.options.fingerprint, from, ...outcome, seconds },
+        files,
+      );
       this.settle(unit, done, false);
     } finally {
       loadAddon().dispose(lock);
     }
   }
 
-  /** Another process may be at this unit: then wait until it has finished, or has died and left it to us. */
-  private async lockOrWait(unit: Unit) {
-    while (!this.stopped) {
-      const lock = await this.folder.lock(unit.id);
-      if (lock) return lock;
-      await sleep(POLL_MS);
-    }
-    return null;
-  }
-
   private finishedElsewhere(unit: Unit, record: UnitRecord): void {
-    if (record.key !== unit.key) throw new LthError('corrupt-file', `${this.folder.unit(unit.id)}/unit.json has another key than this experiment`);
+    if (record.key !== unit.key)
+      throw new LthError(
+        'corrupt-file',
+        `${this.folder.unit(unit.id)}/unit.json has another key than this experiment`,
+      );
     this.settle(unit, record, true);
   }
 

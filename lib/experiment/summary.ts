@@ -6,7 +6,8 @@ import type { Result, RunSummary } from './Result.js';
 export function resultsOf(record: UnitRecord, rewinds: number[], method: Result['method']): Result[] {
   const { result } = record;
   if (!result) return [];
-  if (record.rewind !== null && record.method !== null) return [{ ...result, rewind: record.rewind, method: record.method }];
+  if (record.rewind !== null && record.method !== null)
+    return [{ ...result, rewind: record.rewind, method: record.method }];
   return rewinds.map((rewind) => ({ ...result, rewind, method }));
 }
 
@@ -16,7 +17,9 @@ const branches = ['imp', 'random', 'reinit'];
 export async function collectResults(folder: RunFolder, recipe: Recipe): Promise<Result[]> {
   const records = await folder.records();
   const rewinds = [...new Set(records.flatMap((record) => (record.rewind === null ? [] : [record.rewind])))];
-  const results = records.flatMap((record) => resultsOf(record, rewinds.length > 0 ? rewinds : [0], recipe.pruning.method));
+  const results = records.flatMap((record) =>
+    resultsOf(record, rewinds.length > 0 ? rewinds : [0], recipe.pruning.method),
+  );
   return results.sort(
     (a, b) =>
       a.method.localeCompare(b.method) ||
@@ -41,12 +44,19 @@ export async function summarise(path: string): Promise<RunSummary> {
 /** All levels of all branches are there, but for those below a training that diverged: nothing can be pruned from it. */
 function isComplete(recipe: Recipe, results: Result[]): boolean {
   const chains = new Map<string, Result[]>();
-  for (const r of results) chains.set(`${r.replicate} ${r.rewind}`, [...(chains.get(`${r.replicate} ${r.rewind}`) ?? []), r]);
+  for (const r of results)
+    chains.set(`${r.replicate} ${r.rewind}`, [...(chains.get(`${r.replicate} ${r.rewind}`) ?? []), r]);
   if (chains.size < recipe.replicates * recipe.rewind.length) return false;
   return [...chains.values()].every((chain) => {
-    const end = Math.min(recipe.pruning.levels, ...chain.filter((r) => r.branch === 'imp' && r.diverged).map((r) => r.level));
-    const has = (branch: string, level: number) => chain.some((r) => r.branch === branch && r.level === level);
+    const end = Math.min(
+      recipe.pruning.levels,
+      ...chain.filter((r) => r.branch === 'imp' && r.diverged).map((r) => r.level),
+    );
+    const has = (branch: string, level: number) =>
+      chain.some((r) => r.branch === branch && r.level === level);
     if (!has('imp', 0)) return false;
-    return ['imp', ...recipe.controls].every((branch) => Array.from({ length: end }, (_, i) => i + 1).every((level) => has(branch, level)));
+    return ['imp', ...recipe.controls].every((branch) =>
+      Array.from({ length: end }, (_, i) => i + 1).every((level) => has(branch, level)),
+    );
   });
 }

@@ -265,7 +265,11 @@ export interface Addon {
    */
   sessionInitialise(session: SessionHandle, draw: number): void;
   /** Restores parameters, step and optimiser state (or zeroes it), and applies the session's masks. */
-  sessionLoad(session: SessionHandle, snapshot: SnapshotHandle, options: { optimiser: 'restore' | 'zero' }): void;
+  sessionLoad(
+    session: SessionHandle,
+    snapshot: SnapshotHandle,
+    options: { optimiser: 'restore' | 'zero' },
+  ): void;
   /** null: dense. Pruned weights and their optimiser state become +0 at once. */
   sessionSetMasks(session: SessionHandle, masks: MasksHandle | null): void;
   sessionSetStep(session: SessionHandle, step: number): void;

@@ -30,7 +30,10 @@ export class LthError extends Error {
 /** `Expected integer between 1 and 1024 for threads but received 9.5 of type number`. */
 export function wrongValue(expected: string, name: string, received: unknown): LthError {
   const shown = typeof received === 'string' ? `"${received}"` : String(received);
-  return new LthError('invalid-argument', `Expected ${expected} for ${name} but received ${shown} of type ${typeof received}`);
+  return new LthError(
+    'invalid-argument',
+    `Expected ${expected} for ${name} but received ${shown} of type ${typeof received}`,
+  );
 }
 
 export function checkInteger(value: unknown, name: string, low: number, high: number): number {

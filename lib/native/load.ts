@@ -31,20 +31,36 @@ function load(): Addon {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const solutions: string[] = [];
     const torch = builtAgainst();
-    if (!existsSync(binary)) solutions.push(`The addon is not built: run \`npm ci\` (or \`npm rebuild lth-train\`) in ${packageRoot}.`);
+    if (!existsSync(binary))
+      solutions.push(
+        `The addon is not built: run \`npm ci\` (or \`npm rebuild lth-train\`) in ${packageRoot}.`,
+      );
     if (torch && !existsSync(torch.path)) {
-      solutions.push(`The LibTorch it was built against is gone (${torch.path}): run \`npm rebuild lth-train\`.`);
+      solutions.push(
+        `The LibTorch it was built against is gone (${torch.path}): run \`npm rebuild lth-train\`.`,
+      );
     }
     if (/GLIBC|GLIBCXX|ELF|architecture/i.test(reason)) {
-      solutions.push('It was built on another kind of machine: build it on this one with `npm rebuild lth-train`.');
+      solutions.push(
+        'It was built on another kind of machine: build it on this one with `npm rebuild lth-train`.',
+      );
     }
-    if (solutions.length === 0) solutions.push('Build it again with `npm rebuild lth-train`; its output says what is missing.');
-    throw new LthError('addon', `The native addon could not be loaded: ${reason}\n  ${solutions.join('\n  ')}`, { cause });
+    if (solutions.length === 0)
+      solutions.push('Build it again with `npm rebuild lth-train`; its output says what is missing.');
+    throw new LthError(
+      'addon',
+      `The native addon could not be loaded: ${reason}\n  ${solutions.join('\n  ')}`,
+      { cause },
+    );
   }
 }
 
 function typed(error: unknown, caller: { stack?: string }): unknown {
-  if (!(error instanceof Error) || error instanceof LthError || typeof (error as { code?: unknown }).code !== 'string') {
+  if (
+    !(error instanceof Error) ||
+    error instanceof LthError ||
+    typeof (error as { code?: unknown }).code !== 'string'
+  ) {
     return error;
   }
   const result = new LthError((error as unknown as { code: ErrorCode }).code, error.message);

@@ -10,5 +10,11 @@ export function lenet(hidden: number[]): Network {
     layers.push({ name: `fc${i + 1}`, type: 'linear', units }, { name: `relu${i + 1}`, type: 'relu' });
   });
   layers.push({ name: `fc${hidden.length + 1}`, type: 'linear', units: 10 });
-  return { name: `lenet-${hidden.join('-')}`, input: [1, 28, 28], classes: 10, initialisation: 'glorot-normal', layers };
+  return {
+    name: `lenet-${hidden.join('-')}`,
+    input: [1, 28, 28],
+    classes: 10,
+    initialisation: 'glorot-normal',
+    layers,
+  };
 }

@@ -41,7 +41,8 @@ export const networkSchema = z.strictObject({
  */
 export function resolveNetwork(network: Network): NativeNetwork {
   const parsed = networkSchema.safeParse(network);
-  if (!parsed.success) throw new LthError('invalid-argument', `Network description: ${firstIssue(parsed.error, network)}`);
+  if (!parsed.success)
+    throw new LthError('invalid-argument', `Network description: ${firstIssue(parsed.error, network)}`);
   const { name: title, input, classes, initialisation: usual = 'glorot-normal', layers } = parsed.data;
   let previous = 'input';
   const resolved = layers.map((one): NativeLayer => {

@@ -28,7 +28,14 @@ export interface Recipe {
     batch: number;
     optimiser:
       | { type: 'sgd'; learningRate: number; momentum: number; nesterov: boolean; weightDecay: number }
-      | { type: 'adam'; learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number };
+      | {
+          type: 'adam';
+          learningRate: number;
+          beta1: number;
+          beta2: number;
+          epsilon: number;
+          weightDecay: number;
+        };
     schedule: { milestones: Steps[]; gamma: number; warmup: Steps };
     precision: 'fp32' | 'fp64';
     executor: 'direct' | 'autograd';

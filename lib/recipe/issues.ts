@@ -21,17 +21,24 @@ function describe(issue: Issue, root: unknown, knownAt: (path: PropertyKey[]) =>
     // The branch that got furthest says most.
     const branches = issue.errors.filter((errors) => errors.length > 0).sort((a, b) => a.length - b.length);
     const deepest = branches.sort((a, b) => (b[0]?.path.length ?? 0) - (a[0]?.path.length ?? 0))[0]?.[0];
-    if (deepest) return describe({ ...deepest, path: [...issue.path, ...deepest.path] } as Issue, root, knownAt);
+    if (deepest)
+      return describe({ ...deepest, path: [...issue.path, ...deepest.path] } as Issue, root, knownAt);
   }
   const value = valueAt(root, issue.path);
   const received =
-    value === undefined ? 'nothing' : `${typeof value === 'string' ? `"${value}"` : JSON.stringify(value)} of type ${Array.isArray(value) ? 'array' : typeof value}`;
+    value === undefined
+      ? 'nothing'
+      : `${typeof value === 'string' ? `"${value}"` : JSON.stringify(value)} of type ${Array.isArray(value) ? 'array' : typeof value}`;
   const expected = issue.message.replace(/^Invalid input: /, '').replace(/, received .*$/, '');
   return `${place || 'the whole'}: ${expected}, but received ${received.slice(0, 200)}`;
 }
 
 /** The first thing that is wrong, in words. `knownAt` lists the keys allowed at a place, for suggestions. */
-export function firstIssue(error: z.ZodError, root: unknown, knownAt: (path: PropertyKey[]) => string[] = () => []): string {
+export function firstIssue(
+  error: z.ZodError,
+  root: unknown,
+  knownAt: (path: PropertyKey[]) => string[] = () => [],
+): string {
   const issue = error.issues.find((one) => one.code === 'unrecognized_keys') ?? error.issues[0];
   return issue ? describe(issue, root, knownAt) : error.message;
 }

@@ -35,7 +35,10 @@ export function recipeNames(folder = ''): string[] {
 /** A built-in recipe's YAML as it stands in the package. */
 export function recipeText(name: string): string {
   if (!recipeNames().includes(name)) {
-    throw new LthError('recipe', `There is no recipe "${name}".${didYouMean(name, recipeNames())} Recipes: ${recipeNames().join(', ')}.`);
+    throw new LthError(
+      'recipe',
+      `There is no recipe "${name}".${didYouMean(name, recipeNames())} Recipes: ${recipeNames().join(', ')}.`,
+    );
   }
   return readFileSync(join(builtInFolder, `${name}.yaml`), 'utf8');
 }
@@ -43,7 +46,8 @@ export function recipeText(name: string): string {
 function readRecipeFile(path: string): string {
   const info = statSync(path);
   if (!info.isFile()) throw new LthError('recipe', `${path} is not a file`);
-  if (info.size > LARGEST_RECIPE) throw new LthError('recipe', `${path} has ${info.size} bytes; a recipe has at most ${LARGEST_RECIPE}`);
+  if (info.size > LARGEST_RECIPE)
+    throw new LthError('recipe', `${path} has ${info.size} bytes; a recipe has at most ${LARGEST_RECIPE}`);
   return readFileSync(path, 'utf8');
 }
 
@@ -59,7 +63,8 @@ function parseYaml(text: string, source: string): unknown {
 }
 
 type Plain = Record<string, unknown>;
-const isPlain = (value: unknown): value is Plain => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isPlain = (value: unknown): value is Plain =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 function applySet(root: Plain, assignment: string): void {
   const equals = assignment.indexOf('=');
@@ -74,7 +79,9 @@ function applySet(root: Plain, assignment: string): void {
   try {
     at[last] = parse(assignment.slice(equals + 1), { maxAliasCount: 0 });
   } catch (cause) {
-    throw new LthError('recipe', `--set ${assignment}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    throw new LthError('recipe', `--set ${assignment}: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
   }
 }
 
@@ -88,7 +95,8 @@ function keyPath(key: string): string[] {
     const part = path[i] ?? '';
     // A network of one's own is checked as a whole, later.
     if (known.length === 0 || path[0] === 'network') break;
-    if (!known.includes(part)) throw new LthError('recipe', `--set: unknown key "${key}".${didYouMean(part, known)}`);
+    if (!known.includes(part))
+      throw new LthError('recipe', `--set: unknown key "${key}".${didYouMean(part, known)}`);
   }
   return path;
 }
@@ -103,7 +111,8 @@ export function loadRecipe(nameOrFile: string, overrides: RecipeOverrides = {}):
   const value = parseYaml(isFile ? readRecipeFile(nameOrFile) : recipeText(nameOrFile), source);
   if (!isPlain(value)) throw new LthError('recipe', `${source}: expected keys and values`);
   for (const assignment of overrides.set ?? []) applySet(value, assignment);
-  if (overrides.levels !== undefined) value.pruning = { ...(isPlain(value.pruning) ? value.pruning : {}), levels: overrides.levels };
+  if (overrides.levels !== undefined)
+    value.pruning = { ...(isPlain(value.pruning) ? value.pruning : {}), levels: overrides.levels };
   if (overrides.replicates !== undefined) value.replicates = overrides.replicates;
   if (overrides.rewind !== undefined) value.rewind = overrides.rewind;
   if (overrides.seed !== undefined) value.seed = overrides.seed;

@@ -7,7 +7,8 @@ function distance(a: string, b: string): number {
     for (let j = 1; j <= b.length; j++) {
       const same = a[i - 1] === b[j - 1] ? 0 : 1;
       let best = Math.min((last[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, (last[j - 1] ?? 0) + same);
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) best = Math.min(best, (before[j - 2] ?? 0) + 1);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        best = Math.min(best, (before[j - 2] ?? 0) + 1);
       row.push(best);
     }
     before = last;
@@ -22,5 +23,7 @@ export function didYouMean(word: string, known: readonly string[]): string {
   const best = known
     .map((name) => ({ name, edits: distance(lower, name.toLowerCase()) }))
     .sort((a, b) => a.edits - b.edits)[0];
-  return best && best.edits <= Math.max(2, Math.floor(word.length / 3)) ? ` Did you mean "${best.name}"?` : '';
+  return best && best.edits <= Math.max(2, Math.floor(word.length / 3))
+    ? ` Did you mean "${best.name}"?`
+    : '';
 }

@@ -41,7 +41,10 @@ const sections = {
   }),
   training: z.strictObject({
     steps,
-    batch: z.int().min(1).max(1 << 20),
+    batch: z
+      .int()
+      .min(1)
+      .max(1 << 20),
     optimiser,
     schedule: z
       .strictObject({
@@ -72,7 +75,10 @@ const schema = z.strictObject({
   rewind: z.array(steps).min(1).max(1000).default(['0it']),
   rewindOptimiser: z.enum(['restore', 'zero']).default('restore'),
   noise: z.enum(['fresh', 'same']).default('fresh'),
-  controls: z.array(z.enum(['random', 'reinit'])).max(2).default(['random', 'reinit']),
+  controls: z
+    .array(z.enum(['random', 'reinit']))
+    .max(2)
+    .default(['random', 'reinit']),
   replicates: z.int().min(1).max(10_000).default(1),
   seed: seed.default(1),
   device: z
@@ -104,9 +110,14 @@ function shapeOf(type: z.core.$ZodType | undefined): Record<string, z.core.$ZodT
  */
 export function parseRecipe(value: unknown, source: string): Recipe {
   const parsed = schema.safeParse(value);
-  if (!parsed.success) throw new LthError('recipe', `${source}: ${firstIssue(parsed.error, value, knownKeys)}`);
+  if (!parsed.success)
+    throw new LthError('recipe', `${source}: ${firstIssue(parsed.error, value, knownKeys)}`);
   const recipe: Recipe = parsed.data as Recipe;
-  if (recipe.training.optimiser.type === 'sgd' && recipe.training.optimiser.nesterov && recipe.training.optimiser.momentum === 0) {
+  if (
+    recipe.training.optimiser.type === 'sgd' &&
+    recipe.training.optimiser.nesterov &&
+    recipe.training.optimiser.momentum === 0
+  ) {
     throw new LthError('recipe', `${source}: training.optimiser.nesterov needs a momentum above 0`);
   }
   if (Object.keys(recipe.pruning.rates).length > 0 && recipe.pruning.pooling !== 'layerwise') {

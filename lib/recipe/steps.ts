@@ -17,12 +17,14 @@ export function toUpdates(text: string, name: string, scale: StepScale): number 
   const fail = (why: string) => new LthError('recipe', `${name}: ${why} but received "${text}"`);
   const percent = /^(\d+(?:\.\d+)?)%$/.exec(text);
   if (percent) {
-    if (scale.total === undefined) throw fail('a percentage of itself makes no sense; expected 500it, 2ep or 2ep50it');
+    if (scale.total === undefined)
+      throw fail('a percentage of itself makes no sense; expected 500it, 2ep or 2ep50it');
     if (Number(percent[1]) > 100) throw fail('expected at most 100%');
     return Math.round((Number(percent[1]) / 100) * scale.total);
   }
   const match = /^(?:(\d+)ep)?(?:(\d+)(?:it)?)?$/.exec(text);
-  if (!match || text === '' || (match[1] !== undefined && match[2] !== undefined && !text.endsWith('it'))) throw fail(GRAMMAR);
+  if (!match || text === '' || (match[1] !== undefined && match[2] !== undefined && !text.endsWith('it')))
+    throw fail(GRAMMAR);
   const updates = Number(match[1] ?? 0) * scale.updatesPerEpoch + Number(match[2] ?? 0);
   if (updates > 2 ** 31 - 1) throw fail(`expected at most ${2 ** 31 - 1} updates`);
   return updates;

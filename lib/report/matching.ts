@@ -11,7 +11,12 @@ export interface Spread {
 export function spread(values: (number | null)[]): Spread | null {
   const known = values.filter((value) => value !== null);
   if (known.length === 0) return null;
-  return { n: known.length, mean: known.reduce((a, b) => a + b, 0) / known.length, min: Math.min(...known), max: Math.max(...known) };
+  return {
+    n: known.length,
+    mean: known.reduce((a, b) => a + b, 0) / known.length,
+    min: Math.min(...known),
+    max: Math.max(...known),
+  };
 }
 
 /** One row of the table: a level of one rewind point and method. */
@@ -75,7 +80,16 @@ export function curves(results: Result[]): Curve[] {
       const matching = level > 0 && allThere && !!imp && !!dense && imp.mean >= dense.mean - tolerance;
       const soonEnough = !!earlyStop.imp && !!denseStop && earlyStop.imp.mean <= denseStop.mean;
       const { densityPrunable, densityOverall } = here[0] as Result;
-      return { level, densityPrunable, densityOverall, accuracy, earlyStop, diverged: here.filter((r) => r.diverged), matching, winning: rewind === 0 && matching && soonEnough };
+      return {
+        level,
+        densityPrunable,
+        densityOverall,
+        accuracy,
+        earlyStop,
+        diverged: here.filter((r) => r.diverged),
+        matching,
+        winning: rewind === 0 && matching && soonEnough,
+      };
     });
     return { method, rewind, branches: order.filter((branch) => of.some((r) => r.branch === branch)), rows };
   });
@@ -92,7 +106,10 @@ export function verdicts(curve: Curve): string[] {
     const gap = (imp.mean - control.mean) * 100;
     const widest = Math.max(imp.max - imp.min, control.max - control.min) * 100;
     const by = `${Math.abs(gap).toFixed(2)} points ${gap >= 0 ? 'above' : 'below'} ${branch} on the mean`;
-    const than = imp.n > 1 ? `, ${Math.abs(gap) > widest ? 'more' : 'less'} than the widest spread of ${widest.toFixed(2)}` : '';
+    const than =
+      imp.n > 1
+        ? `, ${Math.abs(gap) > widest ? 'more' : 'less'} than the widest spread of ${widest.toFixed(2)}`
+        : '';
     return [`level ${last.level}: imp is ${by}${than}`];
   });
 }

@@ -10,17 +10,30 @@ function accuracyCell(s: Spread | undefined): string {
 
 function note(row: LevelRow): string {
   const words = [row.level === 0 ? 'dense' : row.winning ? 'winning ticket' : row.matching ? 'matching' : ''];
-  if (row.diverged.length > 0) words.push(`diverged: ${row.diverged.map((r) => `${r.branch} of replicate ${r.replicate}`).join(', ')}`);
+  if (row.diverged.length > 0)
+    words.push(`diverged: ${row.diverged.map((r) => `${r.branch} of replicate ${r.replicate}`).join(', ')}`);
   return words.filter(Boolean).join('; ');
 }
 
 function columns(rows: string[][]): string[] {
   const widths = rows[0]?.map((_, c) => Math.max(...rows.map((row) => (row[c] ?? '').length))) ?? [];
-  return rows.map((row) => row.map((cell, c) => (c === row.length - 1 ? cell : cell.padStart(widths[c] ?? 0))).join('  ').trimEnd());
+  return rows.map((row) =>
+    row
+      .map((cell, c) => (c === row.length - 1 ? cell : cell.padStart(widths[c] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
 }
 
 function table(curve: Curve): string[] {
-  const head = ['level', 'prunable %', 'overall %', ...curve.branches.map((branch) => `${branch} acc %`), ...curve.branches.map((branch) => `${branch} stop`), ''];
+  const head = [
+    'level',
+    'prunable %',
+    'overall %',
+    ...curve.branches.map((branch) => `${branch} acc %`),
+    ...curve.branches.map((branch) => `${branch} stop`),
+    '',
+  ];
   const rows = curve.rows.map((row) => [
     String(row.level),
     percent(row.densityPrunable),
@@ -36,7 +49,10 @@ function table(curve: Curve): string[] {
 export function renderTable(summary: RunSummary): string {
   const lines = [`${summary.recipe}: ${summary.run}${summary.complete ? '' : ' (not complete)'}`];
   for (const curve of curves(summary.results)) {
-    lines.push('', `rewind to ${curve.rewind}, ${curve.method}; test accuracy mean [min-max] over replicates; stop: iteration of lowest validation loss`);
+    lines.push(
+      '',
+      `rewind to ${curve.rewind}, ${curve.method}; test accuracy mean [min-max] over replicates; stop: iteration of lowest validation loss`,
+    );
     lines.push(...table(curve), ...verdicts(curve));
   }
   if (summary.results.length === 0) lines.push('no training has finished yet');
@@ -59,7 +75,9 @@ function picture(curve: Curve, titled: boolean): string {
   const points = curve.rows.flatMap((row) =>
     curve.branches.flatMap((branch) => {
       const s = row.accuracy[branch];
-      return s ? [{ branch, x: -Math.log(row.densityPrunable), y: s.mean, percent: row.densityPrunable }] : [];
+      return s
+        ? [{ branch, x: -Math.log(row.densityPrunable), y: s.mean, percent: row.densityPrunable }]
+        : [];
     }),
   );
   const right = Math.max(...points.map((p) => p.x), 1e-9);
@@ -72,7 +90,9 @@ function picture(curve: Curve, titled: boolean): string {
     const line = Math.round(((high - p.y) / height) * (HEIGHT - 1));
     (grid[line] as string[])[column] = marks[p.branch];
   }
-  const labels = grid.map((_, line) => (line % 4 === 0 || line === HEIGHT - 1 ? percent(high - (line / (HEIGHT - 1)) * height, 1) : ''));
+  const labels = grid.map((_, line) =>
+    line % 4 === 0 || line === HEIGHT - 1 ? percent(high - (line / (HEIGHT - 1)) * height, 1) : '',
+  );
   const body = grid.map((row, line) => `${(labels[line] ?? '').padStart(6)} |${row.join('').trimEnd()}`);
   const axis = Array<string>(WIDTH + 8).fill(' ');
   for (const share of [1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005]) {

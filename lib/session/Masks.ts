@@ -61,11 +61,15 @@ export class Masks extends Resource<MasksHandle> {
   prune(weights: Snapshot, options: PruneOptions = {}): Masks {
     const { fraction = 0.2, levels = 1, pooling = 'global', rates = {} } = options;
     for (const [name, rate] of [['fraction', fraction], ...Object.entries(rates)] as [string, number][]) {
-      if (!(checkNumber(rate, name, 0, 1) > 0 && rate < 1)) throw wrongValue('number between 0 and 1, both excluded,', name, rate);
+      if (!(checkNumber(rate, name, 0, 1) > 0 && rate < 1))
+        throw wrongValue('number between 0 and 1, both excluded,', name, rate);
     }
     checkInteger(levels, 'levels', 1, 100_000);
     checkOneOf(pooling, 'pooling', ['global', 'layerwise']);
-    return new Masks(loadAddon().masksPrune(this.handle, weights.handle, { fraction, levels, pooling, rates }), this.network);
+    return new Masks(
+      loadAddon().masksPrune(this.handle, weights.handle, { fraction, levels, pooling, rates }),
+      this.network,
+    );
   }
 
   /** The control "random": as many weights per tensor at random places, nested from level to level. */
@@ -80,7 +84,10 @@ export class Masks extends Resource<MasksHandle> {
     this.views ??= new Map(
       loadAddon()
         .masksTensors(this.handle)
-        .map(({ name, shape, size, remaining, bits }) => [name, { shape, size, remaining, vector: boolVector(pinned(bits), size) }]),
+        .map(({ name, shape, size, remaining, bits }) => [
+          name,
+          { shape, size, remaining, vector: boolVector(pinned(bits), size) },
+        ]),
     );
     return this.views;
   }
@@ -90,7 +97,10 @@ export class Masks extends Resource<MasksHandle> {
     const { prunable, weights } = this.network.summary.counts;
     let remaining = 0;
     for (const tensor of this.tensors().values()) remaining += tensor.remaining;
-    return { prunable: prunable === 0 ? 1 : remaining / prunable, overall: (weights - prunable + remaining) / weights };
+    return {
+      prunable: prunable === 0 ? 1 : remaining / prunable,
+      overall: (weights - prunable + remaining) / weights,
+    };
   }
 
   /** Is every weight of these masks also in `outer`? */

@@ -1,6 +1,12 @@
 import { availableParallelism } from 'node:os';
 import type { RecordBatch } from 'apache-arrow';
-import type { OptimiserOptions, RunEnd, ScheduleOptions, SessionHandle, SessionInfo } from '../native/AddonTypes.js';
+import type {
+  OptimiserOptions,
+  RunEnd,
+  ScheduleOptions,
+  SessionHandle,
+  SessionInfo,
+} from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { metricsBatch } from './arrow.js';
@@ -72,7 +78,12 @@ function optimiserOf(o: OpenOptions['optimiser']): OptimiserOptions {
   const weightDecay = checkNumber(o.weightDecay ?? 0, 'optimiser.weightDecay', 0, 1);
   if (o.type === 'sgd') {
     const sgd = o as Partial<Extract<OptimiserOptions, { type: 'sgd' }>>;
-    return { type: 'sgd', momentum: checkNumber(sgd.momentum ?? 0, 'optimiser.momentum', 0, 0.999999), nesterov: sgd.nesterov ?? false, weightDecay };
+    return {
+      type: 'sgd',
+      momentum: checkNumber(sgd.momentum ?? 0, 'optimiser.momentum', 0, 0.999999),
+      nesterov: sgd.nesterov ?? false,
+      weightDecay,
+    };
   }
   const adam = o as Partial<Extract<OptimiserOptions, { type: 'adam' }>>;
   return {
@@ -101,7 +112,12 @@ export class Session extends Resource<SessionHandle> {
     checkInteger(o.batch, 'batch', 1, 1 << 20);
     const threads = checkInteger(o.threads ?? availableParallelism(), 'threads', 1, 1024);
     const { mean, std } = o.train.info;
-    const normalise = o.normalise === false ? null : typeof o.normalise === 'object' ? o.normalise : { mean, std: std.map((s) => s || 1) };
+    const normalise =
+      o.normalise === false
+        ? null
+        : typeof o.normalise === 'object'
+          ? o.normalise
+          : { mean, std: std.map((s) => s || 1) };
     const handle = loadAddon().sessionOpen({
       network: o.network.handle,
       train: o.train.handle,
@@ -113,7 +129,9 @@ export class Session extends Resource<SessionHandle> {
       optimiser: optimiserOf(o.optimiser),
       schedule: {
         learningRate: checkNumber(o.optimiser.learningRate, 'optimiser.learningRate', 0, 1e6),
-        milestones: (o.schedule?.milestones ?? []).map((m, i) => checkInteger(m, `schedule.milestones[${i}]`, 0, 2 ** 31 - 1)),
+        milestones: (o.schedule?.milestones ?? []).map((m, i) =>
+          checkInteger(m, `schedule.milestones[${i}]`, 0, 2 ** 31 - 1),
+        ),
         gamma: checkNumber(o.schedule?.gamma ?? 0.1, 'schedule.gamma', 0, 1),
         warmup: checkInteger(o.schedule?.warmup ?? 0, 'schedule.warmup', 0, 2 ** 31 - 1),
       },
@@ -168,7 +186,11 @@ export class Session extends Resource<SessionHandle> {
 
   /** Mean loss and all gradients on the batch of update `step`, without updating; gradients by parameter name. */
   gradients(step: number, noise = 0): { loss: number; correct: number; gradients: Snapshot } {
-    const { loss, correct, gradients } = loadAddon().sessionGradients(this.handle, checkInteger(step, 'step', 0, 2 ** 31 - 1), noise);
+    const { loss, correct, gradients } = loadAddon().sessionGradients(
+      this.handle,
+      checkInteger(step, 'step', 0, 2 ** 31 - 1),
+      noise,
+    );
     return { loss, correct, gradients: new Snapshot(gradients) };
   }
 
@@ -244,7 +266,10 @@ export class Session extends Resource<SessionHandle> {
   async evaluate(split: SplitName, options: { signal?: AbortSignal } = {}): Promise<Evaluation> {
     options.signal?.throwIfAborted();
     const addon = loadAddon();
-    const { run, end } = addon.sessionEvaluate(this.handle, checkOneOf(split, 'split', ['train', 'validation', 'test']));
+    const { run, end } = addon.sessionEvaluate(
+      this.handle,
+      checkOneOf(split, 'split', ['train', 'validation', 'test']),
+    );
     const abort = () => addon.runAbort(run);
     options.signal?.addEventListener('abort', abort);
     try {
@@ -258,6 +283,9 @@ export class Session extends Resource<SessionHandle> {
   }
 
   private defaultEvaluations(): ('validation' | 'test')[] {
-    return [...(this.options.validation ? (['validation'] as const) : []), ...(this.options.test ? (['test'] as const) : [])];
+    return [
+      ...(this.options.validation ? (['validation'] as const) : []),
+      ...(this.options.test ? (['test'] as const) : []),
+    ];
   }
 }

@@ -52,7 +52,11 @@ export class Snapshot extends Resource<SnapshotHandle> {
    * Writes a safetensors file: whole, synced, or not at all.
    * @param options.optimiser leave out what the optimiser remembers where nobody will train on. Default true.
    */
-  write(path: string, metadata: Record<string, string> = {}, options: { optimiser?: boolean } = {}): Promise<void> {
+  write(
+    path: string,
+    metadata: Record<string, string> = {},
+    options: { optimiser?: boolean } = {},
+  ): Promise<void> {
     return loadAddon().snapshotWrite(this.handle, path, metadata, options.optimiser ?? true);
   }
 

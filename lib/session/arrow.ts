@@ -56,7 +56,15 @@ export const metricsSchema = new Schema([
 export function metricsBatch(columns: MetricColumns): RecordBatch {
   const int32 = (data: Int32Array) => makeData({ type: new Int32(), data });
   const float64 = (data: Float64Array) => makeData({ type: new Float64(), data });
-  for (const column of [columns.step, columns.split, columns.loss, columns.accuracy, columns.learningRate, columns.examples, columns.seconds]) {
+  for (const column of [
+    columns.step,
+    columns.split,
+    columns.loss,
+    columns.accuracy,
+    columns.learningRate,
+    columns.examples,
+    columns.seconds,
+  ]) {
     pinned(column.buffer as ArrayBuffer);
   }
   const children = [
@@ -68,5 +76,8 @@ export function metricsBatch(columns: MetricColumns): RecordBatch {
     int32(columns.examples),
     float64(columns.seconds),
   ];
-  return new RecordBatch(metricsSchema, makeData({ type: new Struct(metricsSchema.fields), length: columns.rows, nullCount: 0, children }));
+  return new RecordBatch(
+    metricsSchema,
+    makeData({ type: new Struct(metricsSchema.fields), length: columns.rows, nullCount: 0, children }),
+  );
 }

@@ -36,7 +36,8 @@ export interface UnitRecord {
 
 function ioError(path: string, cause: unknown): LthError {
   const { code, message } = cause as NodeJS.ErrnoException;
-  const why = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'no permission to write here' : message;
+  const why =
+    code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'no permission to write here' : message;
   return new LthError('io', `${path}: ${why}`, { cause });
 }
 
@@ -70,7 +71,10 @@ export class RunFolder {
     if (existsSync(folder.recipePath)) {
       const before = folder.recipe();
       if (experimentOf(before) !== experimentOf(recipe)) {
-        throw new LthError('other-experiment', `${path} holds another experiment (recipe "${before.name}" with other settings); choose another folder with --out.`);
+        throw new LthError(
+          'other-experiment',
+          `${path} holds another experiment (recipe "${before.name}" with other settings); choose another folder with --out.`,
+        );
       }
     }
     await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
@@ -119,10 +123,13 @@ export class RunFolder {
     if (!existsSync(path)) return null;
     try {
       const record = JSON.parse(await readFile(path, 'utf8')) as UnitRecord;
-      if (record.format !== FORMAT || record.id !== id) throw new Error(`format ${record.format} of unit ${record.id}`);
+      if (record.format !== FORMAT || record.id !== id)
+        throw new Error(`format ${record.format} of unit ${record.id}`);
       return record;
     } catch (cause) {
-      throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+      throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, {
+        cause,
+      });
     }
   }
 
@@ -140,7 +147,10 @@ export class RunFolder {
       listed[name] = { bytes: (await stat(path)).size, sha256: await sha256(path) };
     }
     const whole: UnitRecord = { format: FORMAT, ...record, files: listed };
-    await loadAddon().fileWrite(join(this.unit(record.id), 'unit.json'), Buffer.from(`${JSON.stringify(whole, null, 2)}\n`));
+    await loadAddon().fileWrite(
+      join(this.unit(record.id), 'unit.json'),
+      Buffer.from(`${JSON.stringify(whole, null, 2)}\n`),
+    );
     return whole;
   }
 }

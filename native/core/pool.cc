@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #endif
 
+#include <chrono>
 #include <string>
 #include <system_error>
 
@@ -20,9 +21,12 @@ inline void relax() {
 #endif
 }
 
-// A worker looks for the next job for some 30 us before it sleeps: the gaps inside a training step are shorter, and
-// waking a sleeper costs as much as a small layer.
-constexpr int kSpins = 600;
+using Clock = std::chrono::steady_clock;
+
+// A worker looks for the next job for so long before it sleeps: the gaps inside a training step are shorter, and waking
+// a sleeper costs as much as a small layer. By the clock, because a pause takes 10 ns on one CPU and 50 on another.
+constexpr std::chrono::microseconds kSpin{30};
+constexpr int kPausesPerLook = 64;  // at the clock
 
 }  // namespace
 
@@ -69,25 +73,36 @@ void Pool::run(int64_t tasks, Call call, const void* context) {
   jobs_.notify_all();
   while (take_one()) {
   }
-  for (int spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
+  // With more threads than cores the last task's owner may be waiting for this very core.
+  const Clock::time_point start = Clock::now();
+  for (int pauses = 0; unfinished_.load(std::memory_order_acquire) != 0;) {
     relax();
-    // With more threads than cores the last task's owner may be waiting for this very core.
-    if (spins > 4 * kSpins) std::this_thread::yield();
+    if (++pauses < kPausesPerLook) continue;
+    if (Clock::now() - start > kSpin) std::this_thread::yield();
+    pauses = 0;
+  }
+}
+
+// Takes tasks until none has come for kSpin.
+void Pool::take_all() {
+  Clock::time_point idle = Clock::now();
+  for (int pauses = 0;;) {
+    if (take_one()) {
+      idle = Clock::now();
+      pauses = 0;
+      continue;
+    }
+    relax();
+    if (++pauses < kPausesPerLook) continue;
+    if (Clock::now() - idle > kSpin) return;
+    pauses = 0;
   }
 }
 
 void Pool::work() {
   while (!stop_.load(std::memory_order_relaxed)) {
     const uint32_t seen = jobs_.load();
-    int spins = 0;
-    while (spins < kSpins) {
-      if (take_one()) {
-        spins = 0;
-      } else {
-        relax();
-        ++spins;
-      }
-    }
+    take_all();
     if (jobs_.load() == seen && !stop_.load()) jobs_.wait(seen);
   }
 }

@@ -40,6 +40,7 @@ class Pool {
   using Call = void (*)(const void*, int64_t);
   void run(int64_t tasks, Call call, const void* context);
   bool take_one();
+  void take_all();
   void work();
   void stop();
 

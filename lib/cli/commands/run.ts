@@ -27,7 +27,11 @@ export function runCommand(exit: (code: number) => void): Command {
   return new Command('run')
     .description('run an experiment; the same command continues it')
     .argument('<recipe>', 'name of a built-in recipe, or a YAML or JSON file')
-    .option('--set <key=value>', 'change any value of the recipe, e.g. training.batch=128 (repeatable)', repeated)
+    .option(
+      '--set <key=value>',
+      'change any value of the recipe, e.g. training.batch=128 (repeatable)',
+      repeated,
+    )
     .option('--levels <n>', 'pruning levels', integer(0, 1000))
     .option('--replicates <n>', 'replicates', integer(1, 10_000))
     .option('--rewind <steps>', 'rewind points, e.g. 0it,500it,1.7% (repeatable)', list)
@@ -39,7 +43,9 @@ export function runCommand(exit: (code: number) => void): Command {
     .action(async (name: string, options: Options) => {
       const recipe = loadRecipe(name, options);
       const out = options.out ?? join('runs', recipe.name);
-      const signal = abortOnSignal((which) => process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`));
+      const signal = abortOnSignal((which) =>
+        process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
+      );
       const { stopped, ...summary } = await runExperiment(recipe, {
         out,
         signal,

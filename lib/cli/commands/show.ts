@@ -20,6 +20,9 @@ export function showCommand(): Command {
     .action(async (run: string, options: { json?: boolean }) => {
       const summary = await summarise(run);
       if (options.json) process.stdout.write(`${JSON.stringify(summaryOf(summary))}\n`);
-      else process.stdout.write(`${renderTable(summary)}\n${summary.results.length > 0 ? `\n${renderCurve(summary)}\n` : ''}`);
+      else
+        process.stdout.write(
+          `${renderTable(summary)}\n${summary.results.length > 0 ? `\n${renderCurve(summary)}\n` : ''}`,
+        );
     });
 }

@@ -1,0 +1,146 @@
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
+import type { DatasetHandle } from '../native/AddonTypes.js';
+import { LthError } from '../native/errors.js';
+import { loadAddon } from '../native/load.js';
+
+/** Past this an IDX file is refused: the largest kin of MNIST (EMNIST) has 0.7 GB. */
+const LARGEST_IDX = 2 * 2 ** 30;
+/** Deflate cannot pack better than this. */
+const LARGEST_RATIO = 1032;
+
+async function firstBytes(path: string, count: number): Promise<{ head: Buffer; size: number }> {
+  const file = await open(path, 'r').catch((cause) => {
+    throw new LthError(
+      'io',
+      `${path}: ${cause.code === 'ENOENT' ? 'there is no such file' : cause.message}`,
+      { cause },
+    );
+  });
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(count), 0, count, 0);
+    return { head: buffer.subarray(0, bytesRead), size: (await file.stat()).size };
+  } catch (cause) {
+    throw new LthError('io', `${path}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  } finally {
+    await file.close();
+  }
+}
+
+/** Bytes that the file will have, from its IDX header; the allocation of what follows is bounded by it. */
+function sizeFromHeader(head: Buffer, path: string): number {
+  const dimensions = head.length >= 4 ? head.readUInt8(3) : 0;
+  if (
+    head.length < 4 ||
+    head.readUInt16BE(0) !== 0 ||
+    head.readUInt8(2) !== 8 ||
+    dimensions < 1 ||
+    dimensions > 3
+  ) {
+    const magic =
+      head.length >= 4 ? `wrong magic 0x${head.toString('hex', 0, 4)}` : `${head.length} bytes only`;
+    throw new LthError(
+      'corrupt-file',
+      `${path}: ${magic}, expected an IDX file of unsigned bytes (0x00000801 or 0x00000803)`,
+    );
+  }
+  if (head.length < 4 + 4 * dimensions)
+    throw new LthError('corrupt-file', `${path}: truncated inside its header`);
+  let size = 1;
+  for (let d = 0; d < dimensions; d++) size *= head.readUInt32BE(4 + 4 * d);
+  if (size > LARGEST_IDX)
+    throw new LthError(
+      'corrupt-file',
+      `${path}: its header says ${size} bytes, more than any IDX file this program reads`,
+    );
+  return 4 + 4 * dimensions + size;
+}
+
+/** @param atMost bytes that the file can hold: a header that promises more gets no memory. */
+async function collect(path: string, gzip: boolean, atMost: number): Promise<Uint8Array> {
+  let whole: Buffer | undefined;
+  let refusal: LthError | undefined;
+  let filled = 0;
+  let head = Buffer.alloc(0);
+  const allocate = () => {
+    const size = sizeFromHeader(head, path);
+    if (size <= atMost) return Buffer.alloc(size);
+    throw new LthError(
+      'corrupt-file',
+      `${path}: truncated: its header says ${size} bytes, it holds ${atMost} at most`,
+    );
+  };
+  const take = (chunk: Buffer) => {
+    if (!whole) {
+      head = Buffer.concat([head, chunk]);
+      if (head.length < 16) return;
+      whole = allocate();
+      chunk = head;
+    }
+    if (filled + chunk.length > whole.length) {
+      throw new LthError(
+        'corrupt-file',
+        `${path}: holds more than the ${whole.length} bytes its header says`,
+      );
+    }
+    filled += chunk.copy(whole, filled);
+  };
+  const sink = async (source: AsyncIterable<Buffer>) => {
+    try {
+      for await (const chunk of source) take(chunk);
+    } catch (error) {
+      if (error instanceof LthError) refusal = error; // the pipeline would tell of its own abort instead
+      throw error;
+    }
+  };
+  try {
+    if (gzip) await pipeline(createReadStream(path), createGunzip(), sink);
+    else await pipeline(createReadStream(path), sink);
+  } catch (cause) {
+    if (refusal) throw refusal;
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code?.startsWith('Z_'))
+      throw new LthError('corrupt-file', `${path}: broken gzip: ${message}`, { cause });
+    throw new LthError('io', `${path}: ${message}`, { cause });
+  }
+  if (!whole) {
+    // Shorter than 16 bytes: a tiny label file is still legal.
+    whole = allocate();
+    if (head.length <= whole.length) filled = head.copy(whole);
+  }
+  if (filled !== whole.length) {
+    throw new LthError(
+      'corrupt-file',
+      `${path}: truncated: ${filled} bytes, its header says ${whole.length}`,
+    );
+  }
+  return whole;
+}
+
+/** The unpacked bytes of an IDX file, plain or gzip (told by its first bytes). Memory is bounded by its header. */
+export async function readIdx(path: string): Promise<Uint8Array> {
+  const { head, size } = await firstBytes(path, 2);
+  if (head.length === 0) throw new LthError('corrupt-file', `${path}: is empty`);
+  const gzip = head[0] === 0x1f && head[1] === 0x8b;
+  return collect(path, gzip, gzip ? size * LARGEST_RATIO : size);
+}
+
+/**
+ * Images (N,H,W) and labels (N) as a data set of shape (1,H,W).
+ * @throws LthError "io" or "corrupt-file" naming the file.
+ */
+export async function readIdxDataset(
+  images: string,
+  labels: string,
+  classes: number,
+): Promise<DatasetHandle> {
+  const [x, y] = await Promise.all([readIdx(images), readIdx(labels)]);
+  return loadAddon().datasetFromIdx(x, y, {
+    classes,
+    imagesName: basename(images),
+    labelsName: basename(labels),
+  });
+}

@@ -1,0 +1,73 @@
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "data/idx.h"
+
+namespace lth {
+namespace {
+
+// Exact integer sums, so that the figures do not depend on an order of summation.
+void measure(Dataset& data) {
+  const int64_t channels = data.shape[0], plane = data.features / channels;
+  for (int64_t c = 0; c < channels; ++c) {
+    uint64_t sum = 0, squares = 0;
+    for (int64_t n = 0; n < data.count; ++n) {
+      const uint8_t* from = data.images.data() + n * data.features + c * plane;
+      for (int64_t i = 0; i < plane; ++i) {
+        sum += from[i];
+        squares += static_cast<uint64_t>(from[i]) * from[i];
+      }
+    }
+    const double total = static_cast<double>(data.count) * static_cast<double>(plane);
+    const double mean = static_cast<double>(sum) / total;
+    data.mean.push_back(mean / 255);
+    data.std.push_back(std::sqrt(std::max(0.0, static_cast<double>(squares) / total - mean * mean)) / 255);
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
+                                                int classes, const std::string& images_name,
+                                                const std::string& labels_name) {
+  const Idx x = parse_idx(images, 3, images_name), y = parse_idx(labels, 1, labels_name);
+  if (x.shape[0] != y.shape[0]) {
+    throw Error("corrupt-file", "[idx] " + images_name + " holds " + std::to_string(x.shape[0]) + " images, " +
+                                    labels_name + " holds " + std::to_string(y.shape[0]) + " labels");
+  }
+  auto data = std::make_shared<Dataset>();
+  data->count = x.shape[0];
+  data->shape = {1, x.shape[1], x.shape[2]};
+  data->features = x.shape[1] * x.shape[2];
+  data->classes = classes;
+  for (size_t i = 0; i < y.elements.size(); ++i) {
+    if (y.elements[i] >= classes) {
+      throw Error("corrupt-file", "[idx] " + labels_name + ": label " + std::to_string(i) + " is " +
+                                      std::to_string(y.elements[i]) + ", expected 0 to " + std::to_string(classes - 1));
+    }
+  }
+  data->images.assign(x.elements.begin(), x.elements.end());
+  data->labels.assign(y.elements.begin(), y.elements.end());
+  measure(*data);
+  return data;
+}
+
+Split split(const Dataset& data, int64_t validation, uint64_t seed) {
+  if (validation < 0 || validation > data.count) {
+    throw Error("invalid-argument", "[split] validation: expected 0 to " + std::to_string(data.count) +
+                                        " examples but received " + std::to_string(validation));
+  }
+  const std::vector<int32_t> order = permutation(stream(seed, 0, Purpose::kSplit, 0), data.count, 0, 0);
+  Split out;
+  out.validation.assign(order.begin(), order.begin() + validation);
+  out.train.assign(order.begin() + validation, order.end());
+  std::sort(out.validation.begin(), out.validation.end());
+  std::sort(out.train.begin(), out.train.end());
+  return out;
+}
+
+}  // namespace lth

@@ -1,0 +1,34 @@
+// Labelled examples in memory, as bytes.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lth {
+
+struct Dataset {
+  int64_t count = 0;
+  std::vector<int64_t> shape;  // of one example: (channels, height, width)
+  int64_t features = 0;        // product of shape
+  int classes = 0;
+  std::vector<uint8_t> images;  // (count, features)
+  std::vector<int32_t> labels;  // in [0, classes)
+  // Per channel mean and standard deviation of x/255 over all examples.
+  std::vector<double> mean, std;
+};
+
+// From the unpacked bytes of an image and a label file; the names are what errors call them.
+std::shared_ptr<const Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
+                                                int classes, const std::string& images_name,
+                                                const std::string& labels_name);
+
+struct Split {
+  std::vector<int32_t> train, validation;  // rows of the data set, ascending
+};
+
+// Holds `validation` examples out, chosen by the seed alone: all replicates share the split.
+Split split(const Dataset& data, int64_t validation, uint64_t seed);
+
+}  // namespace lth

@@ -1,0 +1,31 @@
+// npm test: the native tests, then those of test/, compiled in dist/. Node's runner has the last word.
+//   npm test -- 25-bitwise 26-experiment      only these files of test/
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const wanted = process.argv.slice(2);
+const folder = join(root, 'dist', 'test');
+const files = readdirSync(folder)
+  .filter((name) => name.endsWith('.test.js'))
+  .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
+  .sort()
+  .map((name) => join(folder, name));
+if (files.length === 0) {
+  console.error(`npm test: no file of test/ has ${wanted.join(' or ')} in its name`);
+  process.exit(2);
+}
+
+function run(args) {
+  return (
+    spawnSync(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit'], cwd: root }).status ?? 1
+  );
+}
+
+// A failure there does not hide what the other tests say.
+const native = wanted.length === 0 ? run([join(root, 'scripts', 'native-tests.mjs')]) : 0;
+const tests = run(['--test', '--test-reporter=spec', ...files]);
+if (native !== 0) console.error('npm test: the native tests FAILED, see above');
+process.exit(native || tests);
