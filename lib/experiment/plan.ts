@@ -99,6 +99,66 @@ export interface Plan {
   steps: ResolvedSteps;
 }
 
+/**
+ * All that decides bits, but for the numbers that may grow (levels, replicates, rewind points): two commands on one
+ * run folder must agree in it.
+ */
+export interface Experiment {
+  network: Pick<NativeNetwork, 'input' | 'classes' | 'layers'>;
+  data: { set: string; validation: number; normalise: boolean; figures: unknown };
+  training: Pick<Recipe['training'], 'batch' | 'optimiser' | 'precision' | 'executor'> & {
+    steps: number;
+    milestones: number[];
+    gamma: number;
+    warmup: number;
+    evaluateEvery: number;
+    metricsEvery: number;
+  };
+  pruning: Pick<Recipe['pruning'], 'fraction' | 'pooling' | 'rates' | 'method'>;
+  rewindOptimiser: Recipe['rewindOptimiser'];
+  noise: Recipe['noise'];
+  seed: number;
+  /** LibTorch, device, instruction set, kernels: the same experiment has other bits on other ones (contract 4). */
+  fingerprint: string;
+}
+
+/** @param context the compiled network's description, the data's figures, the session's fingerprint. */
+export function experimentOf(
+  recipe: Recipe,
+  steps: ResolvedSteps,
+  context: { network: NativeNetwork; data: unknown; fingerprint: string },
+): Experiment {
+  const { training, pruning } = recipe;
+  const { input, classes, layers } = context.network;
+  const { set, validation, normalise } = recipe.data;
+  return {
+    network: { input, classes, layers },
+    data: { set, validation, normalise, figures: context.data },
+    training: {
+      batch: training.batch,
+      optimiser: training.optimiser,
+      precision: training.precision,
+      executor: training.executor,
+      steps: steps.total,
+      milestones: steps.milestones,
+      gamma: training.schedule.gamma,
+      warmup: steps.warmup,
+      evaluateEvery: steps.evaluateEvery,
+      metricsEvery: steps.metricsEvery,
+    },
+    pruning: {
+      fraction: pruning.fraction,
+      pooling: pruning.pooling,
+      rates: pruning.rates,
+      method: pruning.method,
+    },
+    rewindOptimiser: recipe.rewindOptimiser,
+    noise: recipe.noise,
+    seed: recipe.seed,
+    fingerprint: context.fingerprint,
+  };
+}
+
 const hash = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex');
 
 /** A noise id in [1, 2^48] from what the training is; never 0, which is the dense run's. */
@@ -110,34 +170,13 @@ function freshNoise(...parts: (string | number)[]): number {
  * The experiment as a list of units in an order that respects their needs (paper Algorithm 1, LMC Algorithm 2):
  * for each replicate the dense run through all rewind points, then level after level prune, rewind, train, and each
  * control beside it. Keys hash only what decides a unit's bits, so levels, replicates and rewind points may grow.
- *
- * @param context what else decides bits: the compiled network, the data's figures, the fingerprint.
  */
-export function planUnits(
-  recipe: Recipe,
-  steps: ResolvedSteps,
-  context: { network: NativeNetwork; data: unknown; fingerprint: string },
-): Plan {
-  const { training, pruning } = recipe;
-  const { name: _, ...network } = context.network;
-  const base = {
-    network,
-    data: {
-      set: recipe.data.set,
-      validation: recipe.data.validation,
-      normalise: recipe.data.normalise,
-      figures: context.data,
-    },
-    training: {
-      batch: training.batch,
-      optimiser: training.optimiser,
-      schedule: { milestones: steps.milestones, gamma: training.schedule.gamma, warmup: steps.warmup },
-      evaluateEvery: steps.evaluateEvery,
-      metricsEvery: steps.metricsEvery,
-    },
-    seed: recipe.seed,
-    fingerprint: context.fingerprint,
-  };
+export function planUnits(recipe: Recipe, steps: ResolvedSteps, experiment: Experiment): Plan {
+  const { pruning } = recipe;
+  const { network, data, seed } = experiment;
+  // The training's length names the units that it ends, not those on its way.
+  const { steps: _, ...training } = experiment.training;
+  const base = { network, data, training, seed };
   const units: Unit[] = [];
   const add = <U extends Unit>(slug: string, keyed: unknown, unit: Omit<U, 'id' | 'key'>): U => {
     const key = hash(keyed);

@@ -1,11 +1,13 @@
 import { availableParallelism } from 'node:os';
-import { checkInteger } from '../native/errors.js';
+import type { ParameterInfo } from '../native/AddonTypes.js';
+import { checkInteger, LthError } from '../native/errors.js';
 import { networkByName } from '../networks/catalogue.js';
 import { resolveNetwork } from '../networks/validate.js';
+import { didYouMean } from '../recipe/nearest.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { RunFolder } from '../store/RunFolder.js';
 import type { ExperimentEvent } from './Event.js';
-import { planUnits, resolveSteps } from './plan.js';
+import { type Experiment, experimentOf, type Plan, planUnits, resolveSteps } from './plan.js';
 import type { RunSummary } from './Result.js';
 import { runPlan } from './scheduler.js';
 import { summarise } from './summary.js';
@@ -34,11 +36,11 @@ export async function runExperiment(
   // Everything that can be wrong with the recipe is found before the folder is touched.
   const workplace = await Workplace.open(recipe);
   try {
-    const { plan, fingerprint } = planOf(recipe, workplace);
-    workplace.folder = await RunFolder.create(options.out, recipe);
+    const { plan, experiment } = planOf(recipe, workplace);
+    workplace.folder = await RunFolder.create(options.out, recipe, experiment);
     await runPlan(plan, workplace, {
       threads,
-      fingerprint,
+      fingerprint: experiment.fingerprint,
       signal: options.signal,
       onEvent: options.onEvent ?? (() => {}),
     });
@@ -49,7 +51,8 @@ export async function runExperiment(
   return { ...summary, stopped: options.signal?.aborted === true && !summary.complete };
 }
 
-function planOf(recipe: Recipe, workplace: Workplace) {
+function planOf(recipe: Recipe, workplace: Workplace): { plan: Plan; experiment: Experiment } {
+  checkRates(recipe, workplace.network.summary.parameters);
   const session = workplace.openSession(0, 1);
   const { updatesPerEpoch, fingerprint } = session.info;
   session.dispose();
@@ -57,8 +60,18 @@ function planOf(recipe: Recipe, workplace: Workplace) {
     typeof recipe.network === 'string' ? networkByName(recipe.network) : recipe.network,
   );
   const steps = resolveSteps(recipe, updatesPerEpoch);
-  return {
-    plan: planUnits(recipe, steps, { network, data: workplace.dataFigures, fingerprint }),
-    fingerprint,
-  };
+  const experiment = experimentOf(recipe, steps, { network, data: workplace.dataFigures, fingerprint });
+  return { plan: planUnits(recipe, steps, experiment), experiment };
+}
+
+function checkRates(recipe: Recipe, parameters: ParameterInfo[]): void {
+  const prunable = parameters.filter((parameter) => parameter.prunable).map((parameter) => parameter.name);
+  for (const name of Object.keys(recipe.pruning.rates)) {
+    if (prunable.includes(name)) continue;
+    throw new LthError(
+      'recipe',
+      `pruning.rates: the network has no prunable parameter "${name}".${didYouMean(name, prunable)}` +
+        ` Prunable: ${prunable.join(', ') || 'none'}.`,
+    );
+  }
 }

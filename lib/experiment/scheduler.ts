@@ -15,8 +15,11 @@ export interface ScheduleOptions {
   onEvent: (event: ExperimentEvent) => void;
 }
 
-/** How long to wait before asking again whether another process has finished a unit, or has died and left it. */
-const POLL_MS = 300;
+/**
+ * How long to wait before asking again whether another process has finished a unit, or has died and left it: short at
+ * first, for units may be short, then twice as long each time.
+ */
+const POLL_MS = { first: 10, longest: 500 };
 
 /**
  * Carries a plan out. As many units run side by side as there are threads, one thread each, because two trainings on
@@ -39,6 +42,7 @@ class Scheduler {
   >();
   private readonly start = performance.now();
   private failure: unknown;
+  private poll = POLL_MS.first;
   private updatesDone = 0;
   private updatesBefore = 0;
   private readonly updatesTotal: number;
@@ -75,10 +79,16 @@ class Scheduler {
       const elsewhere = this.stopped ? false : await this.launch();
       if (this.running.size === 0 && !elsewhere) break;
       const changes: Promise<unknown>[] = [...this.running.values()].map((one) => one.promise);
-      if (elsewhere) changes.push(sleep(POLL_MS, undefined, { ref: this.running.size === 0 }));
+      if (elsewhere) changes.push(this.askAgain());
       await Promise.race(changes);
     }
     if (this.failure) throw this.failure;
+  }
+
+  private askAgain(): Promise<unknown> {
+    const wait = this.poll;
+    this.poll = Math.min(2 * wait, POLL_MS.longest);
+    return sleep(wait, undefined, { ref: this.running.size === 0 });
   }
 
   private get stopped(): boolean {
@@ -117,6 +127,7 @@ class Scheduler {
         })
         .finally(() => this.running.delete(unit.id));
     });
+    if (taken.length > 0) this.poll = POLL_MS.first;
     return elsewhere;
   }
 

@@ -3,6 +3,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Result } from '../experiment/Result.js';
 import type { LockHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
@@ -41,16 +42,35 @@ function ioError(path: string, cause: unknown): LthError {
   return new LthError('io', `${path}: ${why}`, { cause });
 }
 
+/** @throws LthError "corrupt-file". */
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
+  }
+}
+
 async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(path), hash);
   return hash.digest('hex');
 }
 
-/** What may differ between two commands on one folder: it renames nothing. */
-function experimentOf(recipe: Recipe): string {
-  const { description, rewind, controls, replicates, device, data, pruning, ...rest } = recipe;
-  return JSON.stringify({ ...rest, data: { ...data, folder: null }, pruning: { ...pruning, levels: 0 } });
+/** `training.batch is 60 there, 128 here`: the first place where two plain values differ, or null. */
+function firstDifference(there: unknown, here: unknown, place = ''): string | null {
+  if (typeof there === 'object' && typeof here === 'object' && there !== null && here !== null) {
+    for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {
+      const inner = place ? `${place}.${key}` : key;
+      const found = firstDifference(Reflect.get(there, key), Reflect.get(here, key), inner);
+      if (found) return found;
+    }
+    return null;
+  }
+  const show = (value: unknown) => (value === undefined ? 'not given' : JSON.stringify(value));
+  return there === here ? null : `${place} is ${show(there)} there, ${show(here)} here`;
 }
 
 /** A run on disk: recipe.yaml and one folder a unit. Files are whole or not there; finished units are never touched. */
@@ -59,26 +79,50 @@ export class RunFolder {
 
   /**
    * Opens or creates the folder for a recipe.
+   * @param experiment plain values that all commands on this folder must agree in.
    * @throws LthError "io" without permission, "other-experiment" where the folder holds another one.
    */
-  static async create(path: string, recipe: Recipe): Promise<RunFolder> {
+  static async create(path: string, recipe: Recipe, experiment: object): Promise<RunFolder> {
     try {
       await mkdir(join(path, 'units'), { recursive: true });
     } catch (cause) {
       throw ioError(path, cause);
     }
     const folder = new RunFolder(path);
-    if (existsSync(folder.recipePath)) {
-      const before = folder.recipe();
-      if (experimentOf(before) !== experimentOf(recipe)) {
-        throw new LthError(
-          'other-experiment',
-          `${path} holds another experiment (recipe "${before.name}" with other settings); choose another folder with --out.`,
-        );
-      }
+    const addon = loadAddon();
+    const lock = await folder.ownLock();
+    try {
+      await folder.claim(experiment);
+      await addon.fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
+    } finally {
+      addon.dispose(lock);
     }
-    await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
     return folder;
+  }
+
+  /** Held for moments only, so that two commands that create one folder cannot both think that it is theirs. */
+  private async ownLock(): Promise<LockHandle> {
+    for (;;) {
+      const lock = loadAddon().lockTry(join(this.path, '.lock'));
+      if (lock) return lock;
+      await sleep(20);
+    }
+  }
+
+  private async claim(experiment: object): Promise<void> {
+    const path = join(this.path, 'experiment.json');
+    const here = { format: FORMAT, ...JSON.parse(JSON.stringify(experiment)) };
+    if (!existsSync(path)) {
+      await loadAddon().fileWrite(path, Buffer.from(`${JSON.stringify(here, null, 2)}\n`));
+      return;
+    }
+    const difference = firstDifference(await readJson(path), here);
+    if (difference) {
+      throw new LthError(
+        'other-experiment',
+        `${this.path} holds another experiment: ${difference}. Choose another folder with --out.`,
+      );
+    }
   }
 
   /** @throws LthError "io" where there is no run. */
@@ -121,16 +165,11 @@ export class RunFolder {
   async record(id: string): Promise<UnitRecord | null> {
     const path = join(this.unit(id), 'unit.json');
     if (!existsSync(path)) return null;
-    try {
-      const record = JSON.parse(await readFile(path, 'utf8')) as UnitRecord;
-      if (record.format !== FORMAT || record.id !== id)
-        throw new Error(`format ${record.format} of unit ${record.id}`);
-      return record;
-    } catch (cause) {
-      throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, {
-        cause,
-      });
+    const record = (await readJson(path)) as UnitRecord;
+    if (record?.format !== FORMAT || record.id !== id) {
+      throw new LthError('corrupt-file', `${path}: format ${record?.format} of unit ${record?.id}`);
     }
+    return record;
   }
 
   async records(): Promise<UnitRecord[]> {

@@ -94,7 +94,7 @@ void Session::refuse_if_busy(const char* operation) const {
 }
 
 std::string Session::fingerprint() const {
-  return "kernels=1 libtorch=" + libtorch_version() + " device=" + store_->device.str() +
+  return "kernels=1 libtorch=" + libtorch_version() + " device=" + (store_->device.is_cpu() ? "cpu" : "cuda") +
          " executor=" + (options_.autograd ? "autograd" : "direct") +
          " precision=" + (options_.precision == Dtype::kFloat32 ? "fp32" : "fp64") + " isa=" + name_of(isa_);
 }
