@@ -28,6 +28,7 @@ export { Masks, type MaskView, type PruneOptions } from './session/Masks.js';
 export {
   type Evaluation,
   type OpenOptions,
+  type Optimiser,
   Session,
   type SplitName,
   type TrainOptions,

@@ -4,22 +4,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Masks } from '../lib/session/Masks.js';
-import type { OpenOptions, Session } from '../lib/session/Session.js';
+import type { OpenOptions, Optimiser, Session } from '../lib/session/Session.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { differences, network, openSession } from './helpers/digits.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-bitwise-'));
 after(() => rmSync(folder, { recursive: true }));
 
-const optimisers: Record<string, OpenOptions['optimiser']> = {
+const optimisers: Record<string, Optimiser> = {
   'SGD with momentum and weight decay': {
     type: 'sgd',
     learningRate: 0.1,
     momentum: 0.9,
     weightDecay: 1e-2,
-  } as never,
-  'SGD with Nesterov momentum': { type: 'sgd', learningRate: 0.05, momentum: 0.9, nesterov: true } as never,
-  'Adam with weight decay': { type: 'adam', learningRate: 1.2e-3, weightDecay: 1e-2 } as never,
+  },
+  'SGD with Nesterov momentum': { type: 'sgd', learningRate: 0.05, momentum: 0.9, nesterov: true },
+  'Adam with weight decay': { type: 'adam', learningRate: 1.2e-3, weightDecay: 1e-2 },
 };
 
 async function trained(
@@ -81,7 +81,7 @@ for (const executor of ['direct', 'autograd'] as const) {
 
 test('a level starts from mask x snapshot(k), to the bit, with the optimiser state of k', async () => {
   const k = await trained(30, {
-    optimiser: optimisers['Adam with weight decay'] as OpenOptions['optimiser'],
+    optimiser: optimisers['Adam with weight decay'] as Optimiser,
   });
   const snapshot = k.snapshot();
   await k.trainToEnd({ until: 90 });

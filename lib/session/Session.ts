@@ -7,7 +7,7 @@ import type {
   SessionHandle,
   SessionInfo,
 } from '../native/AddonTypes.js';
-import { checkInteger, checkNumber, checkOneOf } from '../native/errors.js';
+import { checkInteger, checkNumber, checkOneOf, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { metricsBatch } from './arrow.js';
 import type { CompiledNetwork } from './CompiledNetwork.js';
@@ -17,6 +17,31 @@ import { Resource } from './Resource.js';
 import { Snapshot } from './Snapshot.js';
 
 export type SplitName = 'train' | 'validation' | 'test';
+
+/** Formulas as in PyTorch; the mask is part of the fused step. */
+export type Optimiser =
+  | {
+      type: 'sgd';
+      learningRate: number;
+      /** Default 0. */
+      momentum?: number;
+      /** Default false. */
+      nesterov?: boolean;
+      /** L2 on all parameters. Default 0. */
+      weightDecay?: number;
+    }
+  | {
+      type: 'adam';
+      learningRate: number;
+      /** Default 0.9. */
+      beta1?: number;
+      /** Default 0.999. */
+      beta2?: number;
+      /** Default 1e-8. */
+      epsilon?: number;
+      /** L2 on all parameters. Default 0. */
+      weightDecay?: number;
+    };
 
 export interface OpenOptions {
   network: CompiledNetwork;
@@ -30,7 +55,7 @@ export interface OpenOptions {
   replicate?: number;
   /** Examples per update; the last batch of an epoch holds what is left. */
   batch: number;
-  optimiser: Partial<OptimiserOptions> & { type: 'sgd' | 'adam'; learningRate: number };
+  optimiser: Optimiser;
   /** Milestones and warm-up in updates. Default: constant. */
   schedule?: Partial<Omit<ScheduleOptions, 'learningRate'>>;
   /** true: (x/255 - mean) / std with the training set's figures; false: x/255. Default true. */
@@ -73,24 +98,21 @@ export interface Evaluation {
   examples: number;
 }
 
-function optimiserOf(o: OpenOptions['optimiser']): OptimiserOptions {
+function optimiserOf(o: Optimiser): OptimiserOptions {
   checkOneOf(o.type, 'optimiser.type', ['sgd', 'adam']);
   const weightDecay = checkNumber(o.weightDecay ?? 0, 'optimiser.weightDecay', 0, 1);
   if (o.type === 'sgd') {
-    const sgd = o as Partial<Extract<OptimiserOptions, { type: 'sgd' }>>;
-    return {
-      type: 'sgd',
-      momentum: checkNumber(sgd.momentum ?? 0, 'optimiser.momentum', 0, 0.999999),
-      nesterov: sgd.nesterov ?? false,
-      weightDecay,
-    };
+    const momentum = checkNumber(o.momentum ?? 0, 'optimiser.momentum', 0, 0.999999);
+    const nesterov = o.nesterov ?? false;
+    if (nesterov && momentum === 0)
+      throw wrongValue('false without a momentum', 'optimiser.nesterov', nesterov);
+    return { type: 'sgd', momentum, nesterov, weightDecay };
   }
-  const adam = o as Partial<Extract<OptimiserOptions, { type: 'adam' }>>;
   return {
     type: 'adam',
-    beta1: checkNumber(adam.beta1 ?? 0.9, 'optimiser.beta1', 0, 0.999999),
-    beta2: checkNumber(adam.beta2 ?? 0.999, 'optimiser.beta2', 0, 0.999999999),
-    epsilon: checkNumber(adam.epsilon ?? 1e-8, 'optimiser.epsilon', 1e-300, 1),
+    beta1: checkNumber(o.beta1 ?? 0.9, 'optimiser.beta1', 0, 0.999999),
+    beta2: checkNumber(o.beta2 ?? 0.999, 'optimiser.beta2', 0, 0.999999999),
+    epsilon: checkNumber(o.epsilon ?? 1e-8, 'optimiser.epsilon', 1e-300, 1),
     weightDecay,
   };
 }

@@ -1,0 +1,52 @@
+import { cpus } from 'node:os';
+import type { BuildInfo } from '../lib/index.js';
+import { loadAddon } from '../lib/native/load.js';
+
+/** What a figure was measured on: printed by every benchmark. */
+export interface Setting {
+  date: string;
+  cpu: string;
+  cores: number;
+  node: string;
+  libtorch: string;
+  isa: BuildInfo['isa'];
+}
+
+export function setting(): Setting {
+  const { libtorch, isa } = loadAddon().info();
+  const date = new Date().toISOString().slice(0, 10);
+  return {
+    date,
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    node: process.version,
+    libtorch,
+    isa,
+  };
+}
+
+export function describe(s: Setting): string {
+  return `${s.date}, ${s.cpu} (${s.cores} cores), ${s.isa}, LibTorch ${s.libtorch}, Node ${s.node}`;
+}
+
+/** The middle of many, and how far the middle half of them reaches. */
+export interface Summary {
+  median: number;
+  low: number;
+  high: number;
+  n: number;
+}
+
+/** Median and quartiles. */
+export function summary(values: number[]): Summary {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => {
+    const place = share * (sorted.length - 1);
+    const [below, above] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]] as [number, number];
+    return below + (above - below) * (place - Math.floor(place));
+  };
+  return { median: at(0.5), low: at(0.25), high: at(0.75), n: sorted.length };
+}
+
+export const show = (s: Summary, digits = 3) =>
+  `${s.median.toFixed(digits)} [${s.low.toFixed(digits)}-${s.high.toFixed(digits)}]`;
