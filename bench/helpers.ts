@@ -1,6 +1,8 @@
 import { cpus } from 'node:os';
+import { join } from 'node:path';
 import type { BuildInfo } from '../lib/index.js';
 import { loadAddon } from '../lib/native/load.js';
+import { packageRoot } from '../lib/package.js';
 
 /** What a figure was measured on: printed by every benchmark. */
 export interface Setting {
@@ -50,3 +52,14 @@ export function summary(values: number[]): Summary {
 
 export const show = (s: Summary, digits = 3) =>
   `${s.median.toFixed(digits)} [${s.low.toFixed(digits)}-${s.high.toFixed(digits)}]`;
+
+const { findPython } = (await import(join(packageRoot, 'scripts', 'python.mjs'))) as {
+  findPython(torch: string): { python: string | null; looked: string[] };
+};
+
+/** The Python of the other side: its PyTorch is the LibTorch that the addon uses. */
+export function pythonWithTorch(): string {
+  const { python, looked } = findPython(loadAddon().info().libtorch);
+  if (!python) throw new Error(`${looked.join('; ')}: name one with LTH_PYTHON`);
+  return python;
+}

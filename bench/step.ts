@@ -11,7 +11,7 @@ import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { CompiledNetwork, Dataset, Session } from '../lib/index.js';
 import { packageRoot } from '../lib/package.js';
-import { describe, type Summary, setting, show, summary } from './helpers.js';
+import { describe, pythonWithTorch, type Summary, setting, show, summary } from './helpers.js';
 
 const { values } = parseArgs({
   options: {
@@ -20,7 +20,6 @@ const { values } = parseArgs({
     optimiser: { type: 'string', default: 'adam' },
     rounds: { type: 'string', default: '25' },
     steps: { type: 'string', default: '200' },
-    python: { type: 'string', default: process.env.LTH_PYTHON ?? 'python3' },
     json: { type: 'boolean', default: false },
   },
 });
@@ -40,13 +39,12 @@ class Reference {
 
   static async start(): Promise<Reference> {
     const script = join(packageRoot, 'bench', 'reference', 'step.py');
-    const child = spawn(values.python, [script, String(threads), String(batch), values.optimiser]);
+    const child = spawn(pythonWithTorch(), [script, String(threads), String(batch), values.optimiser]);
     child.stderr.pipe(process.stderr);
     const reader: Interface = createInterface({ input: child.stdout });
     const lines = reader[Symbol.asyncIterator]();
     const first = await lines.next();
-    if (first.done)
-      throw new Error(`${values.python} has no PyTorch: name one that has with --python or LTH_PYTHON`);
+    if (first.done) throw new Error('PyTorch did not start, see above');
     const { variants, torch } = JSON.parse(first.value) as { variants: string[]; torch: string };
     return new Reference(child, lines, variants, torch);
   }

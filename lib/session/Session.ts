@@ -85,7 +85,7 @@ export interface TrainOptions {
   /** This call goes on with a training that was cut: rows come as if it had not been. Default false. */
   continues?: boolean;
   /** Default: whatever of validation and test the session has. */
-  evaluate?: ('validation' | 'test')[];
+  evaluate?: readonly ('validation' | 'test')[];
   /** Stops at the next step; the iteration then throws the signal's reason. */
   signal?: AbortSignal;
 }
@@ -236,7 +236,7 @@ export class Session extends Resource<SessionHandle> {
         evaluateAtStart: o.evaluateAtStart ?? false,
         ends: o.ends ?? true,
         continues: o.continues ?? false,
-        evaluate: o.evaluate ?? this.defaultEvaluations(),
+        evaluate: [...(o.evaluate ?? this.defaultEvaluations())],
       },
       () => wake(),
     );

@@ -47,8 +47,9 @@ struct SgdStep {
 
 template <typename T>
 struct AdamStep {
-  // step_size = rate / (1 - beta1^t); root = sqrt(1 - beta2^t) (Kingma & Ba; grouping as in PyTorch).
-  T step_size, beta1, beta2, epsilon, weight_decay, root;
+  // step_size = rate / (1 - beta1^t); root = sqrt(1 - beta2^t) (Kingma & Ba; grouping as in PyTorch). one_beta is
+  // 1 - beta rounded once: a float's 1 - 0.999f is off by 1.3e-5.
+  T step_size, one_beta1, beta2, one_beta2, epsilon, weight_decay, root;
 };
 
 template <typename T>

@@ -12,8 +12,13 @@ template <typename T>
 AdamStep<T> adam_step(const OptimiserOptions& o, double rate, int64_t t) {
   const double correction1 = 1 - std::pow(o.beta1, static_cast<double>(t));
   const double correction2 = 1 - std::pow(o.beta2, static_cast<double>(t));
-  return {static_cast<T>(rate / correction1), static_cast<T>(o.beta1),        static_cast<T>(o.beta2),
-          static_cast<T>(o.epsilon),          static_cast<T>(o.weight_decay), static_cast<T>(std::sqrt(correction2))};
+  return {.step_size = static_cast<T>(rate / correction1),
+          .one_beta1 = static_cast<T>(1 - o.beta1),
+          .beta2 = static_cast<T>(o.beta2),
+          .one_beta2 = static_cast<T>(1 - o.beta2),
+          .epsilon = static_cast<T>(o.epsilon),
+          .weight_decay = static_cast<T>(o.weight_decay),
+          .root = static_cast<T>(std::sqrt(correction2))};
 }
 
 template <typename T>

@@ -1,11 +1,11 @@
 """The reference of the parity tests: the same steps with PyTorch's own modules and optimisers.
 
-Reads one JSON request from standard input:
+Reads a JSON list of requests from standard input, each:
   images, labels: paths of IDX .gz files; mean, std: of x/255 (one channel)
   weights: path of a safetensors file with fcN.weight / fcN.bias
   batches: list of lists of rows of the images; optimiser: {type, learningRate, ...}; dtype
   masks: path of a safetensors BOOL file, or null
-Writes {"losses": [...], "weights": {name: [sum, sum of squares]}} to standard output.
+Writes for each the mean loss of every batch before its update to standard output.
 """
 import gzip
 import json
@@ -39,9 +39,7 @@ def safetensors(path):
     return out
 
 
-def main():
-    request = json.load(sys.stdin)
-    torch.set_num_threads(1)
+def train(request):
     dtype = {"fp32": torch.float32, "fp64": torch.float64}[request["dtype"]]
     images, labels = idx(request["images"]), idx(request["labels"])
     tensors = safetensors(request["weights"])
@@ -92,7 +90,12 @@ def main():
         optimiser.step()
         apply_masks()
         losses.append(loss.item())
-    json.dump({"losses": losses}, sys.stdout)
+    return losses
+
+
+def main():
+    torch.set_num_threads(1)
+    json.dump([train(request) for request in json.load(sys.stdin)], sys.stdout)
 
 
 if __name__ == "__main__":
