@@ -55,7 +55,7 @@ function revived(snapshot: Snapshot, masks: Masks): string[] {
   return wrong;
 }
 
-for (const executor of ['direct', 'autograd'] as const) {
+for (const executor of ['direct', 'aten', 'autograd'] as const) {
   for (const [name, optimiser] of Object.entries(optimisers)) {
     test(`pruned entries are +0 in weights, optimiser state and files under ${name} (${executor})`, async () => {
       const masks = await sparse();

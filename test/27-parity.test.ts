@@ -87,30 +87,32 @@ function sparse(session: Session, network: CompiledNetwork): Masks {
 
 for (const [name, network] of Object.entries(networks)) {
   for (const [optimiserName, optimiser] of Object.entries(optimisers)) {
-    test(`direct follows autograd for 25 steps within 1e-9 in double precision: ${name}, ${optimiserName}`, async () => {
+    test(`every executor follows autograd for 25 steps within 1e-9 in double precision: ${name}, ${optimiserName}`, async () => {
       for (const dense of [true, false]) {
-        const [direct, oracle] = (['direct', 'autograd'] as const).map((executor) => {
+        const open = (executor: 'direct' | 'aten' | 'autograd') => {
           const session = openSession({ network, optimiser, executor, precision: 'fp64' });
           if (!dense) session.setMasks(sparse(session, network));
           return session;
-        }) as [Session, Session];
-        const [a, b] = [
-          losses((await direct.trainToEnd({ until: 25, ...everyStep })).batches),
-          losses((await oracle.trainToEnd({ until: 25, ...everyStep })).batches),
-        ];
-        assert.equal(a.length, 25);
-        for (const [i, loss] of a.entries()) {
-          assert.ok(
-            Math.abs(loss - (b[i] as number)) <= 1e-9 * (b[i] as number),
-            `step ${i}: ${loss} and ${b[i]}`,
-          );
+        };
+        const oracle = open('autograd');
+        const expected = losses((await oracle.trainToEnd({ until: 25, ...everyStep })).batches);
+        const evaluation = await oracle.evaluate('test');
+        for (const executor of ['direct', 'aten'] as const) {
+          const session = open(executor);
+          const actual = losses((await session.trainToEnd({ until: 25, ...everyStep })).batches);
+          assert.equal(actual.length, 25);
+          for (const [i, loss] of actual.entries()) {
+            const other = expected[i] as number;
+            assert.ok(Math.abs(loss - other) <= 1e-9 * other, `${executor}, step ${i}: ${loss} and ${other}`);
+          }
+          const distance = relativeDistance(session.snapshot(), oracle.snapshot());
+          assert.ok(distance <= 1e-9, `${executor}, weights and optimiser state: ${distance}`);
+          const { loss, accuracy } = await session.evaluate('test');
+          assert.equal(accuracy, evaluation.accuracy, executor);
+          assert.ok(Math.abs(loss - evaluation.loss) <= 1e-9 * evaluation.loss, executor);
+          session.dispose();
         }
-        const distance = relativeDistance(direct.snapshot(), oracle.snapshot());
-        assert.ok(distance <= 1e-9, `weights and optimiser state: ${distance}`);
-        const [x, y] = [await direct.evaluate('test'), await oracle.evaluate('test')];
-        assert.equal(x.accuracy, y.accuracy);
-        assert.ok(Math.abs(x.loss - y.loss) <= 1e-9 * y.loss);
-        for (const session of [direct, oracle]) session.dispose();
+        oracle.dispose();
       }
     });
   }

@@ -148,7 +148,7 @@ export interface SessionOptions {
   normalise: { mean: number[]; std: number[] } | null;
   device: string;
   precision: 'fp32' | 'fp64';
-  executor: 'direct' | 'autograd';
+  executor: 'direct' | 'aten' | 'autograd';
   /** Threads of this session. Never changes a bit of the result. */
   threads: number;
 }

@@ -63,8 +63,11 @@ export interface OpenOptions {
   /** "cpu", "cuda" or "cuda:N". Default "cpu". */
   device?: string;
   precision?: 'fp32' | 'fp64';
-  /** "direct" is the production executor, "autograd" LibTorch's autograd: the oracle. */
-  executor?: 'direct' | 'autograd';
+  /**
+   * "direct" is the production executor, "autograd" LibTorch's autograd: the oracle. "aten" is what "direct" is on
+   * CUDA; on the CPU it is for tests of that. Default "direct".
+   */
+  executor?: 'direct' | 'aten' | 'autograd';
   /** Never changes a bit of the result. Default: all cores. */
   threads?: number;
 }
@@ -160,7 +163,7 @@ export class Session extends Resource<SessionHandle> {
       normalise,
       device: o.device ?? 'cpu',
       precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'fp64']),
-      executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'autograd']),
+      executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'aten', 'autograd']),
       threads,
     });
     return new Session(handle, o);

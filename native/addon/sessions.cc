@@ -39,6 +39,13 @@ Schedule schedule_from(const Napi::Object& o) {
   return s;
 }
 
+SessionOptions::Executor executor_from(const std::string& name) {
+  if (name == "direct") return SessionOptions::kDirect;
+  if (name == "aten") return SessionOptions::kAten;
+  if (name == "autograd") return SessionOptions::kAutograd;
+  throw Error("invalid-argument", "[session] executor: expected direct, aten or autograd but received " + name);
+}
+
 Napi::Value session_open(const Napi::CallbackInfo& info) {
   const Napi::Object o = to_object(info[0], "options");
   SessionOptions s;
@@ -62,11 +69,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
     throw Error("invalid-argument", "[session] precision: expected fp32 or fp64 but received " + precision);
   }
   s.precision = precision == "fp64" ? Dtype::kFloat64 : Dtype::kFloat32;
-  const std::string executor = to_string(o.Get("executor"), "executor");
-  if (executor != "direct" && executor != "autograd") {
-    throw Error("invalid-argument", "[session] executor: expected direct or autograd but received " + executor);
-  }
-  s.autograd = executor == "autograd";
+  s.executor = executor_from(to_string(o.Get("executor"), "executor"));
   s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
   return make_handle(info.Env(), std::make_shared<Session>(std::move(s)));
 }

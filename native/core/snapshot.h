@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <new>
 #include <string>
@@ -19,12 +20,21 @@ class Arena {
  public:
   Arena() = default;
   explicit Arena(size_t bytes);  // throws Error("io") "out of memory" when it cannot be had
+  // Memory that belongs to someone else (pinned memory of LibTorch); `free` is called at the end.
+  Arena(std::byte* data, size_t bytes, std::function<void()> free) : data_(data, {std::move(free)}), size_(bytes) {}
   std::byte* data() const { return data_.get(); }
   size_t size() const { return size_; }
 
  private:
   struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
+    std::function<void()> owner;
+    void operator()(std::byte* p) const {
+      if (owner) {
+        owner();
+      } else {
+        std::free(p);
+      }
+    }
   };
   std::unique_ptr<std::byte, Free> data_;
   size_t size_ = 0;

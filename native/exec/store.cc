@@ -45,11 +45,16 @@ void draw_weights(const ParameterLayout& layout, const Stream& numbers, T* value
   }
 }
 
+// One copy; what comes from a GPU goes straight into pinned memory, which lives as long as the arena.
 Arena copy_out(const at::Tensor& flat) {
-  const at::Tensor host = flat.is_cpu() ? flat : flat.to(at::kCPU);
-  Arena copy(host.nbytes());
-  std::memcpy(copy.data(), host.const_data_ptr(), host.nbytes());
-  return copy;
+  if (flat.is_cpu()) {
+    Arena copy(flat.nbytes());
+    std::memcpy(copy.data(), flat.const_data_ptr(), flat.nbytes());
+    return copy;
+  }
+  const at::Tensor host = at::empty(flat.sizes(), flat.options().device(at::kCPU).pinned_memory(true));
+  host.copy_(flat);
+  return Arena(static_cast<std::byte*>(host.mutable_data_ptr()), host.nbytes(), [host] {});
 }
 
 void copy_in(at::Tensor& flat, const Arena& values, Dtype from) {
@@ -60,9 +65,9 @@ void copy_in(at::Tensor& flat, const Arena& values, Dtype from) {
 
 }  // namespace
 
-ParameterStore::ParameterStore(std::shared_ptr<const CompiledNetwork> net, Dtype type, at::Device on,
+ParameterStore::ParameterStore(std::shared_ptr<const CompiledNetwork> net, Dtype type, at::Device on, bool through_aten,
                                const std::vector<std::string>& state_names)
-    : network(std::move(net)), dtype(type), device(on) {
+    : network(std::move(net)), dtype(type), device(on), aten(through_aten) {
   const auto options = at::TensorOptions().dtype(scalar_type(dtype)).device(device);
   weights = at::zeros({layout().arena}, options);
   gradients = at::zeros({layout().arena}, options);
@@ -93,13 +98,11 @@ void ParameterStore::initialise(uint64_t seed, uint32_t replicate, uint64_t draw
 
 void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
   if (!chosen) chosen = std::make_shared<const Masks>(all_ones(network->layout));
-  if (chosen->layout->arena != layout().arena) {
-    throw Error("wrong-shape", "[set_masks] the masks belong to a network with " +
-                                   std::to_string(chosen->layout->arena) + " places, not " +
-                                   std::to_string(layout().arena));
+  if (!chosen->layout->same_places(layout())) {
+    throw Error("wrong-shape", "[set_masks] the masks belong to another network");
   }
   masks = std::move(chosen);
-  if (!device.is_cpu()) {
+  if (aten) {
     at::Tensor bits = at::zeros({layout().arena}, at::TensorOptions().dtype(at::kBool));
     bool* to = bits.data_ptr<bool>();
     for (int64_t i = 0; i < layout().arena; ++i) to[i] = masks->words[i / 64] >> (i % 64) & 1;
@@ -112,7 +115,7 @@ void ParameterStore::apply_masks() {
   std::vector<at::Tensor*> flats = {&weights};
   for (State& state : optimiser) flats.push_back(&state.values);
   for (at::Tensor* flat : flats) {
-    if (!device.is_cpu()) {
+    if (aten) {
       flat->copy_(at::where(keep, *flat, at::zeros_like(*flat)));
     } else if (dtype == Dtype::kFloat32) {
       zero_masked(flat->data_ptr<float>(), *masks);

@@ -11,12 +11,14 @@
 namespace lth {
 
 struct ParameterStore {
-  ParameterStore(std::shared_ptr<const CompiledNetwork> network, Dtype dtype, at::Device device,
+  // `aten`: the optimiser step goes through ATen, as it must where our kernels do not run.
+  ParameterStore(std::shared_ptr<const CompiledNetwork> network, Dtype dtype, at::Device device, bool aten,
                  const std::vector<std::string>& state_names);
 
   std::shared_ptr<const CompiledNetwork> network;
   Dtype dtype;
   at::Device device;
+  bool aten;
   at::Tensor weights;    // (arena) all parameters, gaps +0
   at::Tensor gradients;  // (arena) of the last batch
   struct State {
@@ -29,7 +31,7 @@ struct ParameterStore {
   int64_t optimiser_updates = 0;
   Snapshot::Pending pending;  // the training-loss row that is being summed up
   std::shared_ptr<const Masks> masks;  // never null: all ones when dense
-  at::Tensor keep;                     // (arena) bool on the device; only where the optimiser runs through ATen
+  at::Tensor keep;                     // (arena) bool on the device; only where `aten`
 
   const ParameterLayout& layout() const { return *network->layout; }
   template <typename T>

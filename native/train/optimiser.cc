@@ -80,7 +80,7 @@ std::vector<std::string> OptimiserOptions::state_names() const {
 
 void optimiser_step(const OptimiserOptions& options, double learning_rate, ParameterStore& store, Pool& pool,
                     Isa isa) {
-  if (!store.device.is_cpu()) {
+  if (store.aten) {
     step_aten(options, learning_rate, store);
   } else if (store.dtype == Dtype::kFloat32) {
     step_cpu<float>(options, learning_rate, store, pool, kernels_f32(isa));

@@ -53,6 +53,14 @@ void check(const SessionOptions& o) {
   }
 }
 
+const char* name_of(SessionOptions::Executor executor) {
+  switch (executor) {
+    case SessionOptions::kDirect: return "direct";
+    case SessionOptions::kAten: return "aten";
+    default: return "autograd";
+  }
+}
+
 }  // namespace
 
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
@@ -60,7 +68,8 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   const at::Device device = device_from(options_.device);
   // ATen calls of a session run on one thread; parallelism is ours, over tasks whose bits do not depend on it.
   pool_ = std::make_unique<Pool>(options_.threads);
-  store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device,
+  const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
+  store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
                                             options_.optimiser.state_names());
   Split parts = split(*options_.train, options_.validation, options_.seed);
   train_ = std::move(parts.train);
@@ -73,12 +82,12 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
                                        options_.batch);
   Normaliser normaliser = normaliser_of(options_);
   const int64_t largest = std::min<int64_t>(options_.batch, static_cast<int64_t>(train_.size()));
-  if (options_.autograd) {
+  if (options_.executor == SessionOptions::kAutograd) {
     executor_ = autograd(*store_, std::move(normaliser));
-  } else if (device.is_cpu()) {
-    executor_ = direct_cpu(*store_, *pool_, isa_, std::move(normaliser), largest);
-  } else {
+  } else if (aten) {
     executor_ = direct_aten(*store_, std::move(normaliser));
+  } else {
+    executor_ = direct_cpu(*store_, *pool_, isa_, std::move(normaliser), largest);
   }
   store_->initialise(options_.seed, options_.replicate, 0);
 }
@@ -95,7 +104,7 @@ void Session::refuse_if_busy(const char* operation) const {
 
 std::string Session::fingerprint() const {
   return "kernels=1 libtorch=" + libtorch_version() + " device=" + (store_->device.is_cpu() ? "cpu" : "cuda") +
-         " executor=" + (options_.autograd ? "autograd" : "direct") +
+         " executor=" + name_of(options_.executor) +
          " precision=" + (options_.precision == Dtype::kFloat32 ? "fp32" : "fp64") + " isa=" + name_of(isa_);
 }
 

@@ -28,7 +28,8 @@ struct SessionOptions {
   std::vector<double> mean, std;  // empty: x/255
   std::string device = "cpu";
   Dtype precision = Dtype::kFloat32;
-  bool autograd = false;
+  // kDirect is kAten where our kernels do not run; kAten on the CPU is for tests of that; kAutograd is the oracle.
+  enum Executor { kDirect, kAten, kAutograd } executor = kDirect;
   int threads = 1;
 };
 
