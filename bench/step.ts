@@ -63,7 +63,7 @@ class Reference {
 
 const network = CompiledNetwork.compile('lenet-300-100');
 const { train } = await Dataset.open('mnist-10k');
-const session = Session.open({
+const session = await Session.open({
   network,
   train,
   batch,

@@ -8,9 +8,9 @@ import { Masks } from '../lib/session/Masks.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { network, openSession, test as testSet, train } from './helpers/digits.js';
 
-function thrown(action: () => unknown): LthError {
+async function thrown(action: () => unknown): Promise<LthError> {
   try {
-    action();
+    await action();
   } catch (error) {
     assert.ok(error instanceof LthError, `an LthError, not ${error}`);
     return error;
@@ -18,9 +18,9 @@ function thrown(action: () => unknown): LthError {
   return assert.fail('nothing was thrown');
 }
 
-test('a value out of range is worded with its name, its limits and what was received', () => {
+test('a value out of range is worded with its name, its limits and what was received', async () => {
   assert.equal(
-    thrown(() => openSession({ threads: 9.5 })).message,
+    (await thrown(() => openSession({ threads: 9.5 }))).message,
     'Expected integer between 1 and 1024 for threads but received 9.5 of type number',
   );
   for (const options of [
@@ -38,7 +38,7 @@ test('a value out of range is worded with its name, its limits and what was rece
     { normalise: { mean: [0, 0], std: [1, 1] } },
     { device: 'gpu' },
   ]) {
-    const { code } = thrown(() => openSession(options));
+    const { code } = await thrown(() => openSession(options));
     assert.ok(['invalid-argument', 'wrong-shape'].includes(code), `${JSON.stringify(options)}: ${code}`);
   }
 });
@@ -53,25 +53,25 @@ test('the stack of an error is that of whoever called, also for native errors an
     assert.match(error.stack ?? '', /^LthError: /);
     return true;
   });
-  const session = openSession();
+  const session = await openSession();
   function callerOfSession() {
-    session.load(network as unknown as Snapshot);
+    return session.load(network as unknown as Snapshot);
   }
-  assert.match(thrown(callerOfSession).stack ?? '', /callerOfSession/);
+  assert.match((await thrown(callerOfSession)).stack ?? '', /callerOfSession/);
   session.dispose();
 });
 
-test('a handle of another kind is refused as wrong-handle, whatever is passed', () => {
+test('a handle of another kind is refused as wrong-handle, whatever is passed', async () => {
   const addon = loadAddon();
   for (const wrong of [train.handle, {}, null, undefined, 7, 'network', [], () => {}, new Uint8Array(8)]) {
-    const error = thrown(() => addon.networkSummary(wrong as never));
+    const error = await thrown(() => addon.networkSummary(wrong as never));
     assert.equal(error.code, 'wrong-handle', error.message);
   }
 });
 
-test('whatever was disposed is refused as disposed, and disposing twice is nothing', () => {
-  const session = openSession();
-  const snapshot = session.snapshot();
+test('whatever was disposed is refused as disposed, and disposing twice is nothing', async () => {
+  const session = await openSession();
+  const snapshot = await session.snapshot();
   const masks = Masks.ones(network);
   const compiled = CompiledNetwork.compile('lenet-5');
   for (const [one, use] of [
@@ -82,12 +82,12 @@ test('whatever was disposed is refused as disposed, and disposing twice is nothi
   ] as [{ dispose(): void; handle: AnyHandle }, () => unknown][]) {
     one.dispose();
     one.dispose();
-    assert.equal(thrown(use).code, 'disposed');
+    assert.equal((await thrown(use)).code, 'disposed');
   }
 });
 
-test('a network that does not fit its own layers or the data is refused with both shapes', () => {
-  const error = thrown(() =>
+test('a network that does not fit its own layers or the data is refused with both shapes', async () => {
+  const error = await thrown(() =>
     CompiledNetwork.compile({
       name: 'bad',
       input: [1, 28, 28],
@@ -107,7 +107,7 @@ test('a network that does not fit its own layers or the data is refused with bot
     classes: 10,
     layers: [{ name: 'out', type: 'linear', units: 10 }],
   });
-  assert.equal(thrown(() => openSession({ network: narrow })).code, 'wrong-shape');
+  assert.equal((await thrown(() => openSession({ network: narrow }))).code, 'wrong-shape');
   const five = CompiledNetwork.compile({
     name: 'five',
     input: [1, 28, 28],
@@ -117,30 +117,30 @@ test('a network that does not fit its own layers or the data is refused with bot
       { name: 'out', type: 'linear', units: 5 },
     ],
   });
-  assert.equal(thrown(() => openSession({ network: five })).code, 'wrong-shape');
+  assert.equal((await thrown(() => openSession({ network: five }))).code, 'wrong-shape');
 });
 
-test('snapshots and masks of another network are refused', () => {
+test('snapshots and masks of another network are refused', async () => {
   const other = CompiledNetwork.compile('lenet-21-12');
-  const session = openSession();
-  const foreign = openSession({ network: other }).snapshot();
-  assert.equal(thrown(() => session.load(foreign)).code, 'wrong-shape');
-  assert.equal(thrown(() => session.setMasks(Masks.ones(other))).code, 'wrong-shape');
-  assert.equal(thrown(() => Masks.ones(network).prune(foreign)).code, 'wrong-shape');
-  assert.equal(thrown(() => Masks.ones(network).nestedIn(Masks.ones(other))).code, 'wrong-shape');
+  const session = await openSession();
+  const foreign = await (await openSession({ network: other })).snapshot();
+  assert.equal((await thrown(() => session.load(foreign))).code, 'wrong-shape');
+  assert.equal((await thrown(() => session.setMasks(Masks.ones(other)))).code, 'wrong-shape');
+  assert.equal((await thrown(() => Masks.ones(network).prune(foreign))).code, 'wrong-shape');
+  assert.equal((await thrown(() => Masks.ones(network).nestedIn(Masks.ones(other)))).code, 'wrong-shape');
   session.dispose();
 });
 
 test('device cuda without CUDA is an error that says why', {
   skip: loadAddon().info().cuda.available,
-}, () => {
-  const error = thrown(() => openSession({ device: 'cuda' }));
+}, async () => {
+  const error = await thrown(() => openSession({ device: 'cuda' }));
   assert.equal(error.code, 'no-cuda');
   assert.ok(error.message.length > 20);
 });
 
 test('a session without a test set cannot evaluate on one', async () => {
-  const session = openSession({ test: undefined });
+  const session = await openSession({ test: undefined });
   await assert.rejects(session.evaluate('test'), { code: 'invalid-argument' });
   assert.equal(testSet.info.classes, 10);
   session.dispose();

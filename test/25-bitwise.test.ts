@@ -27,8 +27,8 @@ async function trained(
   options: Partial<OpenOptions> = {},
   masks: Masks | null = null,
 ): Promise<Session> {
-  const session = openSession(options);
-  session.setMasks(masks);
+  const session = await openSession(options);
+  await session.setMasks(masks);
   await session.trainToEnd({ until });
   return session;
 }
@@ -36,7 +36,7 @@ async function trained(
 /** Masks that keep a fifth, of weights trained a little. */
 async function sparse(): Promise<Masks> {
   const session = await trained(30);
-  const masks = Masks.ones(network).prune(session.snapshot(), { fraction: 0.8 });
+  const masks = await Masks.ones(network).prune(await session.snapshot(), { fraction: 0.8 });
   session.dispose();
   return masks;
 }
@@ -59,14 +59,14 @@ for (const executor of ['direct', 'aten', 'autograd'] as const) {
   for (const [name, optimiser] of Object.entries(optimisers)) {
     test(`pruned entries are +0 in weights, optimiser state and files under ${name} (${executor})`, async () => {
       const masks = await sparse();
-      const session = openSession({ optimiser, executor });
+      const session = await openSession({ optimiser, executor });
       await session.trainToEnd({ until: 12 }); // momentum of weights that are then pruned
-      session.setMasks(masks);
-      assert.deepEqual(revived(session.snapshot(), masks), [], 'at once');
+      await session.setMasks(masks);
+      assert.deepEqual(revived(await session.snapshot(), masks), [], 'at once');
       await session.trainToEnd({ until: 13 });
-      assert.deepEqual(revived(session.snapshot(), masks), [], 'after one update');
+      assert.deepEqual(revived(await session.snapshot(), masks), [], 'after one update');
       await session.trainToEnd({ until: 60 });
-      const snapshot = session.snapshot();
+      const snapshot = await session.snapshot();
       assert.deepEqual(revived(snapshot, masks), [], 'after many');
       const path = join(folder, `${executor}.safetensors`);
       await snapshot.write(path);
@@ -83,13 +83,13 @@ test('a level starts from mask x snapshot(k), to the bit, with the optimiser sta
   const k = await trained(30, {
     optimiser: optimisers['Adam with weight decay'] as Optimiser,
   });
-  const snapshot = k.snapshot();
+  const snapshot = await k.snapshot();
   await k.trainToEnd({ until: 90 });
-  const masks = Masks.ones(network).prune(k.snapshot(), { fraction: 0.5 });
-  k.setMasks(masks);
-  k.load(snapshot);
+  const masks = await Masks.ones(network).prune(await k.snapshot(), { fraction: 0.5 });
+  await k.setMasks(masks);
+  await k.load(snapshot);
   assert.equal(k.step, 30);
-  const start = k.snapshot().tensors();
+  const start = (await k.snapshot()).tensors();
   for (const [name, { values }] of snapshot.tensors()) {
     const mask = [...masks.tensors()].find(([weight]) => name === weight || name.endsWith(`.${weight}`))?.[1]
       .vector;
@@ -105,9 +105,9 @@ test('a level starts from mask x snapshot(k), to the bit, with the optimiser sta
 
 test('rewinding may zero the optimiser state, and keeps everything else', async () => {
   const session = await trained(30);
-  const snapshot = session.snapshot();
-  session.load(snapshot, { optimiser: 'zero' });
-  const state = session.snapshot();
+  const snapshot = await session.snapshot();
+  await session.load(snapshot, { optimiser: 'zero' });
+  const state = await session.snapshot();
   assert.equal(state.step, 30);
   assert.ok(differences(snapshot, state).every((name) => name.startsWith('exp_avg')));
   for (const [name, { role, values }] of state.tensors()) {
@@ -125,12 +125,12 @@ for (const [name, optimiser] of Object.entries(optimisers)) {
     const whole = await trained(200, { optimiser });
     const early = await trained(77, { optimiser });
     const path = join(folder, 'k.safetensors');
-    await early.snapshot().write(path);
-    const restarted = openSession({ optimiser });
-    restarted.setMasks(Masks.ones(network));
-    restarted.load(await Snapshot.read(network, path));
+    await (await early.snapshot()).write(path);
+    const restarted = await openSession({ optimiser });
+    await restarted.setMasks(Masks.ones(network));
+    await restarted.load(await Snapshot.read(network, path));
     await restarted.trainToEnd({ until: 200 });
-    assert.deepEqual(differences(whole.snapshot(), restarted.snapshot()), []);
+    assert.deepEqual(differences(await whole.snapshot(), await restarted.snapshot()), []);
     for (const session of [whole, early, restarted]) session.dispose();
   });
 }
@@ -140,13 +140,13 @@ test('1, 2 and 5 threads give the same bits, dense and sparse, in every metric t
   for (const mask of [null, masks]) {
     const runs = [];
     for (const threads of [1, 2, 5]) {
-      const session = openSession({ threads });
-      session.setMasks(mask);
+      const session = await openSession({ threads });
+      await session.setMasks(mask);
       const { batches } = await session.trainToEnd({ until: 150, metricsEvery: 10, evaluateEvery: 50 });
       const rows = batches.flatMap((batch) =>
         batch.toArray().map((row) => ({ ...row.toJSON(), seconds: 0 })),
       );
-      runs.push({ snapshot: session.snapshot(), rows: JSON.stringify(rows) });
+      runs.push({ snapshot: await session.snapshot(), rows: JSON.stringify(rows) });
       session.dispose();
     }
     for (const run of runs.slice(1)) {
@@ -160,12 +160,12 @@ test('a level makes exactly T - k updates, with the learning rates of updates k 
   const schedule = { milestones: [12, 18], gamma: 0.5, warmup: 8 };
   const rate = (update: number) =>
     1.2e-3 * (update >= 12 ? 0.5 : 1) * (update >= 18 ? 0.5 : 1) * (update < 8 ? update / 8 : 1);
-  const session = openSession({ schedule });
+  const session = await openSession({ schedule });
   await session.trainToEnd({ until: 5 });
-  const snapshot = session.snapshot();
-  const masks = Masks.ones(network).prune(snapshot, { fraction: 0.5 });
-  session.setMasks(masks);
-  session.load(snapshot);
+  const snapshot = await session.snapshot();
+  const masks = await Masks.ones(network).prune(snapshot, { fraction: 0.5 });
+  await session.setMasks(masks);
+  await session.load(snapshot);
   const { batches } = await session.trainToEnd({ until: 20, metricsEvery: 1, noise: 3, evaluate: [] });
   const rows = batches.flatMap((batch) => batch.toArray().map((row) => row.toJSON()));
   assert.deepEqual(
@@ -179,32 +179,35 @@ test('a level makes exactly T - k updates, with the learning rates of updates k 
 
 test('a reinitialised network that starts at step k trains with the schedule of k and stays within its masks', async () => {
   const masks = await sparse();
-  const session = openSession({ schedule: { milestones: [10], gamma: 0.1 } });
-  session.setMasks(masks);
-  session.initialise(2);
+  const session = await openSession({ schedule: { milestones: [10], gamma: 0.1 } });
+  await session.setMasks(masks);
+  await session.initialise(2);
   session.setStep(10);
-  const start = session.snapshot();
+  const start = await session.snapshot();
   assert.deepEqual(revived(start, masks), []);
   const { batches } = await session.trainToEnd({ until: 15, metricsEvery: 1, evaluate: [] });
   assert.ok(Math.abs((batches[0]?.getChild('learningRate')?.get(0) as number) - 1.2e-4) < 1e-12);
   assert.equal(session.step, 15);
-  const other = openSession();
-  other.setMasks(masks);
+  const other = await openSession();
+  await other.setMasks(masks);
   for (const draw of [0, 1]) {
-    other.initialise(draw);
-    assert.ok(differences(other.snapshot(), start).includes('fc1.weight'), `draw ${draw} is not draw 2`);
+    await other.initialise(draw);
+    assert.ok(
+      differences(await other.snapshot(), start).includes('fc1.weight'),
+      `draw ${draw} is not draw 2`,
+    );
   }
-  other.initialise(2);
-  assert.deepEqual(differences(other.snapshot(), start), [], 'a draw is a function of its number');
+  await other.initialise(2);
+  assert.deepEqual(differences(await other.snapshot(), start), [], 'a draw is a function of its number');
   session.dispose();
 });
 
 test('the noise id decides the data order and nothing else', async () => {
   const runs = [];
   for (const noise of [0, 0, 5]) {
-    const session = openSession();
+    const session = await openSession();
     await session.trainToEnd({ until: 20, noise });
-    runs.push(session.snapshot());
+    runs.push(await session.snapshot());
     session.dispose();
   }
   const [a, b, c] = runs as [Snapshot, Snapshot, Snapshot];

@@ -83,7 +83,7 @@ const stamps = (name: string) =>
 
 const first = await run('whole', recipe());
 
-test('a run gives level 0 and every branch of every level for each rewind point, T - k updates each', () => {
+test('a run gives level 0 and every branch of every level for each rewind point, T - k updates each', async () => {
   assert.equal(first.complete, true);
   assert.equal(first.stopped, false);
   const lines = first.results.map((r) => `k${r.rewind} l${r.level} ${r.branch} ${r.updates}`);
@@ -106,7 +106,7 @@ test('a run gives level 0 and every branch of every level for each rewind point,
   }
 });
 
-test('rewind points share the dense run, and level 0 is one training', () => {
+test('rewind points share the dense run, and level 0 is one training', async () => {
   assert.equal(units('whole').filter((id) => id.includes('dense')).length, 3);
   const level0 = first.results.filter((r) => r.level === 0);
   assert.equal(new Set(level0.map((r) => r.testLoss)).size, 1);
@@ -116,7 +116,7 @@ test('rewind points share the dense run, and level 0 is one training', () => {
   assert.ok(!noises.includes(0));
 });
 
-test('progress goes forward from 0 to 1', () => {
+test('progress goes forward from 0 to 1', async () => {
   assert.ok(first.fractions.length > 0);
   first.fractions.forEach((fraction, i) => {
     assert.ok(fraction >= (first.fractions[i - 1] ?? 0) && fraction <= 1, String(first.fractions));
@@ -280,7 +280,7 @@ test('the same step counts in other words are the same experiment', async () => 
   assert.deepEqual(started, []);
 });
 
-test('results of another instruction set are never mixed in', () => {
+test('results of another instruction set are never mixed in', async () => {
   const code = `
     import { runExperiment } from '${new URL('../lib/experiment/run.js', import.meta.url)}';
     import { loadRecipe } from '${new URL('../lib/recipe/load.js', import.meta.url)}';

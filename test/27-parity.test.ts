@@ -81,31 +81,31 @@ function losses(batches: RecordBatch[]): number[] {
 const everyStep = { metricsEvery: 1, evaluate: [], ends: false } satisfies Partial<TrainOptions>;
 
 /** Masks that keep a fifth of the session's weights. */
-function sparse(session: Session, network: CompiledNetwork): Masks {
-  return Masks.ones(network).prune(session.snapshot(), { fraction: 0.8 });
+async function sparse(session: Session, network: CompiledNetwork): Promise<Masks> {
+  return Masks.ones(network).prune(await session.snapshot(), { fraction: 0.8 });
 }
 
 for (const [name, network] of Object.entries(networks)) {
   for (const [optimiserName, optimiser] of Object.entries(optimisers)) {
     test(`every executor follows autograd for 25 steps within 1e-9 in double precision: ${name}, ${optimiserName}`, async () => {
       for (const dense of [true, false]) {
-        const open = (executor: 'direct' | 'aten' | 'autograd') => {
-          const session = openSession({ network, optimiser, executor, precision: 'fp64' });
-          if (!dense) session.setMasks(sparse(session, network));
+        const open = async (executor: 'direct' | 'aten' | 'autograd') => {
+          const session = await openSession({ network, optimiser, executor, precision: 'fp64' });
+          if (!dense) await session.setMasks(await sparse(session, network));
           return session;
         };
-        const oracle = open('autograd');
+        const oracle = await open('autograd');
         const expected = losses((await oracle.trainToEnd({ until: 25, ...everyStep })).batches);
         const evaluation = await oracle.evaluate('test');
         for (const executor of ['direct', 'aten'] as const) {
-          const session = open(executor);
+          const session = await open(executor);
           const actual = losses((await session.trainToEnd({ until: 25, ...everyStep })).batches);
           assert.equal(actual.length, 25);
           for (const [i, loss] of actual.entries()) {
             const other = expected[i] as number;
             assert.ok(Math.abs(loss - other) <= 1e-9 * other, `${executor}, step ${i}: ${loss} and ${other}`);
           }
-          const distance = relativeDistance(session.snapshot(), oracle.snapshot());
+          const distance = relativeDistance(await session.snapshot(), await oracle.snapshot());
           assert.ok(distance <= 1e-9, `${executor}, weights and optimiser state: ${distance}`);
           const { loss, accuracy } = await session.evaluate('test');
           assert.equal(accuracy, evaluation.accuracy, executor);
@@ -118,12 +118,12 @@ for (const [name, network] of Object.entries(networks)) {
   }
 
   test(`in single precision one step's loss and gradients agree within 5e-6, at states along a training: ${name}`, async () => {
-    const direct = openSession({ network });
-    const oracle = openSession({ network, executor: 'autograd' });
+    const direct = await openSession({ network });
+    const oracle = await openSession({ network, executor: 'autograd' });
     for (const until of [0, 1, 10, 50, 150]) {
       await direct.trainToEnd({ until });
-      oracle.load(direct.snapshot());
-      const [a, b] = [direct.gradients(until), oracle.gradients(until)];
+      await oracle.load(await direct.snapshot());
+      const [a, b] = [await direct.gradients(until), await oracle.gradients(until)];
       assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `${until}: loss ${a.loss} and ${b.loss}`);
       assert.equal(a.correct, b.correct);
       const distance = relativeDistance(a.gradients, b.gradients);
@@ -134,10 +134,10 @@ for (const [name, network] of Object.entries(networks)) {
 
   test(`gradients are the slope of the loss: ${name}`, async () => {
     for (const executor of ['direct', 'autograd'] as const) {
-      const session = openSession({ network, executor, precision: 'fp64' });
+      const session = await openSession({ network, executor, precision: 'fp64' });
       const path = join(folder, 'slope.safetensors');
-      await session.snapshot().write(path);
-      const { gradients } = session.gradients(0);
+      await (await session.snapshot()).write(path);
+      const { gradients } = await session.gradients(0);
       for (const [parameter, { values }] of gradients.tensors()) {
         // The steepest places say most.
         const places = [...values.keys()].sort(
@@ -179,13 +179,13 @@ async function lossAt(
   const moved = join(folder, 'moved.safetensors');
   writeFileSync(moved, bytes);
   const snapshot = await Snapshot.read(network, moved);
-  session.load(snapshot);
-  const { loss, gradients } = session.gradients(0);
+  await session.load(snapshot);
+  const { loss, gradients } = await session.gradients(0);
   for (const one of [snapshot, gradients]) one.dispose();
   return loss;
 }
 
-test('initial weights have the mean and deviation of their distribution, biases are zero', () => {
+test('initial weights have the mean and deviation of their distribution, biases are zero', async () => {
   const network = CompiledNetwork.compile('lenet-300-100');
   for (const initialisation of ['glorot-normal', 'kaiming-normal'] as const) {
     const described: Network = {
@@ -199,8 +199,8 @@ test('initial weights have the mean and deviation of their distribution, biases 
         { name: 'fc2', type: 'linear', units: 10 },
       ],
     };
-    const session = openSession({ network: CompiledNetwork.compile(described) });
-    const weights = session.snapshot().tensors();
+    const session = await openSession({ network: CompiledNetwork.compile(described) });
+    const weights = (await session.snapshot()).tensors();
     const { values, shape } = weights.get('fc1.weight') as { values: Float32Array; shape: number[] };
     const [out, fan] = shape as [number, number];
     const expected = Math.sqrt(initialisation === 'glorot-normal' ? 2 / (fan + out) : 2 / fan);
@@ -233,7 +233,7 @@ interface Case {
 /** What PyTorch's modules and optimiser are asked for: 100 steps from a session's weights on its batches. */
 async function requestOf(session: Session, masks: Masks | null, one: Case, name: string) {
   const weights = join(folder, `${name}-weights.safetensors`);
-  await session.snapshot().write(weights);
+  await (await session.snapshot()).write(weights);
   const maskFile = join(folder, `${name}-masks.safetensors`);
   await masks?.write(maskFile);
   const data = (part: string) => join(packageRoot, 'data', 'mnist-10k', `train-${part}-ubyte.gz`);
@@ -259,9 +259,9 @@ async function differences(cases: Case[]): Promise<number[]> {
   const ours: number[][] = [];
   for (const [i, one] of cases.entries()) {
     const { optimiser, precision, replicate } = one;
-    const session = openSession({ network, optimiser, precision, replicate });
-    const masks = one.dense ? null : sparse(session, network);
-    session.setMasks(masks);
+    const session = await openSession({ network, optimiser, precision, replicate });
+    const masks = one.dense ? null : await sparse(session, network);
+    await session.setMasks(masks);
     requests.push(await requestOf(session, masks, one, String(i)));
     ours.push(losses((await session.trainToEnd({ until: 100, ...everyStep })).batches));
     session.dispose();
@@ -307,12 +307,12 @@ test('weights, masks and metrics are read by safetensors and pyarrow', {
   skip: without('safetensors, pyarrow'),
 }, async () => {
   const network = networks['a network with sums'] as CompiledNetwork;
-  const session = openSession({ network });
-  const masks = sparse(session, network);
-  session.setMasks(masks);
+  const session = await openSession({ network });
+  const masks = await sparse(session, network);
+  await session.setMasks(masks);
   const { batches } = await session.trainToEnd({ until: 30, metricsEvery: 10 });
   const [weights, bits] = [join(folder, 'read.safetensors'), join(folder, 'bits.safetensors')];
-  const snapshot = session.snapshot();
+  const snapshot = await session.snapshot();
   await snapshot.write(weights, { why: 'a "test"' });
   await masks.write(bits);
   await writeMetrics(folder, batches);

@@ -24,7 +24,7 @@ function script(name: string, body: string): string {
     `import { parentPort, workerData } from 'node:worker_threads';
     import { openSession } from '${digits}';
     const delay = Number(workerData ?? process.argv[2]);
-    const session = openSession({ threads: 2 });
+    const session = await openSession({ threads: 2 });
     const training = session.train({ until: 1e9, metricsEvery: 1, evaluateEvery: 10 });
     await training.next();
     parentPort?.postMessage('trains');
@@ -86,8 +86,8 @@ test('an evaluation or a file that is being written does not hold up process.exi
   const body = `
     await training.return();
     session.evaluate('train');
-    const other = openSession();
-    for (let i = 0; i < 4; i++) other.snapshot().write('${join(folder, 'written')}' + delay + '-' + i);
+    const other = await openSession();
+    for (let i = 0; i < 4; i++) (await other.snapshot()).write('${join(folder, 'written')}' + delay + '-' + i);
     setTimeout(() => process.exit(3), delay % 3);`;
   const path = script('evaluate', body);
   for (let i = 0; i < 10; i++) clean(3)(await run(path, i));
@@ -110,7 +110,7 @@ test(`worker.terminate in the middle of training, ${TIMES} times; what is left o
     await new Promise((resolve) => setTimeout(resolve, i % 7));
     await worker.terminate();
   }
-  const session = openSession();
+  const session = await openSession();
   assert.equal((await session.trainToEnd({ until: 50 })).end.state, 'done');
   session.dispose();
 });
@@ -137,9 +137,9 @@ test('sessions in several workers train beside one another and give the same bit
     path,
     `import { parentPort, workerData } from 'node:worker_threads';
     import { openSession } from '${digits}';
-    const session = openSession({ threads: workerData });
+    const session = await openSession({ threads: workerData });
     await session.trainToEnd({ until: 60 });
-    await session.snapshot().write('${join(folder, 'several-')}' + workerData);`,
+    await (await session.snapshot()).write('${join(folder, 'several-')}' + workerData);`,
   );
   const ends = [1, 2, 3].map((threads) => {
     const worker = new Worker(path, { workerData: threads });
@@ -157,7 +157,7 @@ test('sessions in several workers train beside one another and give the same bit
 test('an abort stops training within one step, however long a step is', async () => {
   const network = CompiledNetwork.compile('lenet-1000-1000');
   const { train } = await Dataset.open('mnist-10k');
-  const session = openSession({ network, train, batch: 4096, threads: 1 });
+  const session = await openSession({ network, train, batch: 4096, threads: 1 });
   const controller = new AbortController();
   let seen = -1;
   await assert.rejects(async () => {
@@ -174,7 +174,7 @@ test('an abort stops training within one step, however long a step is', async ()
 
 test('rows that nobody reads are kept, not dropped, and do not grow without bound: the training waits', async () => {
   const network = CompiledNetwork.compile('lenet-1');
-  const session = openSession({ network, batch: 1, optimiser: { type: 'sgd', learningRate: 1e-3 } });
+  const session = await openSession({ network, batch: 1, optimiser: { type: 'sgd', learningRate: 1e-3 } });
   const iterator = session.train({ until: 400_000, metricsEvery: 1, evaluate: [], ends: false });
   await iterator.next();
   await new Promise((resolve) => setTimeout(resolve, 1500));

@@ -12,8 +12,18 @@ const USAGE = 2;
 /** Errors of what was asked for, rather than of doing it. */
 const usageCodes: ErrorCode[] = ['usage', 'recipe', 'invalid-argument'];
 
+/** Whoever reads our output may leave (`| head`): no reason to fail, and none to end a training of days. */
+function outliveReaders(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
+  }
+}
+
 /** The command line. @returns the exit code: 0 done, 1 failure, 2 usage, 75 saved and stopped. */
 export async function main(argv: string[]): Promise<number> {
+  outliveReaders();
   let code = 0;
   const exit = (value: number) => {
     code = value;

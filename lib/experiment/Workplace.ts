@@ -60,7 +60,7 @@ export class Workplace {
     return [this.data.train.info, this.data.test.info];
   }
 
-  openSession(replicate: number, threads: number, steps?: ResolvedSteps): Session {
+  openSession(replicate: number, threads: number, steps?: ResolvedSteps): Promise<Session> {
     const { recipe } = this;
     return Session.open({
       network: this.network,
@@ -99,7 +99,7 @@ export class Workplace {
 
   async run(unit: Unit, plan: Plan, context: UnitContext): Promise<Outcome> {
     if (unit.kind === 'prune') return this.prune(unit);
-    const session = this.openSession(unit.replicate, context.threads, plan.steps);
+    const session = await this.openSession(unit.replicate, context.threads, plan.steps);
     try {
       return unit.kind === 'dense'
         ? await this.dense(session, unit, plan, context)
@@ -144,16 +144,15 @@ export class Workplace {
   }
 
   private async dense(session: Session, unit: DenseUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
-    if (unit.from) session.load(await this.snapshot(unit.from));
+    if (unit.from) await session.load(await this.snapshot(unit.from));
     const cut = { continues: unit.from !== null, ends: unit.last };
     const { end, batches } = await this.advance(session, plan.steps, context, unit.to, 0, cut);
     const diverged = end.state === 'diverged';
     const folder = this.folder.unit(unit.id);
     await writeMetrics(folder, batches);
     // A rewind point needs what the optimiser remembers; the end of the training is only pruned and evaluated.
-    await session
-      .snapshot()
-      .write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: !unit.last });
+    const snapshot = await session.snapshot();
+    await snapshot.write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: !unit.last });
     const rows = [...(await this.earlierRows(unit.from)), ...(await readMetrics(folder))];
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     const updates = end.step - (unit.to - unit.updates);
@@ -180,7 +179,7 @@ export class Workplace {
     const { fraction, pooling, rates } = this.recipe.pruning;
     const before = unit.masks ? await this.masks(unit.masks) : Masks.ones(this.network);
     const weights = await this.snapshot(unit.weights);
-    const after = before.prune(weights, { fraction, pooling, rates, levels: unit.levels });
+    const after = await before.prune(weights, { fraction, pooling, rates, levels: unit.levels });
     await after.write(join(this.folder.unit(unit.id), 'masks.safetensors'), { unit: unit.id });
     for (const resource of [before, weights, after]) resource.dispose();
     return { files: ['masks.safetensors'], diverged: false, updates: 0, ...notAResult };
@@ -193,14 +192,14 @@ export class Workplace {
    */
   private async train(session: Session, unit: TrainUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
     const imp = await this.masks(unit.masks);
-    const masks = unit.branch === 'random' ? imp.random(this.recipe.seed, unit.replicate) : imp;
-    session.setMasks(masks);
+    const masks = unit.branch === 'random' ? await imp.random(this.recipe.seed, unit.replicate) : imp;
+    await session.setMasks(masks);
     if (unit.branch === 'reinit') {
-      session.initialise(unit.noise === 0 ? unit.level : unit.noise);
+      await session.initialise(unit.noise === 0 ? unit.level : unit.noise);
       session.setStep(unit.rewind);
     } else {
       const start = await this.snapshot(unit.start);
-      session.load(start, { optimiser: this.recipe.rewindOptimiser });
+      await session.load(start, { optimiser: this.recipe.rewindOptimiser });
       start.dispose();
     }
     const { end, batches } = await this.advance(session, plan.steps, context, plan.steps.total, unit.noise, {
@@ -210,9 +209,8 @@ export class Workplace {
     const diverged = end.state === 'diverged';
     const folder = this.folder.unit(unit.id);
     await writeMetrics(folder, batches);
-    await session
-      .snapshot()
-      .write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: false });
+    const snapshot = await session.snapshot();
+    await snapshot.write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: false });
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     if (unit.branch === 'random') {
       await masks.write(join(folder, 'masks.safetensors'), { unit: unit.id });

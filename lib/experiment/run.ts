@@ -36,7 +36,7 @@ export async function runExperiment(
   // Everything that can be wrong with the recipe is found before the folder is touched.
   const workplace = await Workplace.open(recipe);
   try {
-    const { plan, experiment } = planOf(recipe, workplace);
+    const { plan, experiment } = await planOf(recipe, workplace);
     workplace.folder = await RunFolder.create(options.out, recipe, experiment);
     await runPlan(plan, workplace, {
       threads,
@@ -51,9 +51,9 @@ export async function runExperiment(
   return { ...summary, stopped: options.signal?.aborted === true && !summary.complete };
 }
 
-function planOf(recipe: Recipe, workplace: Workplace): { plan: Plan; experiment: Experiment } {
+async function planOf(recipe: Recipe, workplace: Workplace): Promise<{ plan: Plan; experiment: Experiment }> {
   checkRates(recipe, workplace.network.summary.parameters);
-  const session = workplace.openSession(0, 1);
+  const session = await workplace.openSession(0, 1);
   const { updatesPerEpoch, fingerprint } = session.info;
   session.dispose();
   const network = resolveNetwork(

@@ -254,26 +254,27 @@ export interface Addon {
     images: Uint8Array,
     labels: Uint8Array,
     options: { classes: number; imagesName: string; labelsName: string },
-  ): DatasetHandle;
+  ): Promise<DatasetHandle>;
   datasetInfo(dataset: DatasetHandle): DatasetInfo;
 
-  sessionOpen(options: SessionOptions): SessionHandle;
+  /** Allocates and draws the initial weights. From here on to sessionGradients: passes over all parameters, on libuv's pool. */
+  sessionOpen(options: SessionOptions): Promise<SessionHandle>;
   sessionInfo(session: SessionHandle): SessionInfo;
   /**
    * Draws all parameters anew, clears optimiser state and step. `draw` 0 is the network's initialisation,
    * 1 and up are reinitialisations (control "reinit").
    */
-  sessionInitialise(session: SessionHandle, draw: number): void;
+  sessionInitialise(session: SessionHandle, draw: number): Promise<void>;
   /** Restores parameters, step and optimiser state (or zeroes it), and applies the session's masks. */
   sessionLoad(
     session: SessionHandle,
     snapshot: SnapshotHandle,
     options: { optimiser: 'restore' | 'zero' },
-  ): void;
+  ): Promise<void>;
   /** null: dense. Pruned weights and their optimiser state become +0 at once. */
-  sessionSetMasks(session: SessionHandle, masks: MasksHandle | null): void;
+  sessionSetMasks(session: SessionHandle, masks: MasksHandle | null): Promise<void>;
   sessionSetStep(session: SessionHandle, step: number): void;
-  sessionSnapshot(session: SessionHandle): SnapshotHandle;
+  sessionSnapshot(session: SessionHandle): Promise<SnapshotHandle>;
   /** Indices into the training set (after the split) of the batch of update `step` (0-based). */
   sessionBatch(session: SessionHandle, step: number, noise: number): Int32Array;
   /** Loss and gradients (as a snapshot's "parameter" tensors) on the batch of update `step`, without updating. */
@@ -281,7 +282,7 @@ export interface Addon {
     session: SessionHandle,
     step: number,
     noise: number,
-  ): { loss: number; correct: number; gradients: SnapshotHandle };
+  ): Promise<{ loss: number; correct: number; gradients: SnapshotHandle }>;
 
   /** Starts training on a native thread. `notify` is called (rate-limited, at most one call pending) when rows wait. */
   sessionTrain(
@@ -312,9 +313,9 @@ export interface Addon {
   /** All ones over the prunable weights. */
   masksOnes(network: NetworkHandle): MasksHandle;
   /** Magnitude pruning of |w|: exact counts floor(p * remaining), ties broken by position (lower goes first). */
-  masksPrune(masks: MasksHandle, weights: SnapshotHandle, options: PruneOptions): MasksHandle;
+  masksPrune(masks: MasksHandle, weights: SnapshotHandle, options: PruneOptions): Promise<MasksHandle>;
   /** Same counts per tensor at random places, by one permutation per tensor keyed by (seed, replicate): nested over levels. */
-  masksRandom(masks: MasksHandle, seed: number, replicate: number): MasksHandle;
+  masksRandom(masks: MasksHandle, seed: number, replicate: number): Promise<MasksHandle>;
   /** From packed bits by name, e.g. an Arrow Bool vector's buffer. Missing names are an error. */
   masksFromBits(network: NetworkHandle, bits: Record<string, Uint8Array>): MasksHandle;
   masksTensors(masks: MasksHandle): MaskTensor[];

@@ -68,7 +68,15 @@ const sections = {
 };
 
 const schema = z.strictObject({
-  name: z.string().min(1).max(200),
+  // It names the run folder.
+  name: z
+    .string()
+    .min(1)
+    .max(200)
+    .regex(
+      /^[A-Za-z0-9_][A-Za-z0-9_.-]*(\/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$/,
+      'expected letters, digits, _ . - and /',
+    ),
   description: z.string().max(10_000).default(''),
   network: z.union([z.string().min(1), networkSchema]),
   ...sections,

@@ -58,7 +58,7 @@ export class Masks extends Resource<MasksHandle> {
    * @param weights of the trained subnetwork, W_T.
    * @throws LthError "diverged" where a remaining weight is not finite.
    */
-  prune(weights: Snapshot, options: PruneOptions = {}): Masks {
+  async prune(weights: Snapshot, options: PruneOptions = {}): Promise<Masks> {
     const { fraction = 0.2, levels = 1, pooling = 'global', rates = {} } = options;
     for (const [name, rate] of [['fraction', fraction], ...Object.entries(rates)] as [string, number][]) {
       if (!(checkNumber(rate, name, 0, 1) > 0 && rate < 1))
@@ -67,16 +67,16 @@ export class Masks extends Resource<MasksHandle> {
     checkInteger(levels, 'levels', 1, 100_000);
     checkOneOf(pooling, 'pooling', ['global', 'layerwise']);
     return new Masks(
-      loadAddon().masksPrune(this.handle, weights.handle, { fraction, levels, pooling, rates }),
+      await loadAddon().masksPrune(this.handle, weights.handle, { fraction, levels, pooling, rates }),
       this.network,
     );
   }
 
   /** The control "random": as many weights per tensor at random places, nested from level to level. */
-  random(seed: number, replicate: number): Masks {
+  async random(seed: number, replicate: number): Promise<Masks> {
     checkInteger(seed, 'seed', 0, Number.MAX_SAFE_INTEGER);
     checkInteger(replicate, 'replicate', 0, 2 ** 32 - 1);
-    return new Masks(loadAddon().masksRandom(this.handle, seed, replicate), this.network);
+    return new Masks(await loadAddon().masksRandom(this.handle, seed, replicate), this.network);
   }
 
   /** Views by parameter name, over native memory; not transferable. */

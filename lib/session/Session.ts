@@ -121,8 +121,8 @@ function optimiserOf(o: Optimiser): OptimiserOptions {
 }
 
 /**
- * A network in training on a native thread of its own; the event loop is never blocked. One call at a time: while it
- * trains or evaluates, other calls throw LthError "busy".
+ * A network in training on a native thread of its own; the event loop is never blocked. One call at a time: until a
+ * promise of the session settles or its training has ended, other calls throw or reject with LthError "busy".
  */
 export class Session extends Resource<SessionHandle> {
   private constructor(
@@ -133,7 +133,7 @@ export class Session extends Resource<SessionHandle> {
   }
 
   /** @throws LthError "invalid-argument", "wrong-shape" (network and data do not fit), "no-cuda". */
-  static open(o: OpenOptions): Session {
+  static async open(o: OpenOptions): Promise<Session> {
     checkInteger(o.batch, 'batch', 1, 1 << 20);
     const threads = checkInteger(o.threads ?? availableParallelism(), 'threads', 1, 1024);
     const { mean, std } = o.train.info;
@@ -143,7 +143,7 @@ export class Session extends Resource<SessionHandle> {
         : typeof o.normalise === 'object'
           ? o.normalise
           : { mean, std: std.map((s) => s || 1) };
-    const handle = loadAddon().sessionOpen({
+    const handle = await loadAddon().sessionOpen({
       network: o.network.handle,
       train: o.train.handle,
       test: o.test?.handle ?? null,
@@ -179,19 +179,19 @@ export class Session extends Resource<SessionHandle> {
   }
 
   /** Draws all parameters anew (0: the network's initialisation, 1 and up: reinitialisations); step and optimiser state are forgotten. */
-  initialise(draw = 0): void {
-    loadAddon().sessionInitialise(this.handle, checkInteger(draw, 'draw', 0, Number.MAX_SAFE_INTEGER));
+  async initialise(draw = 0): Promise<void> {
+    await loadAddon().sessionInitialise(this.handle, checkInteger(draw, 'draw', 0, Number.MAX_SAFE_INTEGER));
   }
 
   /** Rewinds to a snapshot: parameters, step (and so the schedule), optimiser state unless it is to be zeroed. */
-  load(snapshot: Snapshot, options: { optimiser?: 'restore' | 'zero' } = {}): void {
+  async load(snapshot: Snapshot, options: { optimiser?: 'restore' | 'zero' } = {}): Promise<void> {
     const optimiser = checkOneOf(options.optimiser ?? 'restore', 'optimiser', ['restore', 'zero']);
-    loadAddon().sessionLoad(this.handle, snapshot.handle, { optimiser });
+    await loadAddon().sessionLoad(this.handle, snapshot.handle, { optimiser });
   }
 
   /** Pruned weights and their optimiser state become +0 at once and stay so; null: dense. */
-  setMasks(masks: Masks | null): void {
-    loadAddon().sessionSetMasks(this.handle, masks?.handle ?? null);
+  async setMasks(masks: Masks | null): Promise<void> {
+    await loadAddon().sessionSetMasks(this.handle, masks?.handle ?? null);
   }
 
   /** Moves the step alone, and with it schedule and data order (a reinitialised network that starts at k). */
@@ -200,8 +200,8 @@ export class Session extends Resource<SessionHandle> {
   }
 
   /** An immutable copy of parameters, optimiser state and step. */
-  snapshot(): Snapshot {
-    return new Snapshot(loadAddon().sessionSnapshot(this.handle));
+  async snapshot(): Promise<Snapshot> {
+    return new Snapshot(await loadAddon().sessionSnapshot(this.handle));
   }
 
   /** Rows of the training set that update `step` (0-based) trains on. */
@@ -210,8 +210,8 @@ export class Session extends Resource<SessionHandle> {
   }
 
   /** Mean loss and all gradients on the batch of update `step`, without updating; gradients by parameter name. */
-  gradients(step: number, noise = 0): { loss: number; correct: number; gradients: Snapshot } {
-    const { loss, correct, gradients } = loadAddon().sessionGradients(
+  async gradients(step: number, noise = 0): Promise<{ loss: number; correct: number; gradients: Snapshot }> {
+    const { loss, correct, gradients } = await loadAddon().sessionGradients(
       this.handle,
       checkInteger(step, 'step', 0, 2 ** 31 - 1),
       noise,

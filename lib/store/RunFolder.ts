@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Result } from '../experiment/Result.js';
@@ -59,6 +59,19 @@ async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
+/** Node's own recursive mkdir never ends where a parent exists in which nothing can be made (/proc). */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    await makeFolder(dirname(path));
+    await makeFolder(path);
+  }
+}
+
 /** `training.batch is 60 there, 128 here`: the first place where two plain values differ, or null. */
 function firstDifference(there: unknown, here: unknown, place = ''): string | null {
   if (typeof there === 'object' && typeof here === 'object' && there !== null && here !== null) {
@@ -84,7 +97,7 @@ export class RunFolder {
    */
   static async create(path: string, recipe: Recipe, experiment: object): Promise<RunFolder> {
     try {
-      await mkdir(join(path, 'units'), { recursive: true });
+      await makeFolder(join(path, 'units'));
     } catch (cause) {
       throw ioError(path, cause);
     }
@@ -147,7 +160,7 @@ export class RunFolder {
   /** The lock of a unit, or null while another process works on it. A killed process leaves none. */
   async lock(id: string): Promise<LockHandle | null> {
     try {
-      await mkdir(this.unit(id), { recursive: true });
+      await makeFolder(this.unit(id));
     } catch (cause) {
       throw ioError(this.unit(id), cause);
     }

@@ -39,7 +39,7 @@ Napi::Value info(const Napi::CallbackInfo& call) {
 template <typename T>
 bool dispose_as(const Napi::Value& v) {
   Box<T>* box = box_of<T>(v);
-  if (box) box->value.reset();
+  if (box) box->dispose();
   return box != nullptr;
 }
 
@@ -47,7 +47,7 @@ Napi::Value dispose(const Napi::CallbackInfo& call) {
   const Napi::Value v = call[0];
   if (Box<Session>* box = box_of<Session>(v)) {
     if (box->value) box->value->stop();  // a run handle may keep the session: stop it here and now
-    box->value.reset();
+    box->dispose();
   } else if (!dispose_as<const CompiledNetwork>(v) && !dispose_as<const Dataset>(v) &&
              !dispose_as<const Snapshot>(v) && !dispose_as<const Masks>(v) && !dispose_as<RunHandle>(v) &&
              !dispose_as<FileLock>(v)) {
@@ -64,16 +64,14 @@ Napi::Value lock_try(const Napi::CallbackInfo& call) {
 
 struct Nothing {};
 Napi::Value file_write(const Napi::CallbackInfo& call) {
-  const std::span<const uint8_t> bytes = to_bytes(call[1], "bytes");
-  // Kept from the collector until the write is done; the caller must not change it meanwhile.
-  auto held = std::make_shared<Napi::Reference<Napi::Value>>(Napi::Reference<Napi::Value>::New(call[1], 1));
+  const HeldBytes held(call[1], "bytes");
   return PromiseWorker<Nothing>::run(
       call.Env(),
-      [bytes, path = to_string(call[0], "path")] {
-        write_atomically(path, {std::as_bytes(bytes)});
+      [held, path = to_string(call[0], "path")] {
+        write_atomically(path, {std::as_bytes(held.bytes())});
         return Nothing{};
       },
-      [held](Napi::Env env, Nothing) { return env.Undefined(); });
+      [](Napi::Env env, Nothing) { return env.Undefined(); });
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {

@@ -5,12 +5,15 @@ namespace {
 
 Napi::Value dataset_from_idx(const Napi::CallbackInfo& info) {
   const Napi::Object o = to_object(info[2], "options");
-  return make_handle<const Dataset>(
+  return PromiseWorker<std::shared_ptr<const Dataset>>::run(
       info.Env(),
-      lth::dataset_from_idx(to_bytes(info[0], "images"), to_bytes(info[1], "labels"),
-                       static_cast<int>(to_int(o.Get("classes"), "options.classes", 1, 1 << 24)),
-                       to_string(o.Get("imagesName"), "options.imagesName"),
-                       to_string(o.Get("labelsName"), "options.labelsName")));
+      [images = HeldBytes(info[0], "images"), labels = HeldBytes(info[1], "labels"),
+       classes = static_cast<int>(to_int(o.Get("classes"), "options.classes", 1, 1 << 24)),
+       images_name = to_string(o.Get("imagesName"), "options.imagesName"),
+       labels_name = to_string(o.Get("labelsName"), "options.labelsName")] {
+        return lth::dataset_from_idx(images.bytes(), labels.bytes(), classes, images_name, labels_name);
+      },
+      [](Napi::Env env, std::shared_ptr<const Dataset> data) { return make_handle(env, std::move(data)); });
 }
 
 Napi::Value dataset_info(const Napi::CallbackInfo& info) {

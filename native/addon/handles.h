@@ -32,14 +32,30 @@ LTH_HANDLE(RunHandle, "run", 6)
 LTH_HANDLE(FileLock, "lock", 7)
 #undef LTH_HANDLE
 
+// Native memory of what a handle holds, where it may be large and is not freed by other means.
+inline size_t memory_of(const Snapshot& snapshot) { return snapshot.bytes(); }
+inline size_t memory_of(const Masks& masks) { return masks.words.size() * sizeof(uint64_t); }
+inline size_t memory_of(const Dataset& data) { return data.images.size() + data.labels.size() * sizeof(int32_t); }
+template <typename T>
+size_t memory_of(const T&) {
+  return 0;
+}
+
 template <typename T>
 struct Box {
   std::shared_ptr<T> value;  // null once disposed
+  std::shared_ptr<Account> account;
+
+  void dispose() {
+    value.reset();
+    account.reset();
+  }
 };
 
 template <typename T>
 Napi::Value make_handle(Napi::Env env, std::shared_ptr<T> value) {
-  auto external = Napi::External<Box<T>>::New(env, new Box<T>{std::move(value)},
+  auto account = std::make_shared<Account>(env, memory_of(*value));
+  auto external = Napi::External<Box<T>>::New(env, new Box<T>{std::move(value), std::move(account)},
                                               [](Napi::Env, Box<T>* box) { delete box; });
   external.TypeTag(&HandleTraits<T>::tag);
   return external;
@@ -58,6 +74,11 @@ std::shared_ptr<T> from_handle(const Napi::Value& v) {
   if (!box) throw Error("wrong-handle", std::string("[addon] expected a ") + HandleTraits<T>::name + " handle");
   if (!box->value) throw Error("disposed", std::string("[addon] this ") + HandleTraits<T>::name + " was disposed");
   return box->value;
+}
+
+template <typename T>
+std::shared_ptr<Account> account_of(const Napi::Value& v) {
+  return box_of<T>(v)->account;
 }
 
 void define_networks(Napi::Object& exports);

@@ -12,6 +12,8 @@ Napi::Value masks_ones(const Napi::CallbackInfo& info) {
   return make_handle<const Masks>(info.Env(), std::make_shared<const Masks>(all_ones(network->layout)));
 }
 
+Napi::Value handle_of(Napi::Env env, std::shared_ptr<const Masks> masks) { return make_handle(env, std::move(masks)); }
+
 Napi::Value masks_prune(const Napi::CallbackInfo& info) {
   const Napi::Object o = to_object(info[2], "options");
   PruneOptions p;
@@ -28,14 +30,22 @@ Napi::Value masks_prune(const Napi::CallbackInfo& info) {
     const std::string name = to_string(names.Get(i), "rates");
     p.rates[name] = to_double(rates.Get(name), "rates." + name);
   }
-  return make_handle<const Masks>(
-      info.Env(), prune(*from_handle<const Masks>(info[0]), *from_handle<const Snapshot>(info[1]), p));
+  return PromiseWorker<std::shared_ptr<const Masks>>::run(
+      info.Env(),
+      [masks = from_handle<const Masks>(info[0]), weights = from_handle<const Snapshot>(info[1]), p] {
+        return prune(*masks, *weights, p);
+      },
+      handle_of);
 }
 
 Napi::Value masks_random(const Napi::CallbackInfo& info) {
-  return make_handle<const Masks>(
-      info.Env(), random_masks(*from_handle<const Masks>(info[0]), static_cast<uint64_t>(to_int(info[1], "seed")),
-                               static_cast<uint32_t>(to_int(info[2], "replicate", 0, UINT32_MAX))));
+  return PromiseWorker<std::shared_ptr<const Masks>>::run(
+      info.Env(),
+      [masks = from_handle<const Masks>(info[0]), seed = static_cast<uint64_t>(to_int(info[1], "seed")),
+       replicate = static_cast<uint32_t>(to_int(info[2], "replicate", 0, UINT32_MAX))] {
+        return random_masks(*masks, seed, replicate);
+      },
+      handle_of);
 }
 
 Napi::Value masks_from_bits(const Napi::CallbackInfo& info) {
@@ -63,7 +73,8 @@ Napi::Value masks_tensors(const Napi::CallbackInfo& info) {
     one.Set("size", static_cast<double>(p.size));
     one.Set("remaining", static_cast<double>(masks->remaining[i]));
     one.Set("bits", external_buffer(env, masks->words.data() + p.offset / 64,
-                                    static_cast<size_t>((p.size + 63) / 64 * 8), masks));
+                                    static_cast<size_t>((p.size + 63) / 64 * 8), masks,
+                                    account_of<const Masks>(info[0])));
     out.Set(out.Length(), one);
   }
   return out;

@@ -113,16 +113,63 @@ inline Napi::Array shape_to_js(Napi::Env env, const std::vector<int64_t>& shape)
   return to_js(env, std::vector<double>(shape.begin(), shape.end()));
 }
 
-// An ArrayBuffer over native memory without a copy; `owner` lives until the buffer is collected (contract 2).
+// Native memory that the collector knows of, from here until the last owner in this environment is gone: else a small
+// heap would let snapshots of gigabytes lie about.
+class Account {
+ public:
+  Account(Napi::Env env, size_t bytes) : env_(env), bytes_(static_cast<int64_t>(bytes)) { add(bytes_); }
+  ~Account() { add(-bytes_); }
+  Account(const Account&) = delete;
+  Account& operator=(const Account&) = delete;
+  // Views are counted by Node on its own: what it adds when one is made, and takes when one is collected, is undone.
+  void viewed(size_t bytes) { add(-static_cast<int64_t>(bytes)); }
+  void collected(size_t bytes) { add(static_cast<int64_t>(bytes)); }
+
+ private:
+  void add(int64_t bytes) {
+    int64_t now = 0;
+    napi_adjust_external_memory(env_, bytes, &now);
+  }
+  napi_env env_;
+  int64_t bytes_;
+};
+
+// An ArrayBuffer over native memory without a copy; `owner` lives until the buffer is collected (contract 2). With
+// `account`, which counts the memory already, making one never starts a collection.
 template <typename Owner>
-Napi::ArrayBuffer external_buffer(Napi::Env env, const void* data, size_t bytes, std::shared_ptr<Owner> owner) {
-  auto* keep = new std::shared_ptr<Owner>(std::move(owner));
+Napi::ArrayBuffer external_buffer(Napi::Env env, const void* data, size_t bytes, std::shared_ptr<Owner> owner,
+                                  std::shared_ptr<Account> account = nullptr) {
+  struct Keep {
+    std::shared_ptr<Owner> owner;
+    std::shared_ptr<Account> account;
+    size_t bytes;
+  };
+  if (account) account->viewed(bytes);
   return Napi::ArrayBuffer::New(
-      env, const_cast<void*>(data), bytes, [](Napi::Env, void*, std::shared_ptr<Owner>* held) { delete held; }, keep);
+      env, const_cast<void*>(data), bytes,
+      [](Napi::Env, void*, Keep* held) {
+        if (held->account) held->account->collected(held->bytes);
+        delete held;
+      },
+      new Keep{std::move(owner), std::move(account), bytes});
 }
 
-// Runs `work` on libuv's pool (short file operations only; training has threads of its own) and resolves with what
-// `done` makes of it.
+// The bytes of a Uint8Array for work on another thread: kept from the collector while this lives, which must end on
+// the JavaScript thread. The caller must not change them meanwhile.
+class HeldBytes {
+ public:
+  HeldBytes(const Napi::Value& v, const std::string& name)
+      : bytes_(to_bytes(v, name)),
+        held_(std::make_shared<Napi::Reference<Napi::Value>>(Napi::Reference<Napi::Value>::New(v, 1))) {}
+  std::span<const uint8_t> bytes() const { return bytes_; }
+
+ private:
+  std::span<const uint8_t> bytes_;
+  std::shared_ptr<Napi::Reference<Napi::Value>> held_;
+};
+
+// Runs `work` on libuv's pool and resolves with what `done` makes of it: files, and passes over all parameters, which
+// take up to a second where there are tens of millions. Training and evaluation have threads of their own.
 template <typename Result>
 class PromiseWorker final : public Napi::AsyncWorker {
  public:

@@ -71,8 +71,31 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.precision = precision == "fp64" ? Dtype::kFloat64 : Dtype::kFloat32;
   s.executor = executor_from(to_string(o.Get("executor"), "executor"));
   s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
-  return make_handle(info.Env(), std::make_shared<Session>(std::move(s)));
+  return PromiseWorker<std::shared_ptr<Session>>::run(
+      info.Env(), [s = std::move(s)] { return std::make_shared<Session>(s); },
+      [](Napi::Env env, std::shared_ptr<Session> session) { return make_handle(env, std::move(session)); });
 }
+
+// `work` on a session that is busy meanwhile, free again when the promise settles.
+template <typename Work, typename Done>
+Napi::Value operate(const Napi::CallbackInfo& info, const char* operation, Work work, Done done) {
+  using Result = std::invoke_result_t<Work, Session&>;
+  auto session = from_handle<Session>(info[0]);
+  auto claim = session->claim(operation);
+  return PromiseWorker<Result>::run(
+      info.Env(),
+      [session, claim = std::move(claim), work = std::move(work)] {
+        struct Free {
+          Session::Claim& claim;
+          ~Free() { claim.release(); }
+        } free{*claim};
+        return work(*session);
+      },
+      std::move(done));
+}
+
+struct Nothing {};
+Napi::Value undefined(Napi::Env env, Nothing) { return env.Undefined(); }
 
 Napi::Value session_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -89,8 +112,13 @@ Napi::Value session_info(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value session_initialise(const Napi::CallbackInfo& info) {
-  from_handle<Session>(info[0])->initialise(static_cast<uint64_t>(to_int(info[1], "draw")));
-  return info.Env().Undefined();
+  return operate(
+      info, "initialise",
+      [draw = static_cast<uint64_t>(to_int(info[1], "draw"))](Session& session) {
+        session.initialise(draw);
+        return Nothing{};
+      },
+      undefined);
 }
 
 Napi::Value session_load(const Napi::CallbackInfo& info) {
@@ -98,40 +126,60 @@ Napi::Value session_load(const Napi::CallbackInfo& info) {
   if (optimiser != "restore" && optimiser != "zero") {
     throw Error("invalid-argument", "[load] optimiser: expected restore or zero but received " + optimiser);
   }
-  from_handle<Session>(info[0])->load(*from_handle<const Snapshot>(info[1]), optimiser == "restore");
-  return info.Env().Undefined();
+  return operate(
+      info, "load",
+      [snapshot = from_handle<const Snapshot>(info[1]), restore = optimiser == "restore"](Session& session) {
+        session.load(*snapshot, restore);
+        return Nothing{};
+      },
+      undefined);
 }
 
 Napi::Value session_set_masks(const Napi::CallbackInfo& info) {
-  from_handle<Session>(info[0])->set_masks(info[1].IsNull() ? nullptr : from_handle<const Masks>(info[1]));
-  return info.Env().Undefined();
+  return operate(
+      info, "set_masks",
+      [masks = info[1].IsNull() ? nullptr : from_handle<const Masks>(info[1])](Session& session) {
+        session.set_masks(masks);
+        return Nothing{};
+      },
+      undefined);
 }
 
 Napi::Value session_set_step(const Napi::CallbackInfo& info) {
-  from_handle<Session>(info[0])->set_step(to_int(info[1], "step"));
+  const auto session = from_handle<Session>(info[0]);
+  const auto claim = session->claim("set_step");
+  session->set_step(to_int(info[1], "step"));
   return info.Env().Undefined();
 }
 
 Napi::Value session_snapshot(const Napi::CallbackInfo& info) {
-  return make_handle<const Snapshot>(info.Env(), from_handle<Session>(info[0])->snapshot());
+  return operate(
+      info, "snapshot", [](Session& session) { return session.snapshot(); },
+      [](Napi::Env env, std::shared_ptr<const Snapshot> snapshot) { return make_handle(env, std::move(snapshot)); });
 }
 
 Napi::Value session_batch(const Napi::CallbackInfo& info) {
-  const auto rows = from_handle<Session>(info[0])->batch(to_int(info[1], "step"),
-                                                         static_cast<uint64_t>(to_int(info[2], "noise")));
+  const auto session = from_handle<Session>(info[0]);
+  const auto claim = session->claim("batch");
+  const auto rows = session->batch(to_int(info[1], "step"), static_cast<uint64_t>(to_int(info[2], "noise")));
   auto out = Napi::Int32Array::New(info.Env(), rows.size());
   std::copy(rows.begin(), rows.end(), out.Data());
   return out;
 }
 
 Napi::Value session_gradients(const Napi::CallbackInfo& info) {
-  const Gradients g = from_handle<Session>(info[0])->gradients(to_int(info[1], "step"),
-                                                               static_cast<uint64_t>(to_int(info[2], "noise")));
-  Napi::Object out = Napi::Object::New(info.Env());
-  out.Set("loss", g.loss);
-  out.Set("correct", static_cast<double>(g.correct));
-  out.Set("gradients", make_handle<const Snapshot>(info.Env(), g.gradients));
-  return out;
+  return operate(
+      info, "gradients",
+      [step = to_int(info[1], "step"), noise = static_cast<uint64_t>(to_int(info[2], "noise"))](Session& session) {
+        return session.gradients(step, noise);
+      },
+      [](Napi::Env env, Gradients g) -> Napi::Value {
+        Napi::Object out = Napi::Object::New(env);
+        out.Set("loss", g.loss);
+        out.Set("correct", static_cast<double>(g.correct));
+        out.Set("gradients", make_handle(env, std::move(g.gradients)));
+        return out;
+      });
 }
 
 Napi::Value session_train(const Napi::CallbackInfo& info) {

@@ -7,7 +7,8 @@ namespace lth {
 namespace {
 
 void append_tensors(Napi::Env env, Napi::Array& out, const std::shared_ptr<const Snapshot>& snapshot,
-                    const Arena& arena, const std::string& prefix, const char* role) {
+                    const std::shared_ptr<Account>& account, const Arena& arena, const std::string& prefix,
+                    const char* role) {
   for (const ParameterSpec& p : snapshot->layout->parameters) {
     const int64_t element = bytes_of(snapshot->dtype);
     Napi::Object one = Napi::Object::New(env);
@@ -16,18 +17,16 @@ void append_tensors(Napi::Env env, Napi::Array& out, const std::shared_ptr<const
     one.Set("shape", shape_to_js(env, p.shape));
     one.Set("dtype", snapshot->dtype == Dtype::kFloat32 ? "fp32" : "fp64");
     one.Set("data", external_buffer(env, arena.data() + p.offset * element, static_cast<size_t>(p.size * element),
-                                    snapshot));
+                                    snapshot, account));
     out.Set(out.Length(), one);
   }
 }
 
 Napi::Value snapshot_info(const Napi::CallbackInfo& info) {
   const auto snapshot = from_handle<const Snapshot>(info[0]);
-  size_t bytes = snapshot->parameters.size();
-  for (const Snapshot::State& state : snapshot->optimiser) bytes += state.values.size();
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("step", static_cast<double>(snapshot->step));
-  out.Set("bytes", static_cast<double>(bytes));
+  out.Set("bytes", static_cast<double>(snapshot->bytes()));
   return out;
 }
 
@@ -35,9 +34,10 @@ Napi::Value snapshot_tensors(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto snapshot = from_handle<const Snapshot>(info[0]);
   Napi::Array out = Napi::Array::New(env);
-  append_tensors(env, out, snapshot, snapshot->parameters, "", "parameter");
+  const auto account = account_of<const Snapshot>(info[0]);
+  append_tensors(env, out, snapshot, account, snapshot->parameters, "", "parameter");
   for (const Snapshot::State& state : snapshot->optimiser) {
-    append_tensors(env, out, snapshot, state.values, state.name + ".", "optimiser");
+    append_tensors(env, out, snapshot, account, state.values, state.name + ".", "optimiser");
   }
   return out;
 }

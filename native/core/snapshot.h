@@ -58,6 +58,12 @@ struct Snapshot {
     Arena values;      // layout->arena elements
   };
   std::vector<State> optimiser;
+
+  size_t bytes() const {
+    size_t sum = parameters.size();
+    for (const State& state : optimiser) sum += state.values.size();
+    return sum;
+  }
 };
 
 // Bits of the prunable parameters, in the layout's offsets (bit i of the arena is weight i). Bits of parameters

@@ -61,12 +61,16 @@ const char* name_of(SessionOptions::Executor executor) {
   }
 }
 
+// LibTorch's setting is per calling thread. Its calls run on one thread each: parallelism is ours, over tasks whose
+// bits do not depend on how many there are.
+void use_one_thread() { at::set_num_threads(1); }
+
 }  // namespace
 
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
   check(options_);
   const at::Device device = device_from(options_.device);
-  // ATen calls of a session run on one thread; parallelism is ours, over tasks whose bits do not depend on it.
+  use_one_thread();
   pool_ = std::make_unique<Pool>(options_.threads);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
@@ -98,8 +102,9 @@ void Session::stop() {
   if (run_) run_->stop_and_join();
 }
 
-void Session::refuse_if_busy(const char* operation) const {
-  if (busy_.load()) throw Error("busy", std::string("[") + operation + "] the session is training or evaluating");
+std::shared_ptr<Session::Claim> Session::claim(const char* operation) {
+  if (busy_.exchange(true)) throw Error("busy", std::string("[") + operation + "] the session is busy with another call");
+  return std::make_shared<Claim>(busy_);
 }
 
 std::string Session::fingerprint() const {
@@ -109,27 +114,29 @@ std::string Session::fingerprint() const {
 }
 
 void Session::initialise(uint64_t draw) {
-  refuse_if_busy("initialise");
+  use_one_thread();
   store_->initialise(options_.seed, options_.replicate, draw);
+  stepped();
 }
 
 void Session::load(const Snapshot& snapshot, bool restore_optimiser) {
-  refuse_if_busy("load");
+  use_one_thread();
   store_->load(snapshot, restore_optimiser);
+  stepped();
 }
 
 void Session::set_masks(std::shared_ptr<const Masks> masks) {
-  refuse_if_busy("set_masks");
+  use_one_thread();
   store_->set_masks(std::move(masks));
 }
 
 void Session::set_step(int64_t step) {
-  refuse_if_busy("set_step");
   store_->step = step;
+  stepped();
 }
 
 std::shared_ptr<const Snapshot> Session::snapshot() {
-  refuse_if_busy("snapshot");
+  use_one_thread();
   return store_->snapshot();
 }
 
@@ -153,8 +160,7 @@ std::vector<int32_t> Session::batch(int64_t step, uint64_t noise) {
 }
 
 Gradients Session::gradients(int64_t step, uint64_t noise) {
-  refuse_if_busy("gradients");
-  at::set_num_threads(1);
+  use_one_thread();
   const std::vector<int32_t> rows = batch(step, noise);
   const BatchResult result = executor_->train({options_.train.get(), rows});
   return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
@@ -181,7 +187,7 @@ Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
 }
 
 RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
-  at::set_num_threads(1);
+  use_one_thread();
   const double start = now_seconds();
   bool evaluated = true;
   Snapshot::Pending& row = store_->pending;
@@ -217,6 +223,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     if (finite) {
       optimiser_step(options_.optimiser, rate, *store_, *pool_, isa_);
       ++store_->step;
+      stepped();
     }
     const bool last = (store_->step == o.until && o.ends) || !finite;
     if (last || (o.metrics_every > 0 && store_->step % o.metrics_every == 0)) {
@@ -236,16 +243,16 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
   return end(store_->finite() ? RunEnd::kDone : RunEnd::kDiverged);
 }
 
-std::shared_ptr<Run> Session::start(Run::Work work, RunEvents events) {
-  stop();  // joins a run that has ended; one that is going on was refused before
-  busy_.store(true);
+std::shared_ptr<Run> Session::start(const char* operation, Run::Work work, RunEvents events) {
+  auto held = claim(operation);
+  stop();  // joins the run before, which has ended
   run_ = std::make_shared<Run>(
-      [this, work = std::move(work)](Run& run) {
+      [held = std::move(held), work = std::move(work)](Run& run) {
         // Free before the end is told, so that whoever hears of it may call the session again.
         struct Free {
-          std::atomic<bool>& busy;
-          ~Free() { busy.store(false); }
-        } free{busy_};
+          Claim& claim;
+          ~Free() { claim.release(); }
+        } free{*held};
         return work(run);
       },
       std::move(events));
@@ -253,23 +260,22 @@ std::shared_ptr<Run> Session::start(Run::Work work, RunEvents events) {
 }
 
 std::shared_ptr<Run> Session::train(const TrainOptions& o, RunEvents events) {
-  refuse_if_busy("train");
-  if (o.until < store_->step) {
+  if (!busy_.load() && o.until < step()) {
     throw Error("invalid-argument", "[train] until " + std::to_string(o.until) + " lies before the session's step " +
-                                        std::to_string(store_->step));
+                                        std::to_string(step()));
   }
   for (SplitName split : o.evaluate) {
     if (examples(split) == 0) throw Error("invalid-argument", "[train] evaluate: that split has no examples");
   }
-  return start([this, o](Run& run) { return train_loop(run, o); }, std::move(events));
+  return start("train", [this, o](Run& run) { return train_loop(run, o); }, std::move(events));
 }
 
 std::shared_ptr<Run> Session::evaluate(SplitName split, RunEvents events) {
-  refuse_if_busy("evaluate");
   if (examples(split) == 0) throw Error("invalid-argument", "[evaluate] that split has no examples");
   return start(
+      "evaluate",
       [this, split](Run& run) {
-        at::set_num_threads(1);
+        use_one_thread();
         const double start = now_seconds();
         const Evaluation e = evaluate_split(split, &run);
         RunEnd end;

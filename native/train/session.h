@@ -51,15 +51,35 @@ struct Gradients {
 
 class Session {
  public:
+  // Draws the initial weights: call it where that may take a second (20 million weights).
   explicit Session(SessionOptions options);
   ~Session();
 
   const SessionOptions& options() const { return options_; }
-  int64_t step() const { return store_->step; }
+  // Also while a run is going on.
+  int64_t step() const { return step_.load(std::memory_order_relaxed); }
   int64_t examples(SplitName split) const { return static_cast<int64_t>(examples_of(split).size()); }
   int64_t updates_per_epoch() const { return order_->updates_per_epoch(); }
   std::string fingerprint() const;
 
+  // Makes the session busy for an operation, until the claim is released or gone; Error("busy") where it is already.
+  class Claim {
+   public:
+    explicit Claim(std::atomic<bool>& busy) : busy_(&busy) {}
+    ~Claim() { release(); }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+    void release() {
+      if (busy_) busy_->store(false);
+      busy_ = nullptr;
+    }
+
+   private:
+    std::atomic<bool>* busy_;
+  };
+  std::shared_ptr<Claim> claim(const char* operation);
+
+  // All of these under a claim, on any thread.
   void initialise(uint64_t draw);
   void load(const Snapshot& snapshot, bool restore_optimiser);
   void set_masks(std::shared_ptr<const Masks> masks);
@@ -68,7 +88,7 @@ class Session {
   std::vector<int32_t> batch(int64_t step, uint64_t noise);
   Gradients gradients(int64_t step, uint64_t noise);
 
-  // Both start a thread and return at once. The session stays busy until the run's thread has ended.
+  // Both claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
   std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);
   std::shared_ptr<Run> evaluate(SplitName split, RunEvents events);
   // Stops and joins what is going on.
@@ -83,8 +103,8 @@ class Session {
   Evaluation evaluate_split(SplitName split, const Run* run);
   const std::vector<int32_t>& examples_of(SplitName split) const;
   const Dataset& data_of(SplitName split) const;
-  std::shared_ptr<Run> start(Run::Work work, RunEvents events);
-  void refuse_if_busy(const char* operation) const;
+  std::shared_ptr<Run> start(const char* operation, Run::Work work, RunEvents events);
+  void stepped() { step_.store(store_->step, std::memory_order_relaxed); }
 
   SessionOptions options_;
   Isa isa_;
@@ -95,6 +115,7 @@ class Session {
   std::vector<int32_t> train_, validation_, test_;  // rows of the data sets
   std::vector<int32_t> rows_;                       // of the batch at hand
   std::atomic<bool> busy_{false};
+  std::atomic<int64_t> step_{0};  // store_->step, for other threads
   std::shared_ptr<Run> run_;
 };
 

@@ -7,7 +7,7 @@ import type { Snapshot } from '../../lib/session/Snapshot.js';
 export const network = CompiledNetwork.compile('lenet-20-12');
 export const { train, test } = await Dataset.open('mnist-10k');
 
-export function openSession(options: Partial<OpenOptions> = {}): Session {
+export function openSession(options: Partial<OpenOptions> = {}): Promise<Session> {
   return Session.open({
     network,
     train,
