@@ -314,6 +314,7 @@ test('the published package holds what an install needs, and nothing else', () =
     'cmake/LibTorch.cmake',
     'CMakeLists.txt',
     'scripts/install.mjs',
+    'examples/lottery.mjs',
     'scripts/libtorch.mjs',
     'data/mnist-10k/train-images-idx3-ubyte.gz',
     'LICENSE',
@@ -321,7 +322,8 @@ test('the published package holds what an install needs, and nothing else', () =
     'CHANGELOG.md',
   ];
   for (const path of wanted) assert.ok(packed.includes(path), path);
-  const kept = /^(bin|dist\/lib|lib\/recipe\/recipes|native|cmake|scripts|data\/mnist-10k)\/|^[A-Za-z.]+$/;
+  const kept =
+    /^(bin|examples|dist\/lib|lib\/recipe\/recipes|native|cmake|scripts|data\/mnist-10k)\/|^[A-Za-z.]+$/;
   assert.deepEqual(
     packed.filter((path) => !kept.test(path) || path.startsWith('native/test')),
     [],

@@ -30,12 +30,14 @@ constexpr int kPausesPerLook = 64;  // at the clock
 
 }  // namespace
 
-Pool::Pool(int threads, std::function<void()> on_start) {
+Pool::Pool(int threads, std::function<void()> on_start) : shares_(std::make_unique<Share[]>(threads)) {
+  // The workers look at `threads_`, not at a vector that is still growing.
+  threads_ = threads;
   try {
     for (int i = 1; i < threads; ++i) {
-      workers_.emplace_back([this, on_start] {
+      workers_.emplace_back([this, i, on_start] {
         if (on_start) on_start();
-        work();
+        work(i);
       });
     }
   } catch (const std::system_error& error) {
@@ -54,24 +56,41 @@ void Pool::stop() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-bool Pool::take_one() {
-  int64_t left = untaken_.load(std::memory_order_acquire);
+// Takes the first task that is left of `share`, or the last; false where none is.
+bool Pool::take_from(Share& share, bool first) {
+  uint64_t left = share.left.load(std::memory_order_acquire);
+  uint32_t begin, end;
   do {
-    if (left <= 0) return false;
-  } while (!untaken_.compare_exchange_weak(left, left - 1, std::memory_order_acquire));
-  call_(context_, left - 1);
+    begin = static_cast<uint32_t>(left >> 32);
+    end = static_cast<uint32_t>(left);
+    if (begin >= end) return false;
+    first ? ++begin : --end;
+  } while (!share.left.compare_exchange_weak(left, uint64_t{begin} << 32 | end, std::memory_order_acquire));
+  call_(context_, first ? begin - 1 : end);
   unfinished_.fetch_sub(1, std::memory_order_acq_rel);
   return true;
+}
+
+// A thread's own share first, then what others have not come to, from its far end.
+bool Pool::take_one(int self) {
+  if (take_from(shares_[self], true)) return true;
+  for (int i = 1; i < threads_; ++i) {
+    if (take_from(shares_[(self + i) % threads_], false)) return true;
+  }
+  return false;
 }
 
 void Pool::run(int64_t tasks, Call call, const void* context) {
   call_ = call;
   context_ = context;
   unfinished_.store(tasks, std::memory_order_relaxed);
-  untaken_.store(tasks, std::memory_order_release);
+  for (int64_t i = 0; i < threads_; ++i) {
+    const auto begin = static_cast<uint64_t>(tasks * i / threads_), end = static_cast<uint64_t>(tasks * (i + 1) / threads_);
+    shares_[i].left.store(begin << 32 | end, std::memory_order_release);
+  }
   jobs_.fetch_add(1);
   jobs_.notify_all();
-  while (take_one()) {
+  while (take_one(0)) {
   }
   // With more threads than cores the last task's owner may be waiting for this very core.
   const Clock::time_point start = Clock::now();
@@ -83,27 +102,23 @@ void Pool::run(int64_t tasks, Call call, const void* context) {
   }
 }
 
-// Takes tasks until none has come for kSpin.
-void Pool::take_all() {
-  Clock::time_point idle = Clock::now();
-  for (int pauses = 0;;) {
-    if (take_one()) {
-      idle = Clock::now();
-      pauses = 0;
-      continue;
-    }
+// Looks for a job after `seen` for kSpin.
+bool Pool::comes_soon(uint32_t seen) const {
+  const Clock::time_point start = Clock::now();
+  for (int pauses = 1; jobs_.load(std::memory_order_acquire) == seen; ++pauses) {
     relax();
-    if (++pauses < kPausesPerLook) continue;
-    if (Clock::now() - idle > kSpin) return;
-    pauses = 0;
+    if (pauses % kPausesPerLook == 0 && Clock::now() - start > kSpin) return false;
   }
+  return true;
 }
 
-void Pool::work() {
+void Pool::work(int self) {
   while (!stop_.load(std::memory_order_relaxed)) {
-    const uint32_t seen = jobs_.load();
-    take_all();
-    if (jobs_.load() == seen && !stop_.load()) jobs_.wait(seen);
+    // A job is counted when all its tasks are there, so none of one later than `seen` can be missed.
+    const uint32_t seen = jobs_.load(std::memory_order_acquire);
+    while (take_one(self)) {
+    }
+    if (!comes_soon(seen)) jobs_.wait(seen);
   }
 }
 

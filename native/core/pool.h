@@ -20,14 +20,16 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }
 
-  // Calls f(task) for task in [0, tasks), on the caller and the workers; returns when all are done.
+  // Calls f(task) for task in [0, tasks), fewer than 2^32, on the caller and the workers; returns when all are done.
+  // Thread i begins with the i-th part of the tasks, so that the rows of a weight, its gradient and the optimiser's
+  // state stay in one core's cache from pass to pass; who is done takes what others have left.
   // f must not throw (the process would end: other workers may be inside it) and must not call parallel; one thread
   // at a time may call this.
   template <typename F>
   void parallel(int64_t tasks, F&& f) {
-    if (workers_.empty() || tasks <= 1) {
+    if (threads_ == 1 || tasks <= 1) {
       for (int64_t i = 0; i < tasks; ++i) f(i);
       return;
     }
@@ -38,19 +40,25 @@ class Pool {
 
  private:
   using Call = void (*)(const void*, int64_t);
+  // Tasks [left >> 32, left & 0xffffffff) that nobody has taken.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> left{0};
+  };
   void run(int64_t tasks, Call call, const void* context);
-  bool take_one();
-  void take_all();
-  void work();
+  bool take_from(Share& share, bool first);
+  bool take_one(int self);
+  bool comes_soon(uint32_t seen) const;
+  void work(int self);
   void stop();
 
   // The job at hand. Written by the caller while no task is open, read only by who has taken a task of it: an
   // open task keeps the caller inside run, so a late worker can never see a job that has ended.
   Call call_ = nullptr;
   const void* context_ = nullptr;
-  alignas(64) std::atomic<int64_t> untaken_{0};
+  int threads_ = 1;
+  std::unique_ptr<Share[]> shares_;
   alignas(64) std::atomic<int64_t> unfinished_{0};
-  alignas(64) std::atomic<uint32_t> jobs_{0};  // what idle workers sleep on
+  alignas(64) std::atomic<uint32_t> jobs_{0};  // what idle workers watch and sleep on
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
