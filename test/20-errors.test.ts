@@ -74,9 +74,14 @@ test('whatever was disposed is refused as disposed, and disposing twice is nothi
   const snapshot = await session.snapshot();
   const masks = Masks.ones(network);
   const compiled = CompiledNetwork.compile('lenet-5');
+  const looked = await session.snapshot();
+  const counted = Masks.ones(network);
+  assert.ok(looked.tensors().size > 0 && counted.density.prunable === 1);
   for (const [one, use] of [
     [masks, () => session.setMasks(masks)],
     [snapshot, () => session.load(snapshot)],
+    [looked, () => looked.tensors()],
+    [counted, () => counted.tensors()],
     [compiled, () => Masks.ones(compiled)],
     [session, () => session.info],
   ] as [{ dispose(): void; handle: AnyHandle }, () => unknown][]) {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -54,6 +55,12 @@ test('images and labels of an IDX pair become a data set, plain or gzip', async 
   assert.deepEqual(zipped.info, plain.info);
   const mean = pixels.reduce((sum, x) => sum + x / 255, 0) / pixels.length;
   assert.ok(Math.abs((plain.info.mean[0] as number) - mean) < 1e-12);
+});
+
+test('a pipe is refused and not waited for', async () => {
+  const pipe = join(folder, 'pipe');
+  if (spawnSync('mkfifo', [pipe]).status !== 0) return;
+  await refused(readIdx(pipe), 'io', 'pipe', 'not a file');
 });
 
 test('a missing file, a folder and an empty file are named', async () => {

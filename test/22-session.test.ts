@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type RecordBatch, Table, tableFromIPC, tableToIPC } from 'apache-arrow';
+import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import type { Session } from '../lib/session/Session.js';
 import { differences, network, openSession } from './helpers/digits.js';
 
@@ -167,6 +168,30 @@ test('disposing a session that trains stops it', async () => {
   let next = await running.next();
   while (!next.done) next = await running.next();
   assert.equal(next.value.state, 'aborted');
+});
+
+test('a run that has ended does not stop the next one, however late JavaScript hears of its end', async () => {
+  const session = await openSession();
+  const other = await openSession();
+  await other.trainToEnd({ until: 20, evaluate: [] });
+  const expected = await other.evaluate('test');
+  const first = session.trainToEnd({ until: 20, evaluate: [] });
+  // The thread ends while nobody listens.
+  for (const start = performance.now(); performance.now() - start < 400; );
+  const [evaluation] = await Promise.all([session.evaluate('test'), first]);
+  assert.deepEqual(evaluation, expected);
+  const second = session.trainToEnd({ until: 40, evaluate: [] });
+  for (const start = performance.now(); performance.now() - start < 400; );
+  const [third] = await Promise.all([session.trainToEnd({ until: 400, evaluate: [] }), second]);
+  assert.deepEqual([third.end.state, third.end.step], ['done', 400]);
+  for (const one of [session, other]) one.dispose();
+});
+
+test('an evaluation whose session is disposed of gives no figures', async () => {
+  const session = await openSession({ network: CompiledNetwork.compile('lenet-1000-1000') });
+  const evaluation = session.evaluate('train');
+  session.dispose();
+  await assert.rejects(evaluation, { code: 'disposed' });
 });
 
 test('a training that diverges says so and does not throw', async () => {

@@ -1,14 +1,26 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import type { ExperimentEvent } from '../lib/experiment/Event.js';
 import type { Result } from '../lib/experiment/Result.js';
 import { type RunOptions, runExperiment } from '../lib/experiment/run.js';
 import { summarise } from '../lib/experiment/summary.js';
+import { packageRoot } from '../lib/package.js';
 import type { Recipe } from '../lib/recipe/Recipe.js';
 import { parseRecipe } from '../lib/recipe/schema.js';
 import { Masks } from '../lib/session/Masks.js';
@@ -272,6 +284,72 @@ test('a folder of another experiment is refused, and left as it is', async () =>
   }
   assert.deepEqual(stamps('whole'), before);
   assert.equal(readFileSync(join(folder, 'whole', 'recipe.yaml'), 'utf8'), yaml);
+});
+
+test('a data set with the same figures and other labels is another experiment', async () => {
+  const data = join(folder, 'digits');
+  cpSync(join(packageRoot, 'data', 'mnist-10k'), data, { recursive: true });
+  const path = join(data, 'train-labels-idx1-ubyte.gz');
+  const labels = gunzipSync(readFileSync(path));
+  labels.subarray(8).reverse();
+  writeFileSync(path, gzipSync(labels));
+  const { data: same } = recipe();
+  await assert.rejects(run('whole', recipe({ data: { ...same, folder: data } })), (error: Error) => {
+    assert.match(error.message, /another experiment: data\.figures\.0\.digest is/);
+    return true;
+  });
+});
+
+test('what is complete is judged by what was asked for, and rewind points are those asked for', async () => {
+  const dense = await run('asked', recipe({ rewind: ['25it'] }, { levels: 0 }));
+  assert.deepEqual(
+    dense.results.map((r) => [r.rewind, r.level]),
+    [[25, 0]],
+  );
+  assert.equal(dense.complete, true);
+  const twice = await run('asked', recipe({ rewind: ['30it', '50%'] }, { levels: 0 }));
+  assert.equal(twice.complete, true);
+  assert.equal((await run('asked', recipe({ replicates: 2, controls: [] }, { levels: 1 }))).complete, true);
+  const fewer = await run('asked', recipe({ rewind: ['0it'], controls: [] }, { levels: 2 }));
+  assert.equal(fewer.complete, true, 'one replicate and one rewind point went further');
+  assert.equal((await summarise(join(folder, 'asked'))).complete, true);
+  const more = recipe({ rewind: ['0it'], replicates: 3, controls: [] }, { levels: 2 });
+  assert.equal((await summarise(join(folder, 'asked'), more)).complete, false);
+});
+
+test('seconds of the dense run count all its parts', async () => {
+  const dense = first.results.find((r) => r.level === 0) as Result;
+  const parts = units('whole')
+    .filter((id) => id.startsWith('r0-dense-'))
+    .map((id) => JSON.parse(readFileSync(unit('whole', id, 'unit.json'), 'utf8')).seconds as number);
+  assert.equal(parts.length, 3);
+  assert.ok(dense.seconds > Math.max(...parts.slice(0, 2)));
+});
+
+test('an error stops what is running at its next step, and leaves no lock', async () => {
+  const id = units('whole').find((name) => /k0-.*-l01-random/.test(name)) as string;
+  mkdirSync(join(folder, 'blocked', 'units'), { recursive: true });
+  writeFileSync(join(folder, 'blocked', 'units', id), 'in the way');
+  await assert.rejects(run('blocked', recipe()), { code: 'io' });
+  const before = readdirSync(join(folder, 'blocked', 'units')).length;
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(readdirSync(join(folder, 'blocked', 'units')).length, before, 'nothing goes on');
+  rmSync(join(folder, 'blocked', 'units', id));
+  const { results } = await run('blocked', recipe());
+  assert.deepEqual(timeless(results), timeless(first.results));
+});
+
+test('a flipped bit in what a unit reads is found before it is used', async () => {
+  await run('flipped', recipe({ rewind: ['25it'], controls: [] }, { levels: 1 }));
+  const id = units('flipped').find((name) => name.includes('dense-25it')) as string;
+  const path = unit('flipped', id, 'snapshot.safetensors');
+  const bytes = readFileSync(path);
+  bytes[bytes.length - 100] = (bytes[bytes.length - 100] as number) ^ 1;
+  writeFileSync(path, bytes);
+  await assert.rejects(run('flipped', recipe({ rewind: ['25it'], controls: [] })), (error: Error) => {
+    assert.match(error.message, /dense-25it.*snapshot\.safetensors: its SHA-256 is/);
+    return true;
+  });
 });
 
 test('the same step counts in other words are the same experiment', async () => {

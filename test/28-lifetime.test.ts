@@ -17,14 +17,14 @@ after(() => rmSync(folder, { recursive: true }));
 const digits = new URL('./helpers/digits.js', import.meta.url).href;
 
 /** A module that starts a training without end and then does what `body` says; `delay` is given to it. */
-function script(name: string, body: string): string {
+function script(name: string, body: string, executor = 'direct'): string {
   const path = join(folder, `${name}.mjs`);
   writeFileSync(
     path,
     `import { parentPort, workerData } from 'node:worker_threads';
     import { openSession } from '${digits}';
     const delay = Number(workerData ?? process.argv[2]);
-    const session = await openSession({ threads: 2 });
+    const session = await openSession({ threads: 2, executor: '${executor}' });
     const training = session.train({ until: 1e9, metricsEvery: 1, evaluateEvery: 10 });
     await training.next();
     parentPort?.postMessage('trains');
@@ -49,10 +49,10 @@ function run(path: string, delay: number): Promise<End> {
 }
 
 /** Runs a script so many times, ended at another moment each time, as many at once as there are cores. */
-async function each(path: string, check: (end: End) => void): Promise<void> {
+async function each(path: string, check: (end: End) => void, times = TIMES): Promise<void> {
   let next = 0;
   const worker = async () => {
-    while (next < TIMES) check(await run(path, (next++ * 7) % 61));
+    while (next < times) check(await run(path, (next++ * 7) % 61));
   };
   await Promise.all(Array.from({ length: availableParallelism() }, worker));
 }
@@ -70,6 +70,18 @@ test(`an uncaught error in the middle of training, ${TIMES} times`, async () => 
     clean(1)(end);
     assert.match(end.stderr, /on purpose/);
   });
+});
+
+test('the same for the executors whose statics LibTorch makes late, 10 times each', async () => {
+  for (const executor of ['autograd', 'aten']) {
+    await each(
+      script(`exit-${executor}`, 'setTimeout(() => process.exit(3), delay);', executor),
+      clean(3),
+      10,
+    );
+    const thrown = "setTimeout(() => { throw new Error('on purpose'); }, delay);";
+    await each(script(`throw-${executor}`, thrown, executor), clean(1), 10);
+  }
 });
 
 test(`the natural end of a program that disposes of a session in training, or has trained to the end, ${TIMES} times`, async () => {

@@ -7,10 +7,11 @@ import { doctorCommand } from './commands/doctor.js';
 import { recipesCommand } from './commands/recipes.js';
 import { runCommand } from './commands/run.js';
 import { showCommand } from './commands/show.js';
+import { exitOnSignal } from './signals.js';
 
 const USAGE = 2;
 /** Errors of what was asked for, rather than of doing it. */
-const usageCodes: ErrorCode[] = ['usage', 'recipe', 'invalid-argument'];
+const usageCodes: ErrorCode[] = ['recipe', 'invalid-argument'];
 
 /** Whoever reads our output may leave (`| head`): no reason to fail, and none to end a training of days. */
 function outliveReaders(): void {
@@ -24,6 +25,8 @@ function outliveReaders(): void {
 /** The command line. @returns the exit code: 0 done, 1 failure, 2 usage, 75 saved and stopped. */
 export async function main(argv: string[]): Promise<number> {
   outliveReaders();
+  // Only a run has something to save.
+  if (argv[0] !== 'run') exitOnSignal();
   let code = 0;
   const exit = (value: number) => {
     code = value;

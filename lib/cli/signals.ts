@@ -22,3 +22,11 @@ export function abortOnSignal(onFirst: (name: string) => void): AbortSignal {
   }
   return controller.signal;
 }
+
+/** For commands that have nothing to save: the first signal ends them, as it would without us. */
+export function exitOnSignal(): void {
+  const signals = installed();
+  if (!signals) return;
+  signals.listener = (name) => process.exit(name === 'SIGINT' ? 130 : 143);
+  if (signals.received[0]) signals.listener(signals.received[0]);
+}

@@ -1,4 +1,5 @@
-import { createReadStream } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -13,7 +14,8 @@ const LARGEST_IDX = 2 * 2 ** 30;
 const LARGEST_RATIO = 1032;
 
 async function firstBytes(path: string, count: number): Promise<{ head: Buffer; size: number }> {
-  const file = await open(path, 'r').catch((cause) => {
+  // Opening a pipe would wait for its writer.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause) => {
     throw new LthError(
       'io',
       `${path}: ${cause.code === 'ENOENT' ? 'there is no such file' : cause.message}`,
@@ -21,6 +23,7 @@ async function firstBytes(path: string, count: number): Promise<{ head: Buffer; 
     );
   });
   try {
+    if (!(await file.stat()).isFile()) throw new Error('is not a file');
     const { buffer, bytesRead } = await file.read(Buffer.alloc(count), 0, count, 0);
     return { head: buffer.subarray(0, bytesRead), size: (await file.stat()).size };
   } catch (cause) {
@@ -128,6 +131,11 @@ export async function readIdx(path: string): Promise<Uint8Array> {
   return collect(path, gzip, gzip ? size * LARGEST_RATIO : size);
 }
 
+/** Off the event loop: webcrypto hashes on libuv's pool. */
+async function sha256(bytes: Uint8Array): Promise<Buffer> {
+  return Buffer.from(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
+}
+
 /**
  * Images (N,H,W) and labels (N) as a data set of shape (1,H,W).
  * @throws LthError "io" or "corrupt-file" naming the file.
@@ -138,9 +146,14 @@ export async function readIdxDataset(
   classes: number,
 ): Promise<DatasetHandle> {
   const [x, y] = await Promise.all([readIdx(images), readIdx(labels)]);
+  const digest = createHash('sha256')
+    .update(await sha256(x))
+    .update(await sha256(y))
+    .digest('hex');
   return loadAddon().datasetFromIdx(x, y, {
     classes,
     imagesName: basename(images),
     labelsName: basename(labels),
+    digest,
   });
 }

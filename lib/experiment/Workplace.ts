@@ -110,11 +110,11 @@ export class Workplace {
   }
 
   private async snapshot(id: string): Promise<Snapshot> {
-    return Snapshot.read(this.network, join(this.folder.unit(id), 'snapshot.safetensors'));
+    return Snapshot.read(this.network, await this.folder.file(id, 'snapshot.safetensors'));
   }
 
   private async masks(id: string): Promise<Masks> {
-    return Masks.read(this.network, join(this.folder.unit(id), 'masks.safetensors'));
+    return Masks.read(this.network, await this.folder.file(id, 'masks.safetensors'));
   }
 
   /** Updates from..to with the rows it makes; the rows of a training that was cut are as if it had not been. */
@@ -153,26 +153,29 @@ export class Workplace {
     // A rewind point needs what the optimiser remembers; the end of the training is only pruned and evaluated.
     const snapshot = await session.snapshot();
     await snapshot.write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: !unit.last });
-    const rows = [...(await this.earlierRows(unit.from)), ...(await readMetrics(folder))];
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     const updates = end.step - (unit.to - unit.updates);
     if (!unit.last && !diverged) return { files, diverged, updates, ...notAResult };
+    const earlier = await this.earlier(unit.from);
+    const rows = [...earlier.rows, ...(await readMetrics(join(folder, 'metrics.arrow')))];
     const result = resultOf(
       rows,
       { branch: 'imp', replicate: unit.replicate, level: 0, noise: 0 },
       { prunable: 1, overall: 1 },
       end.step,
       diverged,
-      end.seconds,
+      earlier.seconds + end.seconds,
     );
     return { files, diverged, updates, result, rewind: null, method: null };
   }
 
-  /** Metrics of the dense run up to where a unit went on. */
-  private async earlierRows(id: string | null): Promise<MetricRow[]> {
-    if (!id) return [];
+  /** The dense run up to where a unit went on: its metrics, and how long it took. */
+  private async earlier(id: string | null): Promise<{ rows: MetricRow[]; seconds: number }> {
+    if (!id) return { rows: [], seconds: 0 };
     const record = await this.folder.record(id);
-    return [...(await this.earlierRows(record?.from ?? null)), ...(await readMetrics(this.folder.unit(id)))];
+    const before = await this.earlier(record?.from ?? null);
+    const rows = await readMetrics(await this.folder.file(id, 'metrics.arrow'));
+    return { rows: [...before.rows, ...rows], seconds: before.seconds + (record?.seconds ?? 0) };
   }
 
   private async prune(unit: PruneUnit): Promise<Outcome> {
@@ -219,7 +222,7 @@ export class Workplace {
     const { branch, replicate, level, noise, rewind, method } = unit;
     const updates = end.step - rewind;
     const result = resultOf(
-      await readMetrics(folder),
+      await readMetrics(join(folder, 'metrics.arrow')),
       { branch, replicate, level, noise },
       masks.density,
       updates,

@@ -7,6 +7,7 @@ import type { Result } from './Result.js';
 
 /** All step counts of a recipe in updates. */
 export interface ResolvedSteps {
+  updatesPerEpoch: number;
   total: number;
   rewind: number[];
   milestones: number[];
@@ -35,6 +36,7 @@ export function resolveSteps(recipe: Recipe, updatesPerEpoch: number): ResolvedS
     return k;
   });
   return {
+    updatesPerEpoch,
     total,
     rewind: [...new Set(rewind)].sort((a, b) => a - b),
     milestones: training.schedule.milestones.map((text) =>
@@ -118,6 +120,8 @@ export interface Experiment {
   rewindOptimiser: Recipe['rewindOptimiser'];
   noise: Recipe['noise'];
   seed: number;
+  /** Follows from the data, the split and the batch: what step counts in epochs mean. */
+  updatesPerEpoch: number;
   /** LibTorch, device, instruction set, kernels: the same experiment has other bits on other ones (contract 4). */
   fingerprint: string;
 }
@@ -155,6 +159,7 @@ export function experimentOf(
     rewindOptimiser: recipe.rewindOptimiser,
     noise: recipe.noise,
     seed: recipe.seed,
+    updatesPerEpoch: steps.updatesPerEpoch,
     fingerprint: context.fingerprint,
   };
 }

@@ -47,7 +47,7 @@ export async function runExperiment(
   } finally {
     workplace.dispose();
   }
-  const summary = await summarise(options.out);
+  const summary = await summarise(options.out, recipe);
   return { ...summary, stopped: options.signal?.aborted === true && !summary.complete };
 }
 

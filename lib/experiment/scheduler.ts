@@ -41,6 +41,8 @@ class Scheduler {
     { label: string; threads: number; from: number; step: number; promise: Promise<void> }
   >();
   private readonly start = performance.now();
+  /** Aborted by the caller's signal, or by the first error. */
+  private readonly stop = new AbortController();
   private failure: unknown;
   private poll = POLL_MS.first;
   private updatesDone = 0;
@@ -54,6 +56,9 @@ class Scheduler {
   ) {
     this.folder = workplace.folder;
     this.updatesTotal = plan.units.reduce((sum, unit) => sum + unit.updates, 0);
+    const { signal } = options;
+    if (signal?.aborted) this.stop.abort(signal.reason);
+    signal?.addEventListener('abort', () => this.stop.abort(signal.reason), { once: true });
   }
 
   async run(): Promise<void> {
@@ -76,7 +81,10 @@ class Scheduler {
       bytes: this.workplace.diskBytes(this.plan),
     });
     for (;;) {
-      const elsewhere = this.stopped ? false : await this.launch();
+      const before = this.finished.size;
+      const elsewhere = this.stopped ? false : await this.launch().catch((error) => this.fail(error));
+      // Something ended while locks were asked for: more may be ready.
+      if (this.finished.size !== before) continue;
       if (this.running.size === 0 && !elsewhere) break;
       const changes: Promise<unknown>[] = [...this.running.values()].map((one) => one.promise);
       if (elsewhere) changes.push(this.askAgain());
@@ -92,7 +100,14 @@ class Scheduler {
   }
 
   private get stopped(): boolean {
-    return this.failure !== undefined || this.options.signal?.aborted === true;
+    return this.stop.signal.aborted;
+  }
+
+  /** Has all units stop at their next step; `run` throws the first error when they have. */
+  private fail(error: unknown): false {
+    this.failure ??= error;
+    this.stop.abort();
+    return false;
   }
 
   /** Starts what is ready and nobody else works on; true where another process has some of it. */
@@ -108,11 +123,16 @@ class Scheduler {
     for (const one of this.running.values()) free -= one.threads;
     const taken: { unit: Unit; lock: LockHandle }[] = [];
     let elsewhere = false;
-    for (const unit of ready) {
-      if (taken.length >= free) break;
-      const lock = await this.folder.lock(unit.id);
-      if (lock) taken.push({ unit, lock });
-      else elsewhere = true;
+    try {
+      for (const unit of ready) {
+        if (taken.length >= free) break;
+        const lock = await this.folder.lock(unit.id);
+        if (lock) taken.push({ unit, lock });
+        else elsewhere = true;
+      }
+    } catch (error) {
+      for (const { lock } of taken) loadAddon().dispose(lock);
+      throw error;
     }
     taken.forEach(({ unit, lock }, i) => {
       const threads = Math.max(1, Math.floor(free / (taken.length - i)));
@@ -123,7 +143,7 @@ class Scheduler {
       this.running.set(unit.id, entry);
       entry.promise = this.carryOut(unit, lock, threads)
         .catch((error) => {
-          if (!this.options.signal?.aborted || error !== this.options.signal.reason) this.failure ??= error;
+          if (!this.stopped || error !== this.stop.signal.reason) this.fail(error);
         })
         .finally(() => this.running.delete(unit.id));
     });
@@ -140,7 +160,7 @@ class Scheduler {
       const start = performance.now();
       const { files, ...outcome } = await this.workplace.run(unit, this.plan, {
         threads,
-        signal: this.options.signal,
+        signal: this.stop.signal,
         onStep: (step) => this.progress(unit, step),
       });
       const { id, kind, label, key } = unit;

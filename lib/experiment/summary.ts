@@ -1,5 +1,7 @@
+import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { RunFolder, type UnitRecord } from '../store/RunFolder.js';
+import { type Experiment, resolveSteps } from './plan.js';
 import type { Result, RunSummary } from './Result.js';
 
 /** A unit's results: the dense run is level 0 of every rewind point and of the recipe's method. */
@@ -13,14 +15,33 @@ export function resultsOf(record: UnitRecord, rewinds: number[], method: Result[
 
 const branches = ['imp', 'random', 'reinit'];
 
-/** All results of a run folder, in the order method, rewind, replicate, level, branch. */
-export async function collectResults(folder: RunFolder, recipe: Recipe): Promise<Result[]> {
+/** Rewind points that a recipe asks for, in updates. */
+async function rewindsOf(folder: RunFolder, recipe: Recipe): Promise<number[]> {
+  const { updatesPerEpoch } = (await folder.experiment()) as Partial<Experiment>;
+  if (typeof updatesPerEpoch !== 'number') {
+    throw new LthError(
+      'corrupt-file',
+      `${folder.path}/experiment.json does not say how many updates an epoch has`,
+    );
+  }
+  return resolveSteps(recipe, updatesPerEpoch).rewind;
+}
+
+/**
+ * What a run folder holds, also while the run is going on elsewhere; results in the order method, rewind, replicate,
+ * level, branch.
+ * @param asked what completeness is judged by; default: what the last command on the folder asked for.
+ * @throws LthError "io" where there is no run, "corrupt-file" for a damaged record.
+ */
+export async function summarise(path: string, asked?: Recipe): Promise<RunSummary> {
+  const folder = RunFolder.open(path);
+  const recipe = asked ?? folder.recipe();
   const records = await folder.records();
-  const rewinds = [...new Set(records.flatMap((record) => (record.rewind === null ? [] : [record.rewind])))];
-  const results = records.flatMap((record) =>
-    resultsOf(record, rewinds.length > 0 ? rewinds : [0], recipe.pruning.method),
-  );
-  return results.sort(
+  const wanted = await rewindsOf(folder, recipe);
+  const found = records.flatMap((record) => (record.rewind === null ? [] : [record.rewind]));
+  const rewinds = [...new Set([...wanted, ...found])];
+  const results = records.flatMap((record) => resultsOf(record, rewinds, recipe.pruning.method));
+  results.sort(
     (a, b) =>
       a.method.localeCompare(b.method) ||
       a.rewind - b.rewind ||
@@ -28,35 +49,25 @@ export async function collectResults(folder: RunFolder, recipe: Recipe): Promise
       a.level - b.level ||
       branches.indexOf(a.branch) - branches.indexOf(b.branch),
   );
+  return { run: path, recipe: recipe.name, complete: isComplete(recipe, wanted, results), results };
 }
 
-/**
- * What a run folder holds, also while the run is going on elsewhere.
- * @throws LthError "io" where there is no run, "corrupt-file" for a damaged record.
- */
-export async function summarise(path: string): Promise<RunSummary> {
-  const folder = RunFolder.open(path);
-  const recipe = folder.recipe();
-  const results = await collectResults(folder, recipe);
-  return { run: path, recipe: recipe.name, complete: isComplete(recipe, results), results };
-}
-
-/** All levels of all branches are there, but for those below a training that diverged: nothing can be pruned from it. */
-function isComplete(recipe: Recipe, results: Result[]): boolean {
-  const chains = new Map<string, Result[]>();
-  for (const r of results)
-    chains.set(`${r.replicate} ${r.rewind}`, [...(chains.get(`${r.replicate} ${r.rewind}`) ?? []), r]);
-  if (chains.size < recipe.replicates * recipe.rewind.length) return false;
-  return [...chains.values()].every((chain) => {
-    const end = Math.min(
-      recipe.pruning.levels,
-      ...chain.filter((r) => r.branch === 'imp' && r.diverged).map((r) => r.level),
-    );
+/** All that the recipe asks for is there, but for what lies below a training that diverged: nothing can be pruned from it. */
+function isComplete(recipe: Recipe, rewinds: number[], results: Result[]): boolean {
+  const chains = rewinds.flatMap((rewind) =>
+    Array.from({ length: recipe.replicates }, (_, replicate) =>
+      results.filter((r) => r.rewind === rewind && r.replicate === replicate),
+    ),
+  );
+  return chains.every((chain) => {
+    const diverged = chain.filter((r) => r.branch === 'imp' && r.diverged).map((r) => r.level);
+    const end = Math.min(recipe.pruning.levels, ...diverged);
     const has = (branch: string, level: number) =>
       chain.some((r) => r.branch === branch && r.level === level);
-    if (!has('imp', 0)) return false;
-    return ['imp', ...recipe.controls].every((branch) =>
-      Array.from({ length: end }, (_, i) => i + 1).every((level) => has(branch, level)),
+    const levels = Array.from({ length: end }, (_, i) => i + 1);
+    return (
+      has('imp', 0) &&
+      ['imp', ...recipe.controls].every((branch) => levels.every((level) => has(branch, level)))
     );
   });
 }

@@ -111,6 +111,8 @@ export interface DatasetInfo {
   count: number;
   /** Shape of one example, e.g. [1, 28, 28]. */
   shape: number[];
+  /** SHA-256 of its unpacked files: what makes it this data set and no other. */
+  digest: string;
   classes: number;
   /** Per channel mean and standard deviation of x/255 over the whole set. */
   mean: number[];
@@ -193,7 +195,7 @@ export interface MetricColumns {
   /** Fraction in [0, 1]. */
   accuracy: Float64Array;
   learningRate: Float64Array;
-  examples: Int32Array;
+  examples: Float64Array;
   /** Seconds since the call began. A time: never compared between runs. */
   seconds: Float64Array;
 }
@@ -253,7 +255,7 @@ export interface Addon {
   datasetFromIdx(
     images: Uint8Array,
     labels: Uint8Array,
-    options: { classes: number; imagesName: string; labelsName: string },
+    options: { classes: number; imagesName: string; labelsName: string; digest: string },
   ): Promise<DatasetHandle>;
   datasetInfo(dataset: DatasetHandle): DatasetInfo;
 
@@ -298,6 +300,8 @@ export interface Addon {
   runDrain(run: RunHandle): MetricColumns | null;
   /** Stops at the next step; the promise then resolves with state "aborted". */
   runAbort(run: RunHandle): void;
+  /** Stops and joins all that is going on in this environment: for the end of the process. */
+  stopRuns(): void;
 
   snapshotInfo(snapshot: SnapshotHandle): { step: number; bytes: number };
   snapshotTensors(snapshot: SnapshotHandle): SnapshotTensor[];

@@ -1,6 +1,5 @@
 /** What went wrong, for programs. Messages are for people. */
 export type ErrorCode =
-  | 'usage'
   | 'recipe'
   | 'invalid-argument'
   | 'wrong-shape'
@@ -12,7 +11,6 @@ export type ErrorCode =
   | 'wrong-handle'
   | 'busy'
   | 'diverged'
-  | 'locked'
   | 'other-experiment'
   | 'addon'
   | 'native';

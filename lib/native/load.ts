@@ -14,7 +14,12 @@ let loaded: Addon | undefined;
  * @throws LthError "addon" where it cannot be loaded, with what to do about it.
  */
 export function loadAddon(): Addon {
-  loaded ??= withTypedErrors(load());
+  if (!loaded) {
+    const addon = withTypedErrors(load());
+    // Before C++ destroys what training threads may be using; atexit handlers come too late for some of it.
+    process.on('exit', () => addon.stopRuns());
+    loaded = addon;
+  }
   return loaded;
 }
 
@@ -79,11 +84,21 @@ function withTypedErrors(addon: Addon): Addon {
       const caller: { stack?: string } = {};
       try {
         const result = native(...args);
-        if (!(result instanceof Promise)) return result;
-        Error.captureStackTrace(caller, call);
-        return result.catch((error) => {
-          throw typed(error, caller);
-        });
+        const settled = (promise: Promise<unknown>) =>
+          promise.catch((error) => {
+            throw typed(error, caller);
+          });
+        if (result instanceof Promise) {
+          Error.captureStackTrace(caller, call);
+          return settled(result);
+        }
+        // What a thread ends with: { run, end }.
+        const started = result as { run: unknown; end?: unknown } | null | undefined;
+        if (typeof started === 'object' && started?.end instanceof Promise) {
+          Error.captureStackTrace(caller, call);
+          return { ...started, end: settled(started.end) };
+        }
+        return result;
       } catch (error) {
         Error.captureStackTrace(caller, call);
         throw typed(error, caller);

@@ -72,8 +72,15 @@ function applySet(root: Plain, assignment: string): void {
   const path = keyPath(assignment.slice(0, equals));
   const last = path.pop() as string;
   let at = root;
-  for (const key of path) {
-    if (!isPlain(at[key])) at[key] = {};
+  for (const [i, key] of path.entries()) {
+    at[key] ??= {};
+    if (!isPlain(at[key])) {
+      const place = path.slice(0, i + 1).join('.');
+      throw new LthError(
+        'recipe',
+        `--set ${assignment}: ${place} is ${JSON.stringify(at[key])}, which has no keys`,
+      );
+    }
     at = at[key] as Plain;
   }
   try {

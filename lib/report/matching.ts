@@ -76,7 +76,8 @@ export function curves(results: Result[]): Curve[] {
         if (e) earlyStop[branch] = e;
       }
       const imp = accuracy.imp;
-      const allThere = here.filter((r) => r.branch === 'imp').every((r) => !r.diverged);
+      // As many as the dense mean was taken over: those that diverged, above or here, must not raise a mean by leaving it.
+      const allThere = imp?.n === dense?.n;
       const matching = level > 0 && allThere && !!imp && !!dense && imp.mean >= dense.mean - tolerance;
       const soonEnough = !!earlyStop.imp && !!denseStop && earlyStop.imp.mean <= denseStop.mean;
       const { densityPrunable, densityOverall } = here[0] as Result;
@@ -95,7 +96,7 @@ export function curves(results: Result[]): Curve[] {
   });
 }
 
-/** At the sparsest level: is IMP's lowest accuracy above the control's highest? In words; empty where there is no control. */
+/** At the sparsest level: how far IMP's mean is from each control's, and whether that is more than the widest spread. */
 export function verdicts(curve: Curve): string[] {
   const last = curve.rows.at(-1);
   const imp = last?.accuracy.imp;

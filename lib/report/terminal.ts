@@ -67,6 +67,7 @@ const HEIGHT = 14;
 /** A small picture: test accuracy over weights remaining (logarithmic, falling to the right). */
 export function renderCurve(summary: RunSummary): string {
   return curves(summary.results)
+    .filter((curve) => curve.rows.some((row) => Object.keys(row.accuracy).length > 0))
     .map((curve) => picture(curve, curves(summary.results).length > 1))
     .join('\n\n');
 }

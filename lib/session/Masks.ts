@@ -112,4 +112,10 @@ export class Masks extends Resource<MasksHandle> {
   write(path: string, metadata: Record<string, string> = {}): Promise<void> {
     return loadAddon().masksWrite(this.handle, path, metadata);
   }
+
+  /** Views that are held elsewhere keep the memory; what is kept here does not. */
+  override dispose(): void {
+    this.views = undefined;
+    super.dispose();
+  }
 }

@@ -7,7 +7,7 @@ import type {
   SessionHandle,
   SessionInfo,
 } from '../native/AddonTypes.js';
-import { checkInteger, checkNumber, checkOneOf, wrongValue } from '../native/errors.js';
+import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { metricsBatch } from './arrow.js';
 import type { CompiledNetwork } from './CompiledNetwork.js';
@@ -68,7 +68,7 @@ export interface OpenOptions {
    * CUDA; on the CPU it is for tests of that. Default "direct".
    */
   executor?: 'direct' | 'aten' | 'autograd';
-  /** Never changes a bit of the result. Default: all cores. */
+  /** Of "direct" on the CPU; never changes a bit of the result. Default: all cores. */
   threads?: number;
 }
 
@@ -137,6 +137,10 @@ export class Session extends Resource<SessionHandle> {
     checkInteger(o.batch, 'batch', 1, 1 << 20);
     const threads = checkInteger(o.threads ?? availableParallelism(), 'threads', 1, 1024);
     const { mean, std } = o.train.info;
+    if (typeof o.normalise === 'object') {
+      for (const [i, one] of o.normalise.mean.entries()) checkNumber(one, `normalise.mean[${i}]`, -1e6, 1e6);
+      for (const [i, one] of o.normalise.std.entries()) checkNumber(one, `normalise.std[${i}]`, 1e-6, 1e6);
+    }
     const normalise =
       o.normalise === false
         ? null
@@ -299,7 +303,10 @@ export class Session extends Resource<SessionHandle> {
     options.signal?.addEventListener('abort', abort);
     try {
       const { state, loss, accuracy, examples } = await end;
-      if (state === 'aborted') options.signal?.throwIfAborted();
+      if (state === 'aborted') {
+        options.signal?.throwIfAborted();
+        throw new LthError('disposed', 'The session was disposed of while it evaluated');
+      }
       return { loss, accuracy, examples };
     } finally {
       options.signal?.removeEventListener('abort', abort);

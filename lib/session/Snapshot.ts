@@ -64,4 +64,10 @@ export class Snapshot extends Resource<SnapshotHandle> {
   static async read(network: CompiledNetwork, path: string): Promise<Snapshot> {
     return new Snapshot(await loadAddon().snapshotRead(network.handle, path));
   }
+
+  /** Views that are held elsewhere keep the memory; what is kept here does not. */
+  override dispose(): void {
+    this.views = undefined;
+    super.dispose();
+  }
 }

@@ -49,7 +49,7 @@ export const metricsSchema = new Schema([
   new Field('loss', new Float64()),
   new Field('accuracy', new Float64()),
   new Field('learningRate', new Float64()),
-  new Field('examples', new Int32()),
+  new Field('examples', new Float64()),
   new Field('seconds', new Float64()),
 ]);
 
@@ -73,7 +73,7 @@ export function metricsBatch(columns: MetricColumns): RecordBatch {
     float64(columns.loss),
     float64(columns.accuracy),
     float64(columns.learningRate),
-    int32(columns.examples),
+    float64(columns.examples),
     float64(columns.seconds),
   ];
   return new RecordBatch(

@@ -88,6 +88,9 @@ function firstDifference(there: unknown, here: unknown, place = ''): string | nu
 
 /** A run on disk: recipe.yaml and one folder a unit. Files are whole or not there; finished units are never touched. */
 export class RunFolder {
+  /** Files whose checksums were found right. */
+  private readonly checked = new Set<string>();
+
   private constructor(readonly path: string) {}
 
   /**
@@ -149,6 +152,11 @@ export class RunFolder {
     return join(this.path, 'recipe.yaml');
   }
 
+  /** What all commands on this folder agree in. */
+  async experiment(): Promise<unknown> {
+    return readJson(join(this.path, 'experiment.json'));
+  }
+
   recipe(): Recipe {
     return loadRecipe(this.recipePath);
   }
@@ -186,9 +194,27 @@ export class RunFolder {
   }
 
   async records(): Promise<UnitRecord[]> {
-    const ids = (await readdir(join(this.path, 'units'))).sort();
+    const folder = join(this.path, 'units');
+    const ids = existsSync(folder) ? (await readdir(folder)).sort() : [];
     const all = await Promise.all(ids.map((id) => this.record(id)));
     return all.filter((record) => record !== null);
+  }
+
+  /**
+   * The path of a finished unit's file, after a look at whether it is what was written.
+   * @throws LthError "corrupt-file".
+   */
+  async file(id: string, name: string): Promise<string> {
+    const path = join(this.unit(id), name);
+    if (this.checked.has(path)) return path;
+    const listed = (await this.record(id))?.files[name];
+    if (!listed) throw new LthError('corrupt-file', `${path}: the unit's record does not know it`);
+    const found = existsSync(path) ? await sha256(path) : 'no such file';
+    if (found !== listed.sha256) {
+      throw new LthError('corrupt-file', `${path}: its SHA-256 is ${found}, unit.json says ${listed.sha256}`);
+    }
+    this.checked.add(path);
+    return path;
   }
 
   /** Writes unit.json with the checksums of the unit's files: from now on the unit is finished. */

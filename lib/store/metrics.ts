@@ -36,14 +36,13 @@ function merged(table: Table): RecordBatch {
     loss: Float64Array.from(column('loss')),
     accuracy: Float64Array.from(column('accuracy')),
     learningRate: Float64Array.from(column('learningRate')),
-    examples: Int32Array.from(column('examples')),
+    examples: Float64Array.from(column('examples')),
     seconds: Float64Array.from(column('seconds')),
   });
 }
 
 /** @throws LthError "corrupt-file" naming the file. */
-export async function readMetrics(folder: string): Promise<MetricRow[]> {
-  const path = `${folder}/metrics.arrow`;
+export async function readMetrics(path: string): Promise<MetricRow[]> {
   try {
     const table = tableFromIPC(await readFile(path));
     for (const name of compared) {

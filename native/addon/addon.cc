@@ -46,7 +46,8 @@ bool dispose_as(const Napi::Value& v) {
 Napi::Value dispose(const Napi::CallbackInfo& call) {
   const Napi::Value v = call[0];
   if (Box<Session>* box = box_of<Session>(v)) {
-    if (box->value) box->value->stop();  // a run handle may keep the session: stop it here and now
+    // What is going on keeps the session until its step is over, and joins it then: nobody waits for that here.
+    if (box->value) box->value->abort();
     box->dispose();
   } else if (!dispose_as<const CompiledNetwork>(v) && !dispose_as<const Dataset>(v) &&
              !dispose_as<const Snapshot>(v) && !dispose_as<const Masks>(v) && !dispose_as<RunHandle>(v) &&
@@ -62,7 +63,6 @@ Napi::Value lock_try(const Napi::CallbackInfo& call) {
   return make_handle(call.Env(), std::make_shared<FileLock>(std::move(*lock)));
 }
 
-struct Nothing {};
 Napi::Value file_write(const Napi::CallbackInfo& call) {
   const HeldBytes held(call[1], "bytes");
   return PromiseWorker<Nothing>::run(
@@ -71,7 +71,7 @@ Napi::Value file_write(const Napi::CallbackInfo& call) {
         write_atomically(path, {std::as_bytes(held.bytes())});
         return Nothing{};
       },
-      [](Napi::Env env, Nothing) { return env.Undefined(); });
+      undefined);
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {

@@ -11,10 +11,17 @@ namespace {
 
 // All runs of the process whose thread may be going on. Never destroyed: the atexit handler and late threads use it.
 struct Registry {
+  struct Entry {
+    napi_env env;
+    std::weak_ptr<Run> run;
+  };
   std::mutex mutex;
-  std::vector<std::weak_ptr<Run>> runs;
+  std::vector<Entry> runs;
   std::atomic<bool> exiting{false};
 };
+
+template <typename F>
+void stop_runs(F&& which);
 
 Registry& registry() {
   static Registry* all = [] {
@@ -22,25 +29,31 @@ Registry& registry() {
     std::atexit([] {
       Registry& r = registry();
       r.exiting.store(true);  // from here on no thread talks to JavaScript any more
-      std::vector<std::weak_ptr<Run>> runs;
-      {
-        std::lock_guard lock(r.mutex);
-        runs = r.runs;
-      }
-      for (const auto& weak : runs) {
-        if (auto run = weak.lock()) run->stop_and_join();
-      }
+      stop_runs([](const Registry::Entry&) { return true; });
     });
     return created;
   }();
   return *all;
 }
 
-void register_run(const std::shared_ptr<Run>& run) {
+template <typename F>
+void stop_runs(F&& which) {
+  Registry& r = registry();
+  std::vector<std::shared_ptr<Run>> runs;
+  {
+    std::lock_guard lock(r.mutex);
+    for (const Registry::Entry& entry : r.runs) {
+      if (auto run = entry.run.lock(); run && which(entry)) runs.push_back(std::move(run));
+    }
+  }
+  for (const auto& run : runs) run->stop_and_join();
+}
+
+void register_run(napi_env env, const std::shared_ptr<Run>& run) {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
-  std::erase_if(r.runs, [](const std::weak_ptr<Run>& weak) { return weak.expired(); });
-  r.runs.push_back(run);
+  std::erase_if(r.runs, [](const Registry::Entry& entry) { return entry.run.expired(); });
+  r.runs.push_back({env, run});
 }
 
 // What a run shares between its thread and JavaScript.
@@ -85,6 +98,10 @@ void settle(Napi::Env env, Bridge& bridge, const RunEnd& end) {
 
 }  // namespace
 
+void stop_runs_of(napi_env env) {
+  stop_runs([&](const Registry::Entry& entry) { return entry.env == env; });
+}
+
 Napi::Value start_run(Napi::Env env, std::shared_ptr<Session> session, const Napi::Value& notify,
                       const std::function<std::shared_ptr<Run>(RunEvents)>& launch) {
   const Napi::Function callback = notify.IsFunction()
@@ -115,7 +132,7 @@ Napi::Value start_run(Napi::Env env, std::shared_ptr<Session> session, const Nap
     const napi_status status = b->notify.NonBlockingCall(copy, [b](Napi::Env js_env, Napi::Function, RunEnd* result) {
       const std::unique_ptr<RunEnd> owned(result);
       napi_remove_env_cleanup_hook(b->env, cleanup_hook, b);
-      b->session->stop();  // the thread is past its work: joins at once
+      b->run->stop_and_join();  // its thread is past its work; the session may have begun another run
       settle(js_env, *b, *result);
     });
     if (status != napi_ok) delete copy;  // the environment is closing: nobody waits for the result
@@ -129,7 +146,7 @@ Napi::Value start_run(Napi::Env env, std::shared_ptr<Session> session, const Nap
     bridge->notify.Release();
     throw;
   }
-  register_run(bridge->run);
+  register_run(env, bridge->run);
   Napi::Object result = Napi::Object::New(env);
   result.Set("run", make_handle(env, std::make_shared<RunHandle>(RunHandle{session, bridge->run})));
   result.Set("end", bridge->deferred.Promise());

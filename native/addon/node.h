@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "exec/libtorch.h"
 
 namespace lth {
 
@@ -31,12 +32,9 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
     return F(info);
   } catch (const Napi::Error&) {
     throw;
-  } catch (const Error& error) {
-    throw js_error(info.Env(), error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    throw js_error(info.Env(), "io", "[native] out of memory");
-  } catch (const std::exception& error) {
-    throw js_error(info.Env(), "native", error.what());
+  } catch (...) {
+    const Failure failure = failure_of(std::current_exception());
+    throw js_error(info.Env(), failure.code, failure.message);
   }
 }
 
@@ -189,12 +187,10 @@ class PromiseWorker final : public Napi::AsyncWorker {
   void Execute() override {
     try {
       result_ = work_();
-    } catch (const Error& error) {
-      code_ = error.code();
-      SetError(error.what());
-    } catch (const std::exception& error) {
-      code_ = "native";
-      SetError(error.what());
+    } catch (...) {
+      const Failure failure = failure_of(std::current_exception());
+      code_ = failure.code;
+      SetError(failure.message);
     }
   }
   void OnOK() override { deferred_.Resolve(done_(Env(), std::move(result_))); }
@@ -206,5 +202,9 @@ class PromiseWorker final : public Napi::AsyncWorker {
   Result result_{};
   std::string code_;
 };
+
+// What work gives that is done for its effect, and what JavaScript gets for it.
+struct Nothing {};
+inline Napi::Value undefined(Napi::Env env, Nothing) { return env.Undefined(); }
 
 }  // namespace lth

@@ -94,9 +94,6 @@ Napi::Value operate(const Napi::CallbackInfo& info, const char* operation, Work 
       std::move(done));
 }
 
-struct Nothing {};
-Napi::Value undefined(Napi::Env env, Nothing) { return env.Undefined(); }
-
 Napi::Value session_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto session = from_handle<Session>(info[0]);
@@ -221,9 +218,14 @@ Napi::Value run_drain(const Napi::CallbackInfo& info) {
   out.Set("loss", column<Napi::Float64Array>(env, rows->loss, rows));
   out.Set("accuracy", column<Napi::Float64Array>(env, rows->accuracy, rows));
   out.Set("learningRate", column<Napi::Float64Array>(env, rows->learning_rate, rows));
-  out.Set("examples", column<Napi::Int32Array>(env, rows->examples, rows));
+  out.Set("examples", column<Napi::Float64Array>(env, rows->examples, rows));
   out.Set("seconds", column<Napi::Float64Array>(env, rows->seconds, rows));
   return out;
+}
+
+Napi::Value stop_runs(const Napi::CallbackInfo& info) {
+  stop_runs_of(info.Env());
+  return info.Env().Undefined();
 }
 
 Napi::Value run_abort(const Napi::CallbackInfo& info) {
@@ -247,6 +249,7 @@ void define_sessions(Napi::Object& exports) {
   define<session_evaluate>(exports, "sessionEvaluate");
   define<run_drain>(exports, "runDrain");
   define<run_abort>(exports, "runAbort");
+  define<stop_runs>(exports, "stopRuns");
 }
 
 }  // namespace lth

@@ -53,9 +53,6 @@ std::map<std::string, std::string> metadata_from(const Napi::Value& v) {
   return out;
 }
 
-struct Nothing {};
-Napi::Value undefined(Napi::Env env, Nothing) { return env.Undefined(); }
-
 Napi::Value snapshot_write(const Napi::CallbackInfo& info) {
   return PromiseWorker<Nothing>::run(
       info.Env(),

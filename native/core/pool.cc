@@ -113,9 +113,10 @@ bool Pool::comes_soon(uint32_t seen) const {
 }
 
 void Pool::work(int self) {
-  while (!stop_.load(std::memory_order_relaxed)) {
-    // A job is counted when all its tasks are there, so none of one later than `seen` can be missed.
+  for (;;) {
+    // A job is counted when all its tasks are there, and stop counts as one: whatever comes later than `seen` wakes us.
     const uint32_t seen = jobs_.load(std::memory_order_acquire);
+    if (stop_.load()) return;
     while (take_one(self)) {
     }
     if (!comes_soon(seen)) jobs_.wait(seen);

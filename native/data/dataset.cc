@@ -31,7 +31,7 @@ void measure(Dataset& data) {
 
 }  // namespace
 
-std::shared_ptr<const Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
+std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
                                                 int classes, const std::string& images_name,
                                                 const std::string& labels_name) {
   const Idx x = parse_idx(images, 3, images_name), y = parse_idx(labels, 1, labels_name);

@@ -13,6 +13,7 @@ struct Dataset {
   std::vector<int64_t> shape;  // of one example: (channels, height, width)
   int64_t features = 0;        // product of shape
   int classes = 0;
+  std::string digest;  // of images and labels: what makes it this data set and no other
   std::vector<uint8_t> images;  // (count, features)
   std::vector<int32_t> labels;  // in [0, classes)
   // Per channel mean and standard deviation of x/255 over all examples.
@@ -20,7 +21,7 @@ struct Dataset {
 };
 
 // From the unpacked bytes of an image and a label file; the names are what errors call them.
-std::shared_ptr<const Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
+std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
                                                 int classes, const std::string& images_name,
                                                 const std::string& labels_name);
 

@@ -2,6 +2,13 @@
 
 namespace lth {
 
+BatchResult measure(const at::Tensor& log_p, const at::Tensor& labels) {
+  BatchResult result;
+  result.loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble).item<double>();
+  result.correct = at::argmax(log_p, 1).eq(labels).sum().item<int64_t>();
+  return result;
+}
+
 BatchLoader::BatchLoader(const ParameterStore& store, Normaliser normaliser) : options_(store.weights.options()) {
   const int64_t channels = static_cast<int64_t>(normaliser.scale.size());
   const auto f64 = at::TensorOptions().dtype(at::kDouble);

@@ -9,6 +9,9 @@ struct TensorBatch {
   at::Tensor labels;  // (N) int64
 };
 
+// Summed loss and right answers of logits' log-softmax (N,K).
+BatchResult measure(const at::Tensor& log_p, const at::Tensor& labels);
+
 // The data sets stay on the device once they were used (uint8), so a batch is an index_select there.
 class BatchLoader {
  public:

@@ -26,7 +26,7 @@ class Autograd final : public Executor {
     c10::NoGradGuard no_grad;
     const TensorBatch in = loader_.load(batch);
     std::vector<at::Tensor> leaves;
-    return measure(forward(in.x, leaves), in.labels);
+    return measure(at::log_softmax(forward(in.x, leaves), 1), in.labels);
   }
 
   BatchResult train(const Batch& batch) override {
@@ -37,7 +37,7 @@ class Autograd final : public Executor {
     const auto gradients = torch::autograd::grad({loss}, leaves);
     c10::NoGradGuard no_grad;
     for (size_t i = 0; i < leaves.size(); ++i) store_.view(store_.gradients, used_[i]).copy_(gradients[i]);
-    return measure(logits.detach(), in.labels);
+    return measure(at::log_softmax(logits.detach(), 1), in.labels);
   }
 
  private:
@@ -72,14 +72,6 @@ class Autograd final : public Executor {
       values[layer.name] = last;
     }
     return last;
-  }
-
-  static BatchResult measure(const at::Tensor& logits, const at::Tensor& labels) {
-    const at::Tensor log_p = at::log_softmax(logits, 1);
-    BatchResult result;
-    result.loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble).item<double>();
-    result.correct = at::argmax(log_p, 1).eq(labels).sum().item<int64_t>();
-    return result;
   }
 
   ParameterStore& store_;

@@ -18,7 +18,7 @@ class DirectAten final : public Executor {
     c10::NoGradGuard no_grad;
     const TensorBatch in = loader_.load(batch);
     forward(in.x);
-    return loss(at::log_softmax(values_[net_.output], 1), in.labels);
+    return measure(at::log_softmax(values_[net_.output], 1), in.labels);
   }
 
   BatchResult train(const Batch& batch) override {
@@ -26,7 +26,7 @@ class DirectAten final : public Executor {
     const TensorBatch in = loader_.load(batch);
     forward(in.x);
     const at::Tensor log_p = at::log_softmax(values_[net_.output], 1);
-    const BatchResult result = loss(log_p, in.labels);
+    const BatchResult result = measure(log_p, in.labels);
     // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
     gradients_.assign(net_.values.size(), at::Tensor());
     at::Tensor d = log_p.exp();
@@ -75,13 +75,6 @@ class DirectAten final : public Executor {
   void give(int value, const at::Tensor& d) {
     at::Tensor& to = gradients_[value];
     to = to.defined() ? to + d : d;
-  }
-
-  static BatchResult loss(const at::Tensor& log_p, const at::Tensor& labels) {
-    BatchResult result;
-    result.loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble).item<double>();
-    result.correct = at::argmax(log_p, 1).eq(labels).sum().item<int64_t>();
-    return result;
   }
 
   ParameterStore& store_;

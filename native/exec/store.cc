@@ -126,15 +126,7 @@ void ParameterStore::apply_masks() {
 }
 
 void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {
-  if (snapshot.layout->arena != layout().arena || snapshot.layout->parameters.size() != layout().parameters.size()) {
-    throw Error("wrong-shape", "[load] the snapshot belongs to another network");
-  }
-  for (size_t i = 0; i < layout().parameters.size(); ++i) {
-    const ParameterSpec &mine = layout().parameters[i], &theirs = snapshot.layout->parameters[i];
-    if (mine.name != theirs.name || mine.shape != theirs.shape) {
-      throw Error("wrong-shape", "[load] the snapshot's " + theirs.name + " does not fit " + mine.name);
-    }
-  }
+  if (!snapshot.layout->same_places(layout())) throw Error("wrong-shape", "[load] the snapshot belongs to another network");
   // All checks come before the first write: a refused snapshot leaves the session as it was.
   std::vector<const Arena*> sources(optimiser.size(), nullptr);
   if (restore_optimiser) {

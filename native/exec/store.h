@@ -34,10 +34,6 @@ struct ParameterStore {
   at::Tensor keep;                     // (arena) bool on the device; only where `aten`
 
   const ParameterLayout& layout() const { return *network->layout; }
-  template <typename T>
-  T* data(at::Tensor& flat) const {
-    return flat.data_ptr<T>();
-  }
   // The parameter's part of a flat arena, in its own shape (a view).
   at::Tensor view(const at::Tensor& flat, int parameter) const;
 

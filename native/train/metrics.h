@@ -16,7 +16,7 @@ struct MetricRows {
   std::vector<int32_t> step;
   std::vector<int8_t> split;
   std::vector<double> loss, accuracy, learning_rate;
-  std::vector<int32_t> examples;
+  std::vector<double> examples;  // whole numbers, and possibly more than an int32 holds
   std::vector<double> seconds;
 };
 
@@ -41,7 +41,7 @@ class MetricQueue {
     rows_->loss.push_back(row.loss);
     rows_->accuracy.push_back(row.accuracy);
     rows_->learning_rate.push_back(row.learning_rate);
-    rows_->examples.push_back(static_cast<int32_t>(row.examples));
+    rows_->examples.push_back(static_cast<double>(row.examples));
     rows_->seconds.push_back(row.seconds);
   }
 

@@ -8,10 +8,18 @@ namespace {
 
 constexpr int64_t kWordsPerTask = 256;  // 16,384 weights: 64 KiB of each arena in fp32
 
+// base^n by products alone: the C library's pow differs between versions, and the result is part of a run's bits.
+double power(double base, int64_t n) {
+  double result = 1;
+  for (; n > 0; n >>= 1, base *= base) {
+    if (n & 1) result *= base;
+  }
+  return result;
+}
+
 template <typename T>
 AdamStep<T> adam_step(const OptimiserOptions& o, double rate, int64_t t) {
-  const double correction1 = 1 - std::pow(o.beta1, static_cast<double>(t));
-  const double correction2 = 1 - std::pow(o.beta2, static_cast<double>(t));
+  const double correction1 = 1 - power(o.beta1, t), correction2 = 1 - power(o.beta2, t);
   return {.step_size = static_cast<T>(rate / correction1),
           .one_beta1 = static_cast<T>(1 - o.beta1),
           .beta2 = static_cast<T>(o.beta2),

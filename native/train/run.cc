@@ -3,7 +3,7 @@
 #include <chrono>
 #include <exception>
 
-#include "core/error.h"
+#include "exec/libtorch.h"
 
 namespace lth {
 
@@ -16,12 +16,10 @@ Run::Run(Work work, RunEvents events) : events_(std::move(events)) {
     RunEnd end;
     try {
       end = work(*this);
-    } catch (const Error& error) {
-      end.error_code = error.code();
-      end.error_message = error.what();
-    } catch (const std::exception& error) {  // LibTorch's own: out of memory, a device that failed
-      end.error_code = "native";
-      end.error_message = error.what();
+    } catch (...) {
+      const Failure failure = failure_of(std::current_exception());
+      end.error_code = failure.code;
+      end.error_message = failure.message;
     }
     events_.end(end);
   });
@@ -42,6 +40,7 @@ void Run::announce(bool now) {
   constexpr double kInterval = 0.05;
   const double time = now_seconds();
   if (!now && time - announced_ < kInterval) return;
+  waiting_ = false;
   announced_ = time;
   events_.rows();
 }

@@ -40,7 +40,16 @@ class Run {
   void abort();
   // Idempotent; may be called from any thread but the run's own.
   void stop_and_join();
-  // Tells the consumer that rows wait, unless it was told less than 50 ms ago.
+  // A row for the consumer, who is told of it by `flush`.
+  void push(const MetricRow& row) {
+    queue_.push(row);
+    waiting_ = true;
+  }
+  // Called at every step: tells the consumer of rows that wait, unless it was told of others less than 50 ms ago.
+  void flush() {
+    if (waiting_) announce(false);
+  }
+  // Tells the consumer, at the latest when the run ends.
   void announce(bool now);
 
  private:
@@ -48,6 +57,7 @@ class Run {
   std::atomic<bool> stop_{false};
   RunEvents events_;
   double announced_ = -1;
+  bool waiting_ = false;  // rows that the consumer was not told of; the run's thread alone looks at it
   std::mutex join_;
   std::thread thread_;
 };

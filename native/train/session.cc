@@ -47,7 +47,7 @@ void check(const SessionOptions& o) {
                                         std::to_string(o.train->count) + " examples: none is left to train on");
   }
   const size_t channels = o.train->mean.size();
-  if (!o.mean.empty() && (o.mean.size() != channels || o.std.size() != channels)) {
+  if ((!o.mean.empty() || !o.std.empty()) && (o.mean.size() != channels || o.std.size() != channels)) {
     throw Error("wrong-shape", "[session] normalise wants " + std::to_string(channels) + " means and deviations, has " +
                                    std::to_string(o.mean.size()) + " and " + std::to_string(o.std.size()));
   }
@@ -70,9 +70,9 @@ void use_one_thread() { at::set_num_threads(1); }
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
   check(options_);
   const at::Device device = device_from(options_.device);
-  use_one_thread();
-  pool_ = std::make_unique<Pool>(options_.threads);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
+  use_one_thread();
+  pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads);
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
                                             options_.optimiser.state_names());
   Split parts = split(*options_.train, options_.validation, options_.seed);
@@ -102,6 +102,10 @@ void Session::stop() {
   if (run_) run_->stop_and_join();
 }
 
+void Session::abort() {
+  if (run_) run_->abort();
+}
+
 std::shared_ptr<Session::Claim> Session::claim(const char* operation) {
   if (busy_.exchange(true)) throw Error("busy", std::string("[") + operation + "] the session is busy with another call");
   return std::make_shared<Claim>(busy_);
@@ -110,7 +114,8 @@ std::shared_ptr<Session::Claim> Session::claim(const char* operation) {
 std::string Session::fingerprint() const {
   return "kernels=1 libtorch=" + libtorch_version() + " device=" + (store_->device.is_cpu() ? "cpu" : "cuda") +
          " executor=" + name_of(options_.executor) +
-         " precision=" + (options_.precision == Dtype::kFloat32 ? "fp32" : "fp64") + " isa=" + name_of(isa_);
+         " precision=" + (options_.precision == Dtype::kFloat32 ? "fp32" : "fp64") + " isa=" +
+         name_of(options_.precision == Dtype::kFloat32 ? isa_ : Isa::kPortable);  // there is one table in fp64
 }
 
 void Session::initialise(uint64_t draw) {
@@ -196,7 +201,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     for (SplitName split : o.evaluate) {
       const Evaluation e = evaluate_split(split, &run);
       if (!e.complete) return false;
-      run.queue().push({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step),
+      run.push({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step),
                         examples(split), now_seconds() - start});
     }
     return true;
@@ -228,16 +233,18 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     const bool last = (store_->step == o.until && o.ends) || !finite;
     if (last || (o.metrics_every > 0 && store_->step % o.metrics_every == 0)) {
       const auto seen = static_cast<double>(row.seen);
-      run.queue().push({store_->step, SplitName::kTrain, row.loss / seen, static_cast<double>(row.correct) / seen, rate,
+      run.push({store_->step, SplitName::kTrain, row.loss / seen, static_cast<double>(row.correct) / seen, rate,
                         row.seen, now_seconds() - start});
       row = {};
-      run.announce(last);
     }
-    if (!finite) return end(RunEnd::kDiverged);
+    if (!finite) {
+      run.announce(true);
+      return end(RunEnd::kDiverged);
+    }
     if (last || (o.evaluate_every > 0 && store_->step % o.evaluate_every == 0)) {
       evaluated = evaluate_all();
-      run.announce(last);
     }
+    last ? run.announce(true) : run.flush();
   }
   if (!evaluated) return end(RunEnd::kAborted);
   return end(store_->finite() ? RunEnd::kDone : RunEnd::kDiverged);
@@ -281,9 +288,11 @@ std::shared_ptr<Run> Session::evaluate(SplitName split, RunEvents events) {
         RunEnd end;
         end.state = e.complete ? RunEnd::kDone : RunEnd::kAborted;
         end.step = store_->step;
-        end.loss = e.loss;
-        end.accuracy = e.accuracy;
-        end.examples = examples(split);
+        if (e.complete) {
+          end.loss = e.loss;
+          end.accuracy = e.accuracy;
+          end.examples = examples(split);
+        }
         end.seconds = now_seconds() - start;
         return end;
       },

@@ -93,6 +93,8 @@ class Session {
   std::shared_ptr<Run> evaluate(SplitName split, RunEvents events);
   // Stops and joins what is going on.
   void stop();
+  // Has it stop at the next step.
+  void abort();
 
  private:
   struct Evaluation {
