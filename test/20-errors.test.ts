@@ -91,6 +91,19 @@ test('whatever was disposed is refused as disposed, and disposing twice is nothi
   }
 });
 
+test('what is no resource, such as a promise that was not awaited, is refused and does not mean "dense"', async () => {
+  const session = await openSession();
+  const weights = await session.snapshot();
+  const wrong = Masks.ones(network).prune(weights) as unknown as Masks;
+  for (const value of [wrong, undefined, {}, 5, weights as unknown as Masks]) {
+    assert.equal((await thrown(() => session.setMasks(value as Masks))).code, 'invalid-argument');
+  }
+  assert.equal((await thrown(() => session.load(null as unknown as Snapshot))).code, 'invalid-argument');
+  assert.equal((await thrown(() => openSession({ test: {} as never }))).code, 'invalid-argument');
+  await wrong;
+  session.dispose();
+});
+
 test('a network that does not fit its own layers or the data is refused with both shapes', async () => {
   const error = await thrown(() =>
     CompiledNetwork.compile({

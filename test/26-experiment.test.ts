@@ -23,6 +23,7 @@ import { summarise } from '../lib/experiment/summary.js';
 import { packageRoot } from '../lib/package.js';
 import type { Recipe } from '../lib/recipe/Recipe.js';
 import { parseRecipe } from '../lib/recipe/schema.js';
+import { curves } from '../lib/report/matching.js';
 import { Masks } from '../lib/session/Masks.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { network } from './helpers/digits.js';
@@ -387,6 +388,41 @@ test('what cannot be is refused before anything is written', async () => {
   await assert.rejects(run('never', recipe({}, { rates: { 'fc9.weight': 0.1 } })), /fc9\.weight/);
   await assert.rejects(run('never', recipe(), { threads: 0 }), { code: 'invalid-argument' });
   assert.ok(!existsSync(join(folder, 'never')));
+});
+
+test('a recipe made in JavaScript is checked as one in a file is', async () => {
+  for (const wrong of [{ controls: ['foo'] }, { noise: 'x' }, { replicates: 0 }, { rewind: '5it' }]) {
+    await assert.rejects(run('never', { ...recipe(), ...wrong } as unknown as Recipe), { code: 'recipe' });
+  }
+  const fixed = recipe({}, { rates: {} });
+  const description = { name: 'fixed', input: [1, 28, 28], classes: 10 };
+  const layers = [
+    { name: 'flat', type: 'flatten' as const },
+    { name: 'fc', type: 'linear' as const, units: 10, prunable: false },
+  ];
+  await assert.rejects(run('never', { ...fixed, network: { ...description, layers } }), /nothing prunable/);
+});
+
+test('levels that find nothing left to prune are no tickets', async () => {
+  const one = { fraction: 0.1, rates: {}, levels: 3 };
+  const layers = [
+    { name: 'flat', type: 'flatten' as const },
+    { name: 'narrow', type: 'linear' as const, units: 1, prunable: false },
+    { name: 'fc', type: 'linear' as const, units: 10 },
+  ];
+  const network = { name: 'few', input: [1, 28, 28], classes: 10, layers };
+  const { results } = await run('dry', recipe({ network, rewind: ['0it'], controls: [] }, one));
+  const [curve] = curves(results);
+  assert.deepEqual(
+    curve?.rows.map((row) => [row.level, row.pruned]),
+    [
+      [0, true],
+      [1, true],
+      [2, false],
+      [3, false],
+    ],
+  );
+  assert.ok(curve?.rows.slice(2).every((row) => !row.matching && !row.winning));
 });
 
 test('a place that cannot be written is an error that names it', async () => {

@@ -17,7 +17,9 @@ const usageCodes: ErrorCode[] = ['recipe', 'invalid-argument'];
 function outliveReaders(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error;
+      if (error.code === 'EPIPE') return;
+      process.stderr.write(`lth-train: output cannot be written: ${error.message}\n`);
+      process.exit(1);
     });
   }
 }

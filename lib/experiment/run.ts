@@ -1,10 +1,12 @@
 import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import type { ParameterInfo } from '../native/AddonTypes.js';
 import { checkInteger, LthError } from '../native/errors.js';
 import { networkByName } from '../networks/catalogue.js';
 import { resolveNetwork } from '../networks/validate.js';
 import { didYouMean } from '../recipe/nearest.js';
 import type { Recipe } from '../recipe/Recipe.js';
+import { parseRecipe } from '../recipe/schema.js';
 import { RunFolder } from '../store/RunFolder.js';
 import type { ExperimentEvent } from './Event.js';
 import { type Experiment, experimentOf, type Plan, planUnits, resolveSteps } from './plan.js';
@@ -29,9 +31,12 @@ export interface RunOptions {
  * @throws LthError "recipe", "io", "corrupt-file", "other-experiment", "no-cuda".
  */
 export async function runExperiment(
-  recipe: Recipe,
+  asked: Recipe,
   options: RunOptions,
 ): Promise<RunSummary & { stopped: boolean }> {
+  // A recipe made in JavaScript is checked as one in a file is; its folder may be read from another place later.
+  const recipe = parseRecipe(asked, 'recipe');
+  if (recipe.data.folder) recipe.data.folder = resolve(recipe.data.folder);
   const threads = checkInteger(options.threads ?? availableParallelism(), 'threads', 1, 1024);
   // Everything that can be wrong with the recipe is found before the folder is touched.
   const workplace = await Workplace.open(recipe);
@@ -52,7 +57,7 @@ export async function runExperiment(
 }
 
 async function planOf(recipe: Recipe, workplace: Workplace): Promise<{ plan: Plan; experiment: Experiment }> {
-  checkRates(recipe, workplace.network.summary.parameters);
+  checkPruning(recipe, workplace.network.summary.parameters);
   const session = await workplace.openSession(0, 1);
   const { updatesPerEpoch, fingerprint } = session.info;
   session.dispose();
@@ -64,8 +69,11 @@ async function planOf(recipe: Recipe, workplace: Workplace): Promise<{ plan: Pla
   return { plan: planUnits(recipe, steps, experiment), experiment };
 }
 
-function checkRates(recipe: Recipe, parameters: ParameterInfo[]): void {
+function checkPruning(recipe: Recipe, parameters: ParameterInfo[]): void {
   const prunable = parameters.filter((parameter) => parameter.prunable).map((parameter) => parameter.name);
+  if (prunable.length === 0 && recipe.pruning.levels > 0) {
+    throw new LthError('recipe', 'pruning.levels: the network has nothing prunable; expected 0');
+  }
   for (const name of Object.keys(recipe.pruning.rates)) {
     if (prunable.includes(name)) continue;
     throw new LthError(

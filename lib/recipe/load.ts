@@ -34,6 +34,7 @@ export function recipeNames(folder = ''): string[] {
 
 /** A built-in recipe's YAML as it stands in the package. */
 export function recipeText(name: string): string {
+  if (/\.(ya?ml|json)$/.test(name)) throw new LthError('recipe', `${name}: there is no such file`);
   if (!recipeNames().includes(name)) {
     throw new LthError(
       'recipe',

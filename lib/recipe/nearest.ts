@@ -21,6 +21,7 @@ function distance(a: string, b: string): number {
 export function didYouMean(word: string, known: readonly string[]): string {
   const lower = word.toLowerCase();
   const best = known
+    .filter((name) => name !== word)
     .map((name) => ({ name, edits: distance(lower, name.toLowerCase()) }))
     .sort((a, b) => a.edits - b.edits)[0];
   return best && best.edits <= Math.max(2, Math.floor(word.length / 3))

@@ -28,6 +28,8 @@ export interface LevelRow {
   /** Mean early-stopping iteration, counted in updates of the schedule (k + updates of this training). */
   earlyStop: Partial<Record<Result['branch'], Spread>>;
   diverged: Result[];
+  /** Fewer weights remain than a level before: at a few weights floor(fraction * remaining) is 0. */
+  pruned: boolean;
   /** imp only: by `matchingRule`. */
   matching: boolean;
   winning: boolean;
@@ -78,9 +80,11 @@ export function curves(results: Result[]): Curve[] {
       const imp = accuracy.imp;
       // As many as the dense mean was taken over: those that diverged, above or here, must not raise a mean by leaving it.
       const allThere = imp?.n === dense?.n;
-      const matching = level > 0 && allThere && !!imp && !!dense && imp.mean >= dense.mean - tolerance;
-      const soonEnough = !!earlyStop.imp && !!denseStop && earlyStop.imp.mean <= denseStop.mean;
       const { densityPrunable, densityOverall } = here[0] as Result;
+      const pruned = of.every((r) => r.level !== level - 1 || r.densityPrunable > densityPrunable);
+      const matching =
+        pruned && level > 0 && allThere && !!imp && !!dense && imp.mean >= dense.mean - tolerance;
+      const soonEnough = !!earlyStop.imp && !!denseStop && earlyStop.imp.mean <= denseStop.mean;
       return {
         level,
         densityPrunable,
@@ -88,6 +92,7 @@ export function curves(results: Result[]): Curve[] {
         accuracy,
         earlyStop,
         diverged: here.filter((r) => r.diverged),
+        pruned,
         matching,
         winning: rewind === 0 && matching && soonEnough,
       };

@@ -10,6 +10,7 @@ function accuracyCell(s: Spread | undefined): string {
 
 function note(row: LevelRow): string {
   const words = [row.level === 0 ? 'dense' : row.winning ? 'winning ticket' : row.matching ? 'matching' : ''];
+  if (!row.pruned) words.push('nothing was left to prune');
   if (row.diverged.length > 0)
     words.push(`diverged: ${row.diverged.map((r) => `${r.branch} of replicate ${r.replicate}`).join(', ')}`);
   return words.filter(Boolean).join('; ');

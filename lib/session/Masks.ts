@@ -4,8 +4,8 @@ import { checkInteger, checkNumber, checkOneOf, wrongValue } from '../native/err
 import { loadAddon } from '../native/load.js';
 import { boolVector, pinned } from './arrow.js';
 import type { CompiledNetwork } from './CompiledNetwork.js';
-import { Resource } from './Resource.js';
-import type { Snapshot } from './Snapshot.js';
+import { checkResource, Resource } from './Resource.js';
+import { Snapshot } from './Snapshot.js';
 
 export interface MaskView {
   shape: number[];
@@ -64,6 +64,7 @@ export class Masks extends Resource<MasksHandle> {
       if (!(checkNumber(rate, name, 0, 1) > 0 && rate < 1))
         throw wrongValue('number between 0 and 1, both excluded,', name, rate);
     }
+    checkResource(weights, Snapshot, 'weights');
     checkInteger(levels, 'levels', 1, 100_000);
     checkOneOf(pooling, 'pooling', ['global', 'layerwise']);
     return new Masks(
@@ -105,7 +106,7 @@ export class Masks extends Resource<MasksHandle> {
 
   /** Is every weight of these masks also in `outer`? */
   nestedIn(outer: Masks): boolean {
-    return loadAddon().masksNested(this.handle, outer.handle);
+    return loadAddon().masksNested(this.handle, checkResource(outer, Masks, 'outer').handle);
   }
 
   /** Writes a safetensors file of BOOL tensors: whole, synced, or not at all. */

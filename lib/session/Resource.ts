@@ -1,8 +1,15 @@
 import type { AnyHandle } from '../native/AddonTypes.js';
+import { wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 
 // Node 20 knows Symbol.dispose from 20.5.1 on; `using` of older transpilers wants it to exist.
 (Symbol as { dispose?: symbol }).dispose ??= Symbol('Symbol.dispose');
+
+/** A missing `await` or a plain object must not pass for a resource. */
+export function checkResource<R>(value: unknown, kind: { name: string; prototype: R }, name: string): R {
+  if (value instanceof (kind as unknown as new () => R)) return value;
+  throw wrongValue(`a ${kind.name}`, name, value);
+}
 
 /** Owns one native handle. */
 export abstract class Resource<H extends AnyHandle> {

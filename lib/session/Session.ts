@@ -10,10 +10,10 @@ import type {
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { metricsBatch } from './arrow.js';
-import type { CompiledNetwork } from './CompiledNetwork.js';
-import type { Dataset } from './Dataset.js';
-import type { Masks } from './Masks.js';
-import { Resource } from './Resource.js';
+import { CompiledNetwork } from './CompiledNetwork.js';
+import { Dataset } from './Dataset.js';
+import { Masks } from './Masks.js';
+import { checkResource, Resource } from './Resource.js';
 import { Snapshot } from './Snapshot.js';
 
 export type SplitName = 'train' | 'validation' | 'test';
@@ -134,6 +134,9 @@ export class Session extends Resource<SessionHandle> {
 
   /** @throws LthError "invalid-argument", "wrong-shape" (network and data do not fit), "no-cuda". */
   static async open(o: OpenOptions): Promise<Session> {
+    checkResource(o.network, CompiledNetwork, 'network');
+    checkResource(o.train, Dataset, 'train');
+    if (o.test !== undefined) checkResource(o.test, Dataset, 'test');
     checkInteger(o.batch, 'batch', 1, 1 << 20);
     const threads = checkInteger(o.threads ?? availableParallelism(), 'threads', 1, 1024);
     const { mean, std } = o.train.info;
@@ -190,12 +193,17 @@ export class Session extends Resource<SessionHandle> {
   /** Rewinds to a snapshot: parameters, step (and so the schedule), optimiser state unless it is to be zeroed. */
   async load(snapshot: Snapshot, options: { optimiser?: 'restore' | 'zero' } = {}): Promise<void> {
     const optimiser = checkOneOf(options.optimiser ?? 'restore', 'optimiser', ['restore', 'zero']);
-    await loadAddon().sessionLoad(this.handle, snapshot.handle, { optimiser });
+    await loadAddon().sessionLoad(this.handle, checkResource(snapshot, Snapshot, 'snapshot').handle, {
+      optimiser,
+    });
   }
 
   /** Pruned weights and their optimiser state become +0 at once and stay so; null: dense. */
   async setMasks(masks: Masks | null): Promise<void> {
-    await loadAddon().sessionSetMasks(this.handle, masks?.handle ?? null);
+    await loadAddon().sessionSetMasks(
+      this.handle,
+      masks === null ? null : checkResource(masks, Masks, 'masks').handle,
+    );
   }
 
   /** Moves the step alone, and with it schedule and data order (a reinitialised network that starts at k). */

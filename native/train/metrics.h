@@ -45,6 +45,11 @@ class MetricQueue {
     rows_->seconds.push_back(row.seconds);
   }
 
+  bool full() {
+    std::lock_guard lock(mutex_);
+    return rows_->step.size() >= kCapacity;
+  }
+
   // Everything that waits, or null.
   std::shared_ptr<MetricRows> drain() {
     std::lock_guard lock(mutex_);

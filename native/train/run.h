@@ -42,6 +42,7 @@ class Run {
   void stop_and_join();
   // A row for the consumer, who is told of it by `flush`.
   void push(const MetricRow& row) {
+    if (queue_.full()) announce(true);  // else both would wait for one another
     queue_.push(row);
     waiting_ = true;
   }

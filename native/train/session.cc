@@ -201,8 +201,8 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     for (SplitName split : o.evaluate) {
       const Evaluation e = evaluate_split(split, &run);
       if (!e.complete) return false;
-      run.push({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step),
-                        examples(split), now_seconds() - start});
+      run.push({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step), examples(split),
+                now_seconds() - start});
     }
     return true;
   };
@@ -233,8 +233,8 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     const bool last = (store_->step == o.until && o.ends) || !finite;
     if (last || (o.metrics_every > 0 && store_->step % o.metrics_every == 0)) {
       const auto seen = static_cast<double>(row.seen);
-      run.push({store_->step, SplitName::kTrain, row.loss / seen, static_cast<double>(row.correct) / seen, rate,
-                        row.seen, now_seconds() - start});
+      run.push({store_->step, SplitName::kTrain, row.loss / seen, static_cast<double>(row.correct) / seen, rate, row.seen,
+                now_seconds() - start});
       row = {};
     }
     if (!finite) {

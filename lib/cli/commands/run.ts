@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { runExperiment } from '../../experiment/run.js';
+import { wrongValue } from '../../native/errors.js';
 import { loadRecipe } from '../../recipe/load.js';
 import { renderCurve, renderTable } from '../../report/terminal.js';
 import { integer, list, repeated } from '../options.js';
@@ -42,6 +43,7 @@ export function runCommand(exit: (code: number) => void): Command {
     .option('--json', 'the results as one JSON object on stdout; everything else on stderr')
     .action(async (name: string, options: Options) => {
       const recipe = loadRecipe(name, options);
+      if (options.out === '') throw wrongValue('a folder', '--out', options.out);
       const out = options.out ?? join('runs', recipe.name);
       const signal = abortOnSignal((which) =>
         process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
