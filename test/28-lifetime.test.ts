@@ -8,7 +8,8 @@ import { after, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Dataset } from '../lib/session/Dataset.js';
-import { differences, openSession } from './helpers/digits.js';
+import { Snapshot } from '../lib/session/Snapshot.js';
+import { differences, openSession, network as tiny } from './helpers/digits.js';
 
 const TIMES = 50;
 const folder = mkdtempSync(join(tmpdir(), 'lth-lifetime-'));
@@ -158,10 +159,8 @@ test('sessions in several workers train beside one another and give the same bit
     return new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
   });
   assert.deepEqual(await Promise.all(ends), [0, 0, 0]);
-  const { Snapshot } = await import('../lib/session/Snapshot.js');
-  const { network } = await import('./helpers/digits.js');
   const [a, b, c] = await Promise.all(
-    [1, 2, 3].map((n) => Snapshot.read(network, join(folder, `several-${n}`))),
+    [1, 2, 3].map((n) => Snapshot.read(tiny, join(folder, `several-${n}`))),
   );
   assert.deepEqual([differences(a as never, b as never), differences(a as never, c as never)], [[], []]);
 });

@@ -85,10 +85,7 @@ Napi::Value operate(const Napi::CallbackInfo& info, const char* operation, Work 
   return PromiseWorker<Result>::run(
       info.Env(),
       [session, claim = std::move(claim), work = std::move(work)] {
-        struct Free {
-          Session::Claim& claim;
-          ~Free() { claim.release(); }
-        } free{*claim};
+        const Session::Release release{*claim};
         return work(*session);
       },
       std::move(done));

@@ -255,11 +255,7 @@ std::shared_ptr<Run> Session::start(const char* operation, Run::Work work, RunEv
   stop();  // joins the run before, which has ended
   run_ = std::make_shared<Run>(
       [held = std::move(held), work = std::move(work)](Run& run) {
-        // Free before the end is told, so that whoever hears of it may call the session again.
-        struct Free {
-          Claim& claim;
-          ~Free() { claim.release(); }
-        } free{*held};
+        const Release release{*held};
         return work(run);
       },
       std::move(events));

@@ -78,6 +78,11 @@ class Session {
     std::atomic<bool>* busy_;
   };
   std::shared_ptr<Claim> claim(const char* operation);
+  // Releases a claim at the end of the work it was made for, before anyone hears of that end: who does may call again.
+  struct Release {
+    Claim& claim;
+    ~Release() { claim.release(); }
+  };
 
   // All of these under a claim, on any thread.
   void initialise(uint64_t draw);

@@ -9,7 +9,7 @@ interface PythonScript {
 const { findPython } = (await import(join(packageRoot, 'scripts', 'python.mjs'))) as PythonScript;
 
 /** PyTorch of the LibTorch that the addon uses, so that both have the same numerics. */
-export const { python, looked } = findPython(loadAddon().info().libtorch);
+const { python, looked } = findPython(loadAddon().info().libtorch);
 
 /** For a test's `skip`: why PyTorch cannot be asked, or false. */
 export const withoutPython: string | false = python ? false : looked.join('; ');
