@@ -12,6 +12,7 @@ import { Masks } from '../lib/session/Masks.js';
 import type { Optimiser, Session, TrainOptions } from '../lib/session/Session.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { writeMetrics } from '../lib/store/metrics.js';
+import { appendBatch, noRows } from '../lib/store/rows.js';
 import { openSession, train } from './helpers/digits.js';
 import { ask, without, withoutPython } from './helpers/python.js';
 
@@ -315,7 +316,9 @@ test('weights, masks and metrics are read by safetensors and pyarrow', {
   const snapshot = await session.snapshot();
   await snapshot.write(weights, { why: 'a "test"' });
   await masks.write(bits);
-  await writeMetrics(folder, batches);
+  const written = noRows();
+  for (const batch of batches) appendBatch(written, batch, 0);
+  await writeMetrics(folder, written);
   const { files, metrics } = ask<{
     files: { tensors: Record<string, [string, number[], number]>; metadata: Record<string, string> }[];
     metrics: Record<string, unknown[]>;

@@ -21,13 +21,20 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
     switch (event.type) {
       case 'plan': {
         total = event.updates;
-        const size = (event.bytes / 2 ** 20).toFixed(0);
+        const size = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
         line(
-          `${event.units} units, ${event.updates} updates; about ${size} MiB on disk${event.done > 0 ? `; ${event.done} units are done already` : ''}`,
+          `${event.units} units, ${event.updates} updates; about ${size(event.bytes)} on disk, ${size(event.peakBytes)} on the way${event.done > 0 ? `; ${event.done} units are done already` : ''}`,
         );
         break;
       }
       case 'unit-start':
+        if (event.resumed > 0) line(`${event.label}: goes on after ${event.resumed} updates`);
+        break;
+      case 'unit-failed':
+        line(`${event.label}: failed: ${event.message}`);
+        break;
+      case 'notice':
+        line(event.message);
         break;
       case 'progress': {
         const left = duration(((1 - event.fraction) * total) / event.updatesPerSecond);

@@ -26,11 +26,38 @@ export interface Result {
   seconds: number;
 }
 
+/** How many of a plan's units are where. */
+export interface UnitCounts {
+  total: number;
+  done: number;
+  /** Worked on now, by any process. */
+  running: number;
+  /** Not begun, or stopped at a checkpoint. */
+  waiting: number;
+  failed: number;
+  /** Cannot be done, because a training that they need diverged. */
+  impossible: number;
+  damaged: number;
+}
+
+/** A unit that could not be done, or whose record cannot be read. */
+export interface Problem {
+  id: string;
+  label: string;
+  state: 'failed' | 'damaged';
+  message: string;
+}
+
 /** What `show --json` and `run --json` print. */
 export interface RunSummary {
   /** The run folder. */
   run: string;
   recipe: string;
+  /** All is done that can be done. */
   complete: boolean;
+  units: UnitCounts;
+  problems: Problem[];
+  /** Of LibTorch, device, instruction set and kernels; more than one where --allow-different-bits mixed them. */
+  fingerprints: string[];
   results: Result[];
 }

@@ -1,26 +1,43 @@
 import { join } from 'node:path';
-import type { RecordBatch } from 'apache-arrow';
-import type { RunEnd } from '../native/AddonTypes.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { CompiledNetwork } from '../session/CompiledNetwork.js';
 import { Dataset } from '../session/Dataset.js';
 import { Masks } from '../session/Masks.js';
 import { Session } from '../session/Session.js';
 import { Snapshot } from '../session/Snapshot.js';
+import { Checkpoints } from '../store/Checkpoints.js';
 import { type MetricRow, readMetrics, writeMetrics } from '../store/metrics.js';
-import type { RunFolder, UnitRecord } from '../store/RunFolder.js';
+import type { RunFolder } from '../store/RunFolder.js';
+import type { UnitRecord } from '../store/records.js';
 import type { DenseUnit, Plan, PruneUnit, ResolvedSteps, TrainUnit, Unit } from './plan.js';
 import type { Result } from './Result.js';
+import { type Cadence, trainWithCheckpoints } from './training.js';
 
 export interface UnitContext {
   threads: number;
+  fingerprint: string;
+  allowDifferentBits: boolean;
+  cadence: Cadence;
   signal: AbortSignal | undefined;
+  onStart: (step: number) => void;
   onStep: (step: number) => void;
+  onNotice: (message: string) => void;
 }
 
-type Outcome = Pick<UnitRecord, 'diverged' | 'updates' | 'result' | 'rewind' | 'method'> & {
+type Outcome = Pick<
+  UnitRecord,
+  'diverged' | 'updates' | 'result' | 'rewind' | 'method' | 'fingerprints' | 'seconds'
+> & {
   files: string[];
 };
+
+/** How a training ended, its metrics written. */
+interface Trained {
+  step: number;
+  diverged: boolean;
+  seconds: number;
+  fingerprints: string[];
+}
 
 const notAResult = { result: null, rewind: null, method: null };
 
@@ -83,22 +100,8 @@ export class Workplace {
     });
   }
 
-  /** Bytes that the plan's units will take on disk, within a few per cent. */
-  diskBytes(plan: Plan): number {
-    const { parameters, prunable } = this.network.summary.counts;
-    const element = this.recipe.training.precision === 'fp64' ? 8 : 4;
-    const { optimiser } = this.recipe.training;
-    const states = optimiser.type === 'adam' ? 2 : optimiser.momentum > 0 ? 1 : 0;
-    const bytes = (unit: Unit) => {
-      if (unit.kind === 'prune') return prunable;
-      const rewindPoint = unit.kind === 'dense' && !unit.last;
-      return parameters * element * (rewindPoint ? 1 + states : 1) + 20_000;
-    };
-    return plan.units.reduce((sum, unit) => sum + bytes(unit), 0);
-  }
-
   async run(unit: Unit, plan: Plan, context: UnitContext): Promise<Outcome> {
-    if (unit.kind === 'prune') return this.prune(unit);
+    if (unit.kind === 'prune') return this.prune(unit, context);
     const session = await this.openSession(unit.replicate, context.threads, plan.steps);
     try {
       return unit.kind === 'dense'
@@ -117,56 +120,85 @@ export class Workplace {
     return Masks.read(this.network, await this.folder.file(id, 'masks.safetensors'));
   }
 
-  /** Updates from..to with the rows it makes; the rows of a training that was cut are as if it had not been. */
+  /**
+   * Trains a unit from its newest checkpoint, or from where `begin` puts the session, to `until`, and writes its
+   * metrics; the rows of a training that was cut are as if it had not been.
+   */
   private async advance(
     session: Session,
-    steps: ResolvedSteps,
+    unit: DenseUnit | TrainUnit,
+    { steps }: Plan,
     context: UnitContext,
-    to: number,
-    noise: number,
-    cut: { continues: boolean; ends: boolean },
-  ): Promise<{ end: RunEnd; batches: RecordBatch[] }> {
-    const batches: RecordBatch[] = [];
-    const iterator = session.train({
-      until: to,
-      noise,
+    how: { until: number; noise: number; continues: boolean; ends: boolean; begin: () => Promise<void> },
+  ): Promise<Trained> {
+    const { id, key } = unit;
+    const { fingerprint, allowDifferentBits } = context;
+    const folder = this.folder.unit(id);
+    const owner = { id, key, fingerprint, allowDifferentBits };
+    const checkpoints = new Checkpoints(folder, owner, (what) =>
+      context.onNotice(`${unit.label}: passed over a damaged checkpoint: ${what}`),
+    );
+    const checkpoint = await checkpoints.newest(this.network);
+    if (checkpoint) {
+      await session.load(checkpoint);
+      checkpoint.dispose();
+    } else {
+      await how.begin();
+    }
+    context.onStart(session.step);
+    const { end, rows, seconds } = await trainWithCheckpoints(session, checkpoints, {
+      until: how.until,
+      noise: how.noise,
+      continues: how.continues,
+      ends: how.ends,
       metricsEvery: steps.metricsEvery,
       evaluateEvery: steps.evaluateEvery,
-      ...cut,
-      ...(context.signal ? { signal: context.signal } : {}),
+      cadence: context.cadence,
+      signal: context.signal,
+      onStep: context.onStep,
     });
-    for (;;) {
-      const next = await iterator.next();
-      if (next.done) return { end: next.value, batches };
-      batches.push(next.value);
-      context.onStep(Number(next.value.getChildAt(0)?.get(next.value.numRows - 1)));
-    }
+    await writeMetrics(folder, rows);
+    return {
+      step: end.step,
+      diverged: end.state === 'diverged',
+      seconds,
+      fingerprints: checkpoints.fingerprints,
+    };
   }
 
   private async dense(session: Session, unit: DenseUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
-    if (unit.from) await session.load(await this.snapshot(unit.from));
-    const cut = { continues: unit.from !== null, ends: unit.last };
-    const { end, batches } = await this.advance(session, plan.steps, context, unit.to, 0, cut);
-    const diverged = end.state === 'diverged';
+    const { step, diverged, seconds, fingerprints } = await this.advance(session, unit, plan, context, {
+      until: unit.to,
+      noise: 0,
+      continues: unit.from !== null,
+      ends: unit.last,
+      begin: async () => {
+        if (!unit.from) return;
+        const start = await this.snapshot(unit.from);
+        await session.load(start);
+        start.dispose();
+      },
+    });
     const folder = this.folder.unit(unit.id);
-    await writeMetrics(folder, batches);
     // A rewind point needs what the optimiser remembers; the end of the training is only pruned and evaluated.
     const snapshot = await session.snapshot();
     await snapshot.write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: !unit.last });
+    snapshot.dispose();
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
-    const updates = end.step - (unit.to - unit.updates);
-    if (!unit.last && !diverged) return { files, diverged, updates, ...notAResult };
+    const updates = step - (unit.to - unit.updates);
+    const outcome = { files, diverged, updates, seconds, fingerprints, ...notAResult };
+    if (!unit.last && !diverged) return outcome;
     const earlier = await this.earlier(unit.from);
     const rows = [...earlier.rows, ...(await readMetrics(join(folder, 'metrics.arrow')))];
     const result = resultOf(
       rows,
       { branch: 'imp', replicate: unit.replicate, level: 0, noise: 0 },
       { prunable: 1, overall: 1 },
-      end.step,
+      step,
       diverged,
-      earlier.seconds + end.seconds,
+      earlier.seconds + seconds,
     );
-    return { files, diverged, updates, result, rewind: null, method: null };
+    return { ...outcome, result };
   }
 
   /** The dense run up to where a unit went on: its metrics, and how long it took. */
@@ -178,14 +210,25 @@ export class Workplace {
     return { rows: [...before.rows, ...rows], seconds: before.seconds + (record?.seconds ?? 0) };
   }
 
-  private async prune(unit: PruneUnit): Promise<Outcome> {
+  private async prune(unit: PruneUnit, context: UnitContext): Promise<Outcome> {
+    const start = performance.now();
+    context.onStart(0);
     const { fraction, pooling, rates } = this.recipe.pruning;
     const before = unit.masks ? await this.masks(unit.masks) : Masks.ones(this.network);
     const weights = await this.snapshot(unit.weights);
     const after = await before.prune(weights, { fraction, pooling, rates, levels: unit.levels });
     await after.write(join(this.folder.unit(unit.id), 'masks.safetensors'), { unit: unit.id });
     for (const resource of [before, weights, after]) resource.dispose();
-    return { files: ['masks.safetensors'], diverged: false, updates: 0, ...notAResult };
+    const seconds = (performance.now() - start) / 1000;
+    const fingerprints = [context.fingerprint];
+    return {
+      files: ['masks.safetensors'],
+      diverged: false,
+      updates: 0,
+      seconds,
+      fingerprints,
+      ...notAResult,
+    };
   }
 
   /**
@@ -194,42 +237,45 @@ export class Workplace {
    * that the rewound network gets, as open_lth's default).
    */
   private async train(session: Session, unit: TrainUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
+    const { branch, replicate, level, noise, rewind, method } = unit;
     const imp = await this.masks(unit.masks);
-    const masks = unit.branch === 'random' ? await imp.random(this.recipe.seed, unit.replicate) : imp;
+    const masks = branch === 'random' ? await imp.random(this.recipe.seed, replicate) : imp;
     await session.setMasks(masks);
-    if (unit.branch === 'reinit') {
-      await session.initialise(unit.noise === 0 ? unit.level : unit.noise);
-      session.setStep(unit.rewind);
-    } else {
-      const start = await this.snapshot(unit.start);
-      await session.load(start, { optimiser: this.recipe.rewindOptimiser });
-      start.dispose();
-    }
-    const { end, batches } = await this.advance(session, plan.steps, context, plan.steps.total, unit.noise, {
+    const { step, diverged, seconds, fingerprints } = await this.advance(session, unit, plan, context, {
+      until: plan.steps.total,
+      noise,
       continues: false,
       ends: true,
+      begin: async () => {
+        if (branch === 'reinit') {
+          await session.initialise(noise === 0 ? level : noise);
+          session.setStep(rewind);
+          return;
+        }
+        const start = await this.snapshot(unit.start);
+        await session.load(start, { optimiser: this.recipe.rewindOptimiser });
+        start.dispose();
+      },
     });
-    const diverged = end.state === 'diverged';
     const folder = this.folder.unit(unit.id);
-    await writeMetrics(folder, batches);
     const snapshot = await session.snapshot();
     await snapshot.write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: false });
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
-    if (unit.branch === 'random') {
+    if (branch === 'random') {
       await masks.write(join(folder, 'masks.safetensors'), { unit: unit.id });
       files.push('masks.safetensors');
     }
-    const { branch, replicate, level, noise, rewind, method } = unit;
-    const updates = end.step - rewind;
+    const updates = step - rewind;
     const result = resultOf(
       await readMetrics(join(folder, 'metrics.arrow')),
       { branch, replicate, level, noise },
       masks.density,
       updates,
       diverged,
-      end.seconds,
+      seconds,
     );
-    return { files, diverged, updates, result, rewind, method };
+    for (const resource of new Set([snapshot, imp, masks])) resource.dispose();
+    return { files, diverged, updates, seconds, fingerprints, result, rewind, method };
   }
 }
 

@@ -3,6 +3,7 @@ import type { NativeNetwork } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { toUpdates } from '../recipe/steps.js';
+import type { Request } from '../store/records.js';
 import type { Result } from './Result.js';
 
 /** All step counts of a recipe in updates. */
@@ -273,4 +274,19 @@ export function planUnits(recipe: Recipe, steps: ResolvedSteps, experiment: Expe
       masks = pruned;
     }
   }
+}
+
+export function requestOf({ pruning, replicates, rewind, controls }: Recipe): Request {
+  return { levels: pruning.levels, replicates, rewind, controls };
+}
+
+/** The plan of several requests together: each unit once. */
+export function planRequests(recipe: Recipe, requests: Request[], experiment: Experiment): Plan {
+  const plans = requests.map(({ levels, replicates, rewind, controls }) => {
+    const asked = { ...recipe, pruning: { ...recipe.pruning, levels }, replicates, rewind, controls };
+    return planUnits(asked, resolveSteps(asked, experiment.updatesPerEpoch), experiment);
+  });
+  const units = new Map(plans.flatMap((plan) => plan.units.map((unit) => [unit.id, unit])));
+  const rewind = [...new Set(plans.flatMap((plan) => plan.steps.rewind))].sort((a, b) => a - b);
+  return { units: [...units.values()], steps: { ...(plans[0] as Plan).steps, rewind } };
 }

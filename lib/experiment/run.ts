@@ -1,34 +1,58 @@
+import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import type { ParameterInfo } from '../native/AddonTypes.js';
-import { checkInteger, LthError } from '../native/errors.js';
-import { networkByName } from '../networks/catalogue.js';
-import { resolveNetwork } from '../networks/validate.js';
-import { didYouMean } from '../recipe/nearest.js';
+import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
 import { RunFolder } from '../store/RunFolder.js';
-import type { ExperimentEvent } from './Event.js';
-import { type Experiment, experimentOf, type Plan, planUnits, resolveSteps } from './plan.js';
+import type { UnitRecord } from '../store/records.js';
+import { diskBytes } from './disk.js';
+import type { ExperimentEvent, UnitEvent } from './Event.js';
+import { runJobs } from './jobs.js';
+import { Meter } from './Meter.js';
+import { openPlan } from './openPlan.js';
+import { type Plan, requestOf } from './plan.js';
 import type { RunSummary } from './Result.js';
+import type { Keep } from './retention.js';
 import { runPlan } from './scheduler.js';
 import { summarise } from './summary.js';
-import { Workplace } from './Workplace.js';
+import { type Cadence, defaultCadence } from './training.js';
 
 export interface RunOptions {
   /** The run folder; created if missing. Finished units in it are not done again. */
   out: string;
-  /** Default: all cores. Never changes a bit of the results. */
+  /** Of all jobs together. Default: all cores. Never changes a bit of the results. */
   threads?: number;
-  /** Stops after the step at hand; finished units stay. */
+  /** Processes that share the units. Default 1: this one. Never changes a bit of the results. */
+  jobs?: number;
+  /**
+   * When a training saves what it has: whatever comes first. Default: every 30 seconds, less often where saving would
+   * take more than 1 % of the time. Both null: only when it is stopped. Never changes a bit of the results.
+   */
+  checkpoint?: { seconds?: number | null; updates?: number | null };
+  /** Which weights stay on disk: "all", or only those "needed" to go on (see retention.ts). Default "all". */
+  keep?: Keep;
+  /** Go on where another LibTorch, instruction set or device made the bits so far. Default false. */
+  allowDifferentBits?: boolean;
+  /** Saves and stops at the step at hand. */
   signal?: AbortSignal;
   onEvent?: (event: ExperimentEvent) => void;
 }
 
+export function cadenceOf({ checkpoint }: Pick<RunOptions, 'checkpoint'>): Cadence {
+  if (checkpoint === undefined) return defaultCadence;
+  const { seconds = null, updates = null } = checkpoint;
+  if (seconds !== null && !(checkNumber(seconds, 'checkpoint.seconds', 0, 1e6) > 0))
+    throw wrongValue('number above 0', 'checkpoint.seconds', seconds);
+  if (updates !== null) checkInteger(updates, 'checkpoint.updates', 1, 2 ** 31 - 1);
+  return { seconds, updates, largestShare: Number.POSITIVE_INFINITY };
+}
+
 /**
  * Runs an experiment: IMP with rewinding and its controls, for all replicates and rewind points of the recipe.
- * @returns the results so far; `stopped` where the signal ended it before all was done.
- * @throws LthError "recipe", "io", "corrupt-file", "other-experiment", "no-cuda".
+ * @returns the results so far; `stopped` where the signal ended it before all was done. Units that failed are in
+ *   `problems`: the next run tries them again.
+ * @throws LthError "recipe", "io", "corrupt-file", "other-experiment", "different-bits", "no-cuda".
  */
 export async function runExperiment(
   asked: Recipe,
@@ -38,17 +62,36 @@ export async function runExperiment(
   const recipe = parseRecipe(asked, 'recipe');
   if (recipe.data.folder) recipe.data.folder = resolve(recipe.data.folder);
   const threads = checkInteger(options.threads ?? availableParallelism(), 'threads', 1, 1024);
+  const jobs = checkInteger(options.jobs ?? 1, 'jobs', 1, 1024);
+  const keep = checkOneOf(options.keep ?? 'all', 'keep', ['all', 'needed']);
+  const cadence = cadenceOf(options);
+  const allowDifferentBits = options.allowDifferentBits ?? false;
+  const tell = options.onEvent ?? (() => {});
   // Everything that can be wrong with the recipe is found before the folder is touched.
-  const workplace = await Workplace.open(recipe);
+  const { workplace, plan, experiment } = await openPlan(recipe);
   try {
-    const { plan, experiment } = await planOf(recipe, workplace);
-    workplace.folder = await RunFolder.create(options.out, recipe, experiment);
-    await runPlan(plan, workplace, {
-      threads,
-      fingerprint: experiment.fingerprint,
-      signal: options.signal,
-      onEvent: options.onEvent ?? (() => {}),
+    const folder = await RunFolder.create(options.out, recipe, experiment, {
+      allowDifferentBits,
+      request: requestOf(recipe),
     });
+    workplace.folder = folder;
+    const finished = await finishedUnits(folder, plan);
+    const meter = new Meter(plan, tell);
+    for (const id of finished.keys()) meter.finishedBefore(id);
+    const trainings = Math.max(jobs, threads);
+    tell({
+      type: 'plan',
+      units: plan.units.length,
+      done: finished.size,
+      updates: meter.totalUpdates,
+      ...diskBytes(plan, recipe, workplace.network.summary.counts, { keep, trainings }),
+    });
+    const how = { cadence, keep, allowDifferentBits, fingerprint: experiment.fingerprint };
+    const onEvent = (event: UnitEvent) => meter.take(event);
+    const command = randomUUID();
+    const { signal } = options;
+    if (jobs === 1) await runPlan(plan, workplace, { ...how, threads, command, finished, signal, onEvent });
+    else await runJobs({ recipe, folder, how, jobs, threads, command, signal, onEvent });
   } finally {
     workplace.dispose();
   }
@@ -56,30 +99,20 @@ export async function runExperiment(
   return { ...summary, stopped: options.signal?.aborted === true && !summary.complete };
 }
 
-async function planOf(recipe: Recipe, workplace: Workplace): Promise<{ plan: Plan; experiment: Experiment }> {
-  checkPruning(recipe, workplace.network.summary.parameters);
-  const session = await workplace.openSession(0, 1);
-  const { updatesPerEpoch, fingerprint } = session.info;
-  session.dispose();
-  const network = resolveNetwork(
-    typeof recipe.network === 'string' ? networkByName(recipe.network) : recipe.network,
-  );
-  const steps = resolveSteps(recipe, updatesPerEpoch);
-  const experiment = experimentOf(recipe, steps, { network, data: workplace.dataFigures, fingerprint });
-  return { plan: planUnits(recipe, steps, experiment), experiment };
-}
-
-function checkPruning(recipe: Recipe, parameters: ParameterInfo[]): void {
-  const prunable = parameters.filter((parameter) => parameter.prunable).map((parameter) => parameter.name);
-  if (prunable.length === 0 && recipe.pruning.levels > 0) {
-    throw new LthError('recipe', 'pruning.levels: the network has nothing prunable; expected 0');
+/** Records of the plan's units that are done. One that cannot be read is left for the scheduler to complain of. */
+export async function finishedUnits(folder: RunFolder, plan: Plan): Promise<Map<string, UnitRecord>> {
+  const finished = new Map<string, UnitRecord>();
+  for (const unit of plan.units) {
+    try {
+      const record = await folder.record(unit.id);
+      if (!record) continue;
+      if (record.key !== unit.key) continue;
+      finished.set(unit.id, record);
+    } catch (error) {
+      if (!(error instanceof LthError) || error.code !== 'corrupt-file') throw error;
+      continue;
+    }
+    await folder.cleanFinished(unit.id);
   }
-  for (const name of Object.keys(recipe.pruning.rates)) {
-    if (prunable.includes(name)) continue;
-    throw new LthError(
-      'recipe',
-      `pruning.rates: the network has no prunable parameter "${name}".${didYouMean(name, prunable)}` +
-        ` Prunable: ${prunable.join(', ') || 'none'}.`,
-    );
-  }
+  return finished;
 }

@@ -2,17 +2,29 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LockHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
-import type { RunFolder, UnitRecord } from '../store/RunFolder.js';
-import type { ExperimentEvent } from './Event.js';
+import { removeCheckpoints } from '../store/Checkpoints.js';
+import { Heartbeat } from '../store/Heartbeat.js';
+import type { RunFolder } from '../store/RunFolder.js';
+import type { UnitRecord } from '../store/records.js';
+import type { UnitEvent } from './Event.js';
 import type { Plan, Unit } from './plan.js';
+import { type Keep, removable } from './retention.js';
 import { resultsOf } from './summary.js';
+import type { Cadence } from './training.js';
 import type { Workplace } from './Workplace.js';
 
 export interface ScheduleOptions {
   threads: number;
   fingerprint: string;
+  allowDifferentBits: boolean;
+  cadence: Cadence;
+  keep: Keep;
+  /** Of this command, shared by its jobs. */
+  command: string;
+  /** Units that were finished when the command began. */
+  finished: ReadonlyMap<string, UnitRecord>;
   signal: AbortSignal | undefined;
-  onEvent: (event: ExperimentEvent) => void;
+  onEvent: (event: UnitEvent) => void;
 }
 
 /**
@@ -24,30 +36,31 @@ const POLL_MS = { first: 10, longest: 500 };
 /**
  * Carries a plan out. As many units run side by side as there are threads, one thread each, because two trainings on
  * one core each beat one on two; fewer units share the threads. Bits never depend on it. A training that diverges is
- * a result; what would have been pruned from it is left out and the rest goes on.
+ * a result, and a unit that fails is noted; what would have come of them is left out and the rest goes on.
+ * @throws the first error that is not of one unit alone: what was written cannot be written.
  */
 export async function runPlan(plan: Plan, workplace: Workplace, options: ScheduleOptions): Promise<void> {
   await new Scheduler(plan, workplace, options).run();
 }
 
+interface Running {
+  threads: number;
+  promise: Promise<void>;
+}
+
 class Scheduler {
   private readonly folder: RunFolder;
-  private readonly waiting: Unit[] = [];
-  private readonly finished = new Map<string, UnitRecord>();
-  /** Units that cannot be done because one that they need diverged. */
+  private readonly waiting: Unit[];
+  private readonly finished: Map<string, UnitRecord>;
+  private readonly failed = new Set<string>();
+  /** Units that cannot be done because one that they need diverged or failed. */
   private readonly impossible = new Set<string>();
-  private readonly running = new Map<
-    string,
-    { label: string; threads: number; from: number; step: number; promise: Promise<void> }
-  >();
-  private readonly start = performance.now();
-  /** Aborted by the caller's signal, or by the first error. */
+  private readonly running = new Map<string, Running>();
+  /** Aborted by the caller's signal, or by the first error that is not of one unit alone. */
   private readonly stop = new AbortController();
   private failure: unknown;
   private poll = POLL_MS.first;
-  private updatesDone = 0;
-  private updatesBefore = 0;
-  private readonly updatesTotal: number;
+  private readonly onAbort = () => this.stop.abort(this.options.signal?.reason);
 
   constructor(
     private readonly plan: Plan,
@@ -55,42 +68,34 @@ class Scheduler {
     private readonly options: ScheduleOptions,
   ) {
     this.folder = workplace.folder;
-    this.updatesTotal = plan.units.reduce((sum, unit) => sum + unit.updates, 0);
+    this.finished = new Map(options.finished);
+    this.waiting = plan.units.filter((unit) => !this.finished.has(unit.id));
     const { signal } = options;
-    if (signal?.aborted) this.stop.abort(signal.reason);
-    signal?.addEventListener('abort', () => this.stop.abort(signal.reason), { once: true });
+    if (signal?.aborted) this.onAbort();
+    signal?.addEventListener('abort', this.onAbort, { once: true });
   }
 
   async run(): Promise<void> {
-    for (const unit of this.plan.units) {
-      const record = await this.folder.record(unit.id);
-      if (record) {
-        this.finished.set(unit.id, record);
-        this.updatesDone += unit.updates;
-      } else {
-        this.waiting.push(unit);
+    try {
+      await this.tidy();
+      for (;;) {
+        const before = this.settledCount;
+        const elsewhere = this.stopped ? false : await this.launch().catch((error) => this.fail(error));
+        // Something ended while locks were asked for: more may be ready.
+        if (this.settledCount !== before) continue;
+        if (this.running.size === 0 && !elsewhere) break;
+        const changes: Promise<unknown>[] = [...this.running.values()].map((one) => one.promise);
+        if (elsewhere) changes.push(this.askAgain());
+        await Promise.race(changes);
       }
-    }
-    this.updatesBefore = this.updatesDone;
-    const { units } = this.plan;
-    this.options.onEvent({
-      type: 'plan',
-      units: units.length,
-      done: this.finished.size,
-      updates: this.updatesTotal,
-      bytes: this.workplace.diskBytes(this.plan),
-    });
-    for (;;) {
-      const before = this.finished.size;
-      const elsewhere = this.stopped ? false : await this.launch().catch((error) => this.fail(error));
-      // Something ended while locks were asked for: more may be ready.
-      if (this.finished.size !== before) continue;
-      if (this.running.size === 0 && !elsewhere) break;
-      const changes: Promise<unknown>[] = [...this.running.values()].map((one) => one.promise);
-      if (elsewhere) changes.push(this.askAgain());
-      await Promise.race(changes);
+    } finally {
+      this.options.signal?.removeEventListener('abort', this.onAbort);
     }
     if (this.failure) throw this.failure;
+  }
+
+  private get settledCount(): number {
+    return this.finished.size + this.failed.size;
   }
 
   private askAgain(): Promise<unknown> {
@@ -106,15 +111,16 @@ class Scheduler {
   /** Has all units stop at their next step; `run` throws the first error when they have. */
   private fail(error: unknown): false {
     this.failure ??= error;
-    this.stop.abort();
+    this.stop.abort(error);
     return false;
   }
 
   /** Starts what is ready and nobody else works on; true where another process has some of it. */
   private async launch(): Promise<boolean> {
     for (const unit of this.waiting) {
-      if (unit.needs.some((id) => this.impossible.has(id) || this.finished.get(id)?.diverged))
-        this.impossible.add(unit.id);
+      const isLost = (id: string) =>
+        this.impossible.has(id) || this.failed.has(id) || this.finished.get(id)?.diverged;
+      if (unit.needs.some(isLost)) this.impossible.add(unit.id);
     }
     const ready = this.waiting.filter(
       (unit) => !this.impossible.has(unit.id) && unit.needs.every((id) => this.finished.has(id)),
@@ -138,42 +144,71 @@ class Scheduler {
       const threads = Math.max(1, Math.floor(free / (taken.length - i)));
       free -= threads;
       this.waiting.splice(this.waiting.indexOf(unit), 1);
-      const from = (unit.kind === 'dense' ? unit.to : this.plan.steps.total) - unit.updates;
-      const entry = { label: unit.label, threads, from, step: from, promise: Promise.resolve() };
+      const entry: Running = { threads, promise: Promise.resolve() };
       this.running.set(unit.id, entry);
-      entry.promise = this.carryOut(unit, lock, threads)
-        .catch((error) => {
-          if (!this.stopped || error !== this.stop.signal.reason) this.fail(error);
-        })
-        .finally(() => this.running.delete(unit.id));
+      entry.promise = this.carryOut(unit, threads)
+        .catch((error) => this.settleError(unit, error))
+        .catch((error) => void this.fail(error))
+        .finally(() => {
+          loadAddon().dispose(lock);
+          this.running.delete(unit.id);
+        });
     });
     if (taken.length > 0) this.poll = POLL_MS.first;
     return elsewhere;
   }
 
-  private async carryOut(unit: Unit, lock: LockHandle, threads: number): Promise<void> {
+  /** Under the unit's lock. */
+  private async carryOut(unit: Unit, threads: number): Promise<void> {
+    const { id, kind, label, key } = unit;
+    const { options } = this;
+    const record = await this.folder.record(id);
+    if (record) return this.finishedElsewhere(unit, record);
+    const failure = await this.folder.failure(id);
+    if (failure?.command === options.command) return this.failedElsewhere(unit, failure);
+    await this.folder.clean(id);
+    const first = unit.kind === 'dense' ? unit.to - unit.updates : this.plan.steps.total - unit.updates;
+    const heartbeat = new Heartbeat(this.folder.unit(id));
     try {
-      const record = await this.folder.record(unit.id);
-      if (record) return this.finishedElsewhere(unit, record);
-      await this.folder.clean(unit.id);
-      this.options.onEvent({ type: 'unit-start', id: unit.id, label: unit.label });
-      const start = performance.now();
       const { files, ...outcome } = await this.workplace.run(unit, this.plan, {
         threads,
+        fingerprint: options.fingerprint,
+        allowDifferentBits: options.allowDifferentBits,
+        cadence: options.cadence,
         signal: this.stop.signal,
-        onStep: (step) => this.progress(unit, step),
+        onStart: (step) => {
+          const resumed = unit.kind === 'prune' ? 0 : step - first;
+          options.onEvent({ type: 'unit-start', id, label, resumed });
+        },
+        onStep: (step) => {
+          heartbeat.beat(step - first);
+          options.onEvent({ type: 'step', id, updates: step - first });
+        },
+        onNotice: (message) => options.onEvent({ type: 'notice', message }),
       });
-      const { id, kind, label, key } = unit;
       const from = unit.kind === 'dense' ? unit.from : null;
-      const seconds = (performance.now() - start) / 1000;
-      const done = await this.folder.finish(
-        { id, kind, label, key, fingerprint: this.options.fingerprint, from, ...outcome, seconds },
-        files,
-      );
+      const done = await this.folder.finish({ id, kind, label, key, from, ...outcome }, files);
+      await removeCheckpoints(this.folder.unit(id));
       this.settle(unit, done, false);
     } finally {
-      loadAddon().dispose(lock);
+      await heartbeat.end();
     }
+    await this.tidy();
+  }
+
+  /** What an error of one unit means: nothing where all was stopped, a note where it is of this unit alone. */
+  private async settleError(unit: Unit, error: unknown): Promise<void> {
+    if (this.stopped && error === this.stop.signal.reason) return;
+    const known = error instanceof LthError;
+    // What cannot be written now will not be written for the next unit either.
+    if (known && (error.code === 'io' || error.code === 'different-bits')) throw error;
+    if (!known && !(error instanceof RangeError)) throw error; // a defect of ours
+    const { id, label } = unit;
+    const { command } = this.options;
+    const { code, message } = known ? error : { code: 'native', message: String(error) };
+    await this.folder.fail({ id, label, code, message, command });
+    this.failed.add(id);
+    this.options.onEvent({ type: 'unit-failed', id, label, code, message });
   }
 
   private finishedElsewhere(unit: Unit, record: UnitRecord): void {
@@ -185,9 +220,14 @@ class Scheduler {
     this.settle(unit, record, true);
   }
 
+  private failedElsewhere(unit: Unit, { code, message }: { code: string; message: string }): void {
+    const { id, label } = unit;
+    this.failed.add(id);
+    this.options.onEvent({ type: 'unit-failed', id, label, code, message });
+  }
+
   private settle(unit: Unit, record: UnitRecord, skipped: boolean): void {
     this.finished.set(unit.id, record);
-    this.updatesDone += unit.updates;
     this.options.onEvent({
       type: 'unit-end',
       id: unit.id,
@@ -199,17 +239,14 @@ class Scheduler {
     });
   }
 
-  private progress(unit: Unit, step: number): void {
-    const entry = this.running.get(unit.id);
-    if (entry) entry.step = step;
-    let updates = this.updatesDone;
-    for (const one of this.running.values()) updates += Math.max(0, one.step - one.from);
-    const seconds = (performance.now() - this.start) / 1000;
-    this.options.onEvent({
-      type: 'progress',
-      fraction: updates / this.updatesTotal,
-      updatesPerSecond: (updates - this.updatesBefore) / seconds,
-      running: [...this.running.values()].map((one) => one.label),
-    });
+  /** Removes weights that the retention rule does not keep. */
+  private async tidy(): Promise<void> {
+    if (this.options.keep === 'all') return;
+    for (const id of removable(this.plan, (one) => this.finished.has(one))) {
+      const file = this.finished.get(id)?.files['snapshot.safetensors'];
+      if (!file || file.removed) continue;
+      file.removed = true;
+      await this.folder.remove(id, 'snapshot.safetensors');
+    }
   }
 }

@@ -1,8 +1,9 @@
 import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
-import { RunFolder, type UnitRecord } from '../store/RunFolder.js';
-import { type Experiment, resolveSteps } from './plan.js';
-import type { Result, RunSummary } from './Result.js';
+import type { RunFolder } from '../store/RunFolder.js';
+import type { UnitRecord } from '../store/records.js';
+import type { Problem, Result, RunSummary, UnitCounts } from './Result.js';
+import { type Survey, survey } from './survey.js';
 
 /** A unit's results: the dense run is level 0 of every rewind point and of the recipe's method. */
 export function resultsOf(record: UnitRecord, rewinds: number[], method: Result['method']): Result[] {
@@ -15,31 +16,47 @@ export function resultsOf(record: UnitRecord, rewinds: number[], method: Result[
 
 const branches = ['imp', 'random', 'reinit'];
 
-/** Rewind points that a recipe asks for, in updates. */
-async function rewindsOf(folder: RunFolder, recipe: Recipe): Promise<number[]> {
-  const { updatesPerEpoch } = (await folder.experiment()) as Partial<Experiment>;
-  if (typeof updatesPerEpoch !== 'number') {
-    throw new LthError(
-      'corrupt-file',
-      `${folder.path}/experiment.json does not say how many updates an epoch has`,
-    );
+/** Every record of the folder that can be read, of units that the recipe does not ask for as well. */
+async function recordsOf(folder: RunFolder): Promise<UnitRecord[]> {
+  const records: UnitRecord[] = [];
+  for (const id of await folder.ids()) {
+    try {
+      const record = await folder.record(id);
+      if (record) records.push(record);
+    } catch (error) {
+      // The survey tells of it.
+      if (!(error instanceof LthError) || error.code !== 'corrupt-file') throw error;
+    }
   }
-  return resolveSteps(recipe, updatesPerEpoch).rewind;
+  return records;
+}
+
+export function countsOf({ units }: Survey): UnitCounts {
+  const counts: UnitCounts = {
+    total: units.length,
+    done: 0,
+    running: 0,
+    waiting: 0,
+    failed: 0,
+    impossible: 0,
+    damaged: 0,
+  };
+  for (const { state } of units) counts[state]++;
+  return counts;
 }
 
 /**
  * What a run folder holds, also while the run is going on elsewhere; results in the order method, rewind, replicate,
  * level, branch.
- * @param asked what completeness is judged by; default: what the last command on the folder asked for.
- * @throws LthError "io" where there is no run, "corrupt-file" for a damaged record.
+ * @param asked what completeness is judged by; default: what all commands on the folder asked for together.
+ * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json or recipe.yaml.
  */
 export async function summarise(path: string, asked?: Recipe): Promise<RunSummary> {
-  const folder = RunFolder.open(path);
-  const recipe = asked ?? folder.recipe();
-  const records = await folder.records();
-  const wanted = await rewindsOf(folder, recipe);
-  const found = records.flatMap((record) => (record.rewind === null ? [] : [record.rewind]));
-  const rewinds = [...new Set([...wanted, ...found])];
+  const found = await survey(path, asked);
+  const { folder, recipe, plan } = found;
+  const records = await recordsOf(folder);
+  const others = records.flatMap((record) => (record.rewind === null ? [] : [record.rewind]));
+  const rewinds = [...new Set([...plan.steps.rewind, ...others])];
   const results = records.flatMap((record) => resultsOf(record, rewinds, recipe.pruning.method));
   results.sort(
     (a, b) =>
@@ -49,25 +66,17 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
       a.level - b.level ||
       branches.indexOf(a.branch) - branches.indexOf(b.branch),
   );
-  return { run: path, recipe: recipe.name, complete: isComplete(recipe, wanted, results), results };
-}
-
-/** All that the recipe asks for is there, but for what lies below a training that diverged: nothing can be pruned from it. */
-function isComplete(recipe: Recipe, rewinds: number[], results: Result[]): boolean {
-  const chains = rewinds.flatMap((rewind) =>
-    Array.from({ length: recipe.replicates }, (_, replicate) =>
-      results.filter((r) => r.rewind === rewind && r.replicate === replicate),
-    ),
+  const units = countsOf(found);
+  const problems = found.units.flatMap(({ unit: { id, label }, state, message }): Problem[] =>
+    state === 'failed' || state === 'damaged' ? [{ id, label, state, message: message ?? '' }] : [],
   );
-  return chains.every((chain) => {
-    const diverged = chain.filter((r) => r.branch === 'imp' && r.diverged).map((r) => r.level);
-    const end = Math.min(recipe.pruning.levels, ...diverged);
-    const has = (branch: string, level: number) =>
-      chain.some((r) => r.branch === branch && r.level === level);
-    const levels = Array.from({ length: end }, (_, i) => i + 1);
-    return (
-      has('imp', 0) &&
-      ['imp', ...recipe.controls].every((branch) => levels.every((level) => has(branch, level)))
-    );
-  });
+  return {
+    run: path,
+    recipe: recipe.name,
+    complete: units.done + units.impossible === units.total,
+    units,
+    problems,
+    fingerprints: [...new Set(records.flatMap((record) => record.fingerprints))],
+    results,
+  };
 }

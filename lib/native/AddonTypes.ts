@@ -179,8 +179,10 @@ export interface TrainOptions {
   evaluateAtStart: boolean;
   /** The training ends with this call: "train", "validation" and "test" rows at its end too, not only at multiples. */
   ends: boolean;
-  /** The "train" row that was being summed up at the session's step goes on: rows as if the training was never cut. */
+  /** What was due at the session's step goes on (the "train" row being summed up, a stopped evaluation): rows as if the training was never cut. */
   continues: boolean;
+  /** Ends at this update with state "paused", for a later call that continues. 0: nowhere. */
+  pauseAt: number;
   evaluate: ('validation' | 'test')[];
 }
 
@@ -201,8 +203,8 @@ export interface MetricColumns {
 }
 
 export interface RunEnd {
-  /** "aborted": stopped by runAbort. "diverged": the loss or a weight is not finite. */
-  state: 'done' | 'aborted' | 'diverged';
+  /** "paused": by pauseAt or runPause. "aborted": stopped by runAbort. "diverged": the loss or a weight is not finite. */
+  state: 'done' | 'paused' | 'aborted' | 'diverged';
   step: number;
   /** Wall-clock seconds of the call. */
   seconds: number;
@@ -300,6 +302,8 @@ export interface Addon {
   runDrain(run: RunHandle): MetricColumns | null;
   /** Stops at the next step; the promise then resolves with state "aborted". */
   runAbort(run: RunHandle): void;
+  /** Ends a training after at least one update and what belongs to it, with state "paused". */
+  runPause(run: RunHandle): void;
   /** Stops and joins all that is going on in this environment: for the end of the process. */
   stopRuns(): void;
 
@@ -325,12 +329,18 @@ export interface Addon {
   masksTensors(masks: MasksHandle): MaskTensor[];
   /** Is every weight of `inner` also in `outer`? */
   masksNested(inner: MasksHandle, outer: MasksHandle): boolean;
+  /** Entries of pruned places, in weights and optimiser state, that are not exactly +0. */
+  masksViolations(masks: MasksHandle, snapshot: SnapshotHandle): Promise<number>;
+  /** floor(fraction * remaining), for the decimal that the fraction was written as. */
+  prunedCount(fraction: number, remaining: number): number;
   /** safetensors BOOL tensors. */
   masksWrite(masks: MasksHandle, path: string, metadata: Record<string, string>): Promise<void>;
   masksRead(network: NetworkHandle, path: string): Promise<MasksHandle>;
 
   /** Non-blocking exclusive flock on `path` (created if missing); null if another process or handle holds it. */
   lockTry(path: string): LockHandle | null;
-  /** Writes bytes under a temporary name, fsync, rename, fsync of the folder. */
+  /** Does another process or handle hold the lock? Never creates the file. */
+  lockHeld(path: string): boolean;
+  /** Writes bytes under a temporary name, fsync, read back, rename, fsync of the folder. */
   fileWrite(path: string, bytes: Uint8Array): Promise<void>;
 }

@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'busy'
   | 'diverged'
   | 'other-experiment'
+  | 'different-bits'
   | 'addon'
   | 'native';
 

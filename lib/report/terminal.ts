@@ -46,9 +46,17 @@ function table(curve: Curve): string[] {
   return columns([head, ...rows]);
 }
 
+/** `not complete: 12 of 96 units done, 2 running, 1 failed`. */
+export function progressOf({ units }: RunSummary): string {
+  const parts = (['running', 'failed', 'damaged'] as const)
+    .filter((state) => units[state] > 0)
+    .map((state) => `${units[state]} ${state}`);
+  return [`not complete: ${units.done} of ${units.total} units done`, ...parts].join(', ');
+}
+
 /** Levels x branches: weights remaining, test accuracy, early-stopping iteration, what matches. */
 export function renderTable(summary: RunSummary): string {
-  const lines = [`${summary.recipe}: ${summary.run}${summary.complete ? '' : ' (not complete)'}`];
+  const lines = [`${summary.recipe}: ${summary.run}${summary.complete ? '' : ` (${progressOf(summary)})`}`];
   for (const curve of curves(summary.results)) {
     lines.push(
       '',
@@ -58,6 +66,12 @@ export function renderTable(summary: RunSummary): string {
   }
   if (summary.results.length === 0) lines.push('no training has finished yet');
   else lines.push('', matchingRule);
+  if (summary.units.impossible > 0)
+    lines.push(`${summary.units.impossible} units cannot be done: a training that they need diverged`);
+  if (summary.fingerprints.length > 1)
+    lines.push(`bits of ${summary.fingerprints.length} kinds are mixed here:`, ...summary.fingerprints);
+  for (const { id, label, state, message } of summary.problems)
+    lines.push(`${state}: ${label} (${id}): ${message}`);
   return lines.join('\n');
 }
 

@@ -87,6 +87,10 @@ export interface TrainOptions {
   ends?: boolean;
   /** This call goes on with a training that was cut: rows come as if it had not been. Default false. */
   continues?: boolean;
+  /** Ends at this update with state "paused", for a later call that continues. */
+  pauseAt?: number;
+  /** Ends after the update and evaluation at hand, but at least one, with state "paused". */
+  pause?: AbortSignal;
   /** Default: whatever of validation and test the session has. */
   evaluate?: readonly ('validation' | 'test')[];
   /** Stops at the next step; the iteration then throws the signal's reason. */
@@ -233,8 +237,9 @@ export class Session extends Resource<SessionHandle> {
 
   /**
    * Trains to update `until` and yields metrics as Arrow RecordBatches over native memory (see metricsSchema), as
-   * they come, at most some 20 a second. Leaving the loop stops the training at the next step. Returns how it ended:
-   * "done" or "diverged" (a loss or weight that is not finite).
+   * they come, at most some 20 a second. Leaving the loop stops the training at the next step; so does `signal`, and a
+   * later call with `continues` makes up for an evaluation that was stopped. Returns how it ended: "done", "paused" or
+   * "diverged" (a loss or weight that is not finite).
    */
   async *train(o: TrainOptions): AsyncGenerator<RecordBatch, RunEnd, void> {
     o.signal?.throwIfAborted();
@@ -251,6 +256,7 @@ export class Session extends Resource<SessionHandle> {
         evaluateAtStart: o.evaluateAtStart ?? false,
         ends: o.ends ?? true,
         continues: o.continues ?? false,
+        pauseAt: checkInteger(o.pauseAt ?? 0, 'pauseAt', 0, 2 ** 31 - 1),
         evaluate: [...(o.evaluate ?? this.defaultEvaluations())],
       },
       () => wake(),
@@ -265,6 +271,9 @@ export class Session extends Resource<SessionHandle> {
     });
     const abort = () => addon.runAbort(run);
     o.signal?.addEventListener('abort', abort);
+    const pause = () => addon.runPause(run);
+    o.pause?.addEventListener('abort', pause);
+    if (o.pause?.aborted) pause();
     try {
       for (;;) {
         const woken = new Promise<void>((resolve) => {
@@ -282,6 +291,7 @@ export class Session extends Resource<SessionHandle> {
       return outcome.result;
     } finally {
       o.signal?.removeEventListener('abort', abort);
+      o.pause?.removeEventListener('abort', pause);
       abort();
       await done; // whoever leaves the loop may use the session at once
       addon.dispose(run);

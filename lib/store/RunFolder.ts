@@ -1,76 +1,24 @@
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+import { existsSync } from 'node:fs';
+import { readdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Result } from '../experiment/Result.js';
 import type { LockHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { loadRecipe, toYaml } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
-
-const FORMAT = 1;
-
-/** What `unit.json` says: written last, so a unit is finished exactly when it is there. */
-export interface UnitRecord {
-  format: number;
-  id: string;
-  kind: 'dense' | 'prune' | 'train';
-  label: string;
-  /** Hash of all that decides the unit's bits. */
-  key: string;
-  fingerprint: string;
-  files: Record<string, { bytes: number; sha256: string }>;
-  /** dense: the unit it went on from, whose metrics come before its own. */
-  from: string | null;
-  diverged: boolean;
-  /** Updates made by this unit. */
-  updates: number;
-  /** One per training that is a result: of each rewind point for the dense run. */
-  result: Omit<Result, 'rewind' | 'method'> | null;
-  rewind: number | null;
-  method: Result['method'] | null;
-  seconds: number;
-}
-
-function ioError(path: string, cause: unknown): LthError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const why =
-    code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'no permission to write here' : message;
-  return new LthError('io', `${path}: ${why}`, { cause });
-}
-
-/** @throws LthError "corrupt-file". */
-async function readJson(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8'));
-  } catch (cause) {
-    throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, {
-      cause,
-    });
-  }
-}
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex');
-}
-
-/** Node's own recursive mkdir never ends where a parent exists in which nothing can be made (/proc). */
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
-    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
-    await makeFolder(dirname(path));
-    await makeFolder(path);
-  }
-}
+import { isCheckpointFile, removeCheckpoints } from './Checkpoints.js';
+import { damage, ioError, makeFolder, readJson, removeTemporaries, sealOf, writeJson } from './files.js';
+import {
+  type FailureRecord,
+  FORMAT,
+  failureRecord,
+  parseRecord,
+  type Request,
+  requestsRecord,
+  type UnitRecord,
+  unitRecord,
+} from './records.js';
 
 /** `training.batch is 60 there, 128 here`: the first place where two plain values differ, or null. */
 function firstDifference(there: unknown, here: unknown, place = ''): string | null {
@@ -86,6 +34,23 @@ function firstDifference(there: unknown, here: unknown, place = ''): string | nu
   return there === here ? null : `${place} is ${show(there)} there, ${show(here)} here`;
 }
 
+export interface CreateOptions {
+  /** Take the folder although its results were made under another fingerprint. Default false. */
+  allowDifferentBits?: boolean;
+  /** How far this command goes. */
+  request: Request;
+}
+
+/** Does the first request include all of the second? */
+function includes(a: Request, b: Request): boolean {
+  return (
+    a.levels >= b.levels &&
+    a.replicates >= b.replicates &&
+    b.rewind.every((k) => a.rewind.includes(k)) &&
+    b.controls.every((control) => a.controls.includes(control))
+  );
+}
+
 /** A run on disk: recipe.yaml and one folder a unit. Files are whole or not there; finished units are never touched. */
 export class RunFolder {
   /** Files whose checksums were found right. */
@@ -96,47 +61,72 @@ export class RunFolder {
   /**
    * Opens or creates the folder for a recipe.
    * @param experiment plain values that all commands on this folder must agree in.
-   * @throws LthError "io" without permission, "other-experiment" where the folder holds another one.
+   * @throws LthError "io" without permission, "other-experiment" where the folder holds another one, "different-bits"
+   *   where it is the same under another fingerprint.
    */
-  static async create(path: string, recipe: Recipe, experiment: object): Promise<RunFolder> {
+  static async create(
+    path: string,
+    recipe: Recipe,
+    experiment: { fingerprint: string },
+    options: CreateOptions,
+  ): Promise<RunFolder> {
     try {
       await makeFolder(join(path, 'units'));
     } catch (cause) {
       throw ioError(path, cause);
     }
     const folder = new RunFolder(path);
-    const addon = loadAddon();
     const lock = await folder.ownLock();
     try {
-      await folder.claim(experiment);
-      await addon.fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
+      await removeTemporaries(path);
+      await folder.claim(experiment, options.allowDifferentBits ?? false);
+      await folder.addRequest(options.request);
+      await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
     } finally {
-      addon.dispose(lock);
+      loadAddon().dispose(lock);
     }
     return folder;
   }
 
   /** Held for moments only, so that two commands that create one folder cannot both think that it is theirs. */
   private async ownLock(): Promise<LockHandle> {
+    const patience = Date.now() + 60_000;
     for (;;) {
       const lock = loadAddon().lockTry(join(this.path, '.lock'));
       if (lock) return lock;
+      if (Date.now() > patience)
+        throw new LthError('io', `${this.path}/.lock: another process has held it for a minute`);
       await sleep(20);
     }
   }
 
-  private async claim(experiment: object): Promise<void> {
+  private async addRequest(request: Request): Promise<void> {
+    const before = existsSync(this.requestsPath) ? await this.requests() : [];
+    if (before.some((one) => includes(one, request))) return;
+    const requests = [...before.filter((one) => !includes(request, one)), request];
+    await writeJson(this.requestsPath, { format: FORMAT, requests });
+  }
+
+  private async claim(experiment: { fingerprint: string }, allowDifferentBits: boolean): Promise<void> {
     const path = join(this.path, 'experiment.json');
     const here = { format: FORMAT, ...JSON.parse(JSON.stringify(experiment)) };
     if (!existsSync(path)) {
-      await loadAddon().fileWrite(path, Buffer.from(`${JSON.stringify(here, null, 2)}\n`));
+      await writeJson(path, here);
       return;
     }
-    const difference = firstDifference(await readJson(path), here);
+    const there = (await readJson(path)) as { fingerprint?: unknown };
+    const difference = firstDifference({ ...there, fingerprint: null }, { ...here, fingerprint: null });
     if (difference) {
       throw new LthError(
         'other-experiment',
         `${this.path} holds another experiment: ${difference}. Choose another folder with --out.`,
+      );
+    }
+    if (there.fingerprint !== here.fingerprint && !allowDifferentBits) {
+      throw new LthError(
+        'different-bits',
+        `${this.path} was made under "${there.fingerprint}", and this is "${here.fingerprint}": its trainings would ` +
+          'get other bits here. Choose another folder with --out, or mix them with --allow-different-bits.',
       );
     }
   }
@@ -144,8 +134,26 @@ export class RunFolder {
   /** @throws LthError "io" where there is no run. */
   static open(path: string): RunFolder {
     const folder = new RunFolder(path);
-    if (!existsSync(folder.recipePath)) throw new LthError('io', `${path} is no run: it has no recipe.yaml`);
+    if (!RunFolder.is(path)) throw new LthError('io', `${path} is no run: it has no recipe.yaml`);
     return folder;
+  }
+
+  static is(path: string): boolean {
+    return existsSync(join(path, 'recipe.yaml')) && existsSync(join(path, 'experiment.json'));
+  }
+
+  private get requestsPath(): string {
+    return join(this.path, 'requests.json');
+  }
+
+  /** All that commands on this folder asked for. @throws LthError "corrupt-file". */
+  async requests(): Promise<Request[]> {
+    const value = await readJson(this.requestsPath);
+    try {
+      return parseRecord(requestsRecord, value).requests;
+    } catch (cause) {
+      throw new LthError('corrupt-file', `${this.requestsPath}: ${(cause as Error).message}`, { cause });
+    }
   }
 
   private get recipePath(): string {
@@ -157,12 +165,19 @@ export class RunFolder {
     return readJson(join(this.path, 'experiment.json'));
   }
 
+  /** What the last command on this folder asked for. */
   recipe(): Recipe {
     return loadRecipe(this.recipePath);
   }
 
   unit(id: string): string {
     return join(this.path, 'units', id);
+  }
+
+  /** Every unit that has a folder, finished or not. */
+  async ids(): Promise<string[]> {
+    const folder = join(this.path, 'units');
+    return existsSync(folder) ? (await readdir(folder)).sort() : [];
   }
 
   /** The lock of a unit, or null while another process works on it. A killed process leaves none. */
@@ -175,10 +190,27 @@ export class RunFolder {
     return loadAddon().lockTry(join(this.unit(id), '.lock'));
   }
 
+  /** Does somebody work on the unit now? */
+  locked(id: string): boolean {
+    return loadAddon().lockHeld(join(this.unit(id), '.lock'));
+  }
+
   /** Removes what a killed process left of temporary files. Call with the unit's lock held. */
   async clean(id: string): Promise<void> {
-    for (const name of await readdir(this.unit(id))) {
-      if (name.endsWith('.tmp')) await rm(join(this.unit(id), name), { force: true });
+    await removeTemporaries(this.unit(id));
+  }
+
+  /** Removes what a process that was killed right after it had finished a unit left beside it. */
+  async cleanFinished(id: string): Promise<void> {
+    const names = await readdir(this.unit(id));
+    if (!names.some((name) => name.endsWith('.tmp') || isCheckpointFile(name))) return;
+    const lock = await this.lock(id);
+    if (!lock) return;
+    try {
+      await this.clean(id);
+      await removeCheckpoints(this.unit(id));
+    } finally {
+      loadAddon().dispose(lock);
     }
   }
 
@@ -186,18 +218,18 @@ export class RunFolder {
   async record(id: string): Promise<UnitRecord | null> {
     const path = join(this.unit(id), 'unit.json');
     if (!existsSync(path)) return null;
-    const record = (await readJson(path)) as UnitRecord;
-    if (record?.format !== FORMAT || record.id !== id) {
-      throw new LthError('corrupt-file', `${path}: format ${record?.format} of unit ${record?.id}`);
+    const value = await readJson(path);
+    try {
+      const record = parseRecord(unitRecord, value);
+      if (record.id !== id) throw new Error(`is of unit ${record.id}`);
+      return record;
+    } catch (cause) {
+      throw new LthError('corrupt-file', `${path}: ${(cause as Error).message}. ${this.cure(id)}`, { cause });
     }
-    return record;
   }
 
-  async records(): Promise<UnitRecord[]> {
-    const folder = join(this.path, 'units');
-    const ids = existsSync(folder) ? (await readdir(folder)).sort() : [];
-    const all = await Promise.all(ids.map((id) => this.record(id)));
-    return all.filter((record) => record !== null);
+  private cure(id: string): string {
+    return `\`lth-train verify --repair ${this.path}\` puts unit ${id} aside; the next run makes it again.`;
   }
 
   /**
@@ -209,10 +241,13 @@ export class RunFolder {
     if (this.checked.has(path)) return path;
     const listed = (await this.record(id))?.files[name];
     if (!listed) throw new LthError('corrupt-file', `${path}: the unit's record does not know it`);
-    const found = existsSync(path) ? await sha256(path) : 'no such file';
-    if (found !== listed.sha256) {
-      throw new LthError('corrupt-file', `${path}: its SHA-256 is ${found}, unit.json says ${listed.sha256}`);
-    }
+    if (listed.removed)
+      throw new LthError(
+        'corrupt-file',
+        `${path} was removed to save disk (--keep needed). ${this.cure(id)}`,
+      );
+    const wrong = await damage(path, listed);
+    if (wrong) throw new LthError('corrupt-file', `${wrong}. ${this.cure(id)}`);
     this.checked.add(path);
     return path;
   }
@@ -220,15 +255,56 @@ export class RunFolder {
   /** Writes unit.json with the checksums of the unit's files: from now on the unit is finished. */
   async finish(record: Omit<UnitRecord, 'format' | 'files'>, files: string[]): Promise<UnitRecord> {
     const listed: UnitRecord['files'] = {};
-    for (const name of files) {
-      const path = join(this.unit(record.id), name);
-      listed[name] = { bytes: (await stat(path)).size, sha256: await sha256(path) };
-    }
+    for (const name of files) listed[name] = await sealOf(join(this.unit(record.id), name));
     const whole: UnitRecord = { format: FORMAT, ...record, files: listed };
-    await loadAddon().fileWrite(
-      join(this.unit(record.id), 'unit.json'),
-      Buffer.from(`${JSON.stringify(whole, null, 2)}\n`),
-    );
+    await writeJson(join(this.unit(record.id), 'unit.json'), whole);
+    await rm(join(this.unit(record.id), 'failure.json'), { force: true });
     return whole;
+  }
+
+  /** Takes a finished unit's file away and notes it in its record. Does nothing while somebody works on the unit. */
+  async remove(id: string, name: string): Promise<void> {
+    const lock = await this.lock(id);
+    if (!lock) return;
+    try {
+      const record = await this.record(id);
+      const listed = record?.files[name];
+      if (!record || !listed || listed.removed) return;
+      listed.removed = true;
+      // The note first: a file that is there although it is noted as removed is only a little disk.
+      await writeJson(join(this.unit(id), 'unit.json'), record);
+      await rm(join(this.unit(id), name), { force: true });
+    } finally {
+      loadAddon().dispose(lock);
+    }
+  }
+
+  async fail(failure: Omit<FailureRecord, 'format' | 'time'>): Promise<void> {
+    const record: FailureRecord = { format: FORMAT, ...failure, time: new Date().toISOString() };
+    await writeJson(join(this.unit(failure.id), 'failure.json'), record);
+  }
+
+  /** Why the unit could not be done last time; null where nothing is known of it. A note only: never an error itself. */
+  async failure(id: string): Promise<FailureRecord | null> {
+    const path = join(this.unit(id), 'failure.json');
+    if (!existsSync(path)) return null;
+    try {
+      return parseRecord(failureRecord, await readJson(path));
+    } catch (error) {
+      const message = `${path} is damaged: ${(error as Error).message}`;
+      return { format: FORMAT, id, label: id, code: 'corrupt-file', message, command: 'unknown', time: '' };
+    }
+  }
+
+  /** Moves a unit's folder to `damaged/`, so that the next run makes it again. @returns where it is now. */
+  async putAside(id: string): Promise<string> {
+    const aside = join(this.path, 'damaged');
+    await makeFolder(aside);
+    for (let n = 1; ; n++) {
+      const target = join(aside, n === 1 ? id : `${id}.${n}`);
+      if (existsSync(target)) continue;
+      await rename(this.unit(id), target);
+      return target;
+    }
   }
 }

@@ -63,6 +63,10 @@ Napi::Value lock_try(const Napi::CallbackInfo& call) {
   return make_handle(call.Env(), std::make_shared<FileLock>(std::move(*lock)));
 }
 
+Napi::Value lock_held(const Napi::CallbackInfo& call) {
+  return Napi::Boolean::New(call.Env(), FileLock::held(to_string(call[0], "path")));
+}
+
 Napi::Value file_write(const Napi::CallbackInfo& call) {
   const HeldBytes held(call[1], "bytes");
   return PromiseWorker<Nothing>::run(
@@ -79,6 +83,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<info>(exports, "info");
   define<dispose>(exports, "dispose");
   define<lock_try>(exports, "lockTry");
+  define<lock_held>(exports, "lockHeld");
   define<file_write>(exports, "fileWrite");
   define_networks(exports);
   define_data(exports);

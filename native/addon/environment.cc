@@ -76,6 +76,7 @@ void cleanup_hook(void* data) {
 const char* name_of(RunEnd::State state) {
   switch (state) {
     case RunEnd::kDone: return "done";
+    case RunEnd::kPaused: return "paused";
     case RunEnd::kAborted: return "aborted";
     default: return "diverged";
   }

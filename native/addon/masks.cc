@@ -85,6 +85,21 @@ Napi::Value masks_nested(const Napi::CallbackInfo& info) {
                             is_nested(*from_handle<const Masks>(info[0]), *from_handle<const Masks>(info[1])));
 }
 
+Napi::Value masks_violations(const Napi::CallbackInfo& info) {
+  return PromiseWorker<int64_t>::run(
+      info.Env(),
+      [masks = from_handle<const Masks>(info[0]), snapshot = from_handle<const Snapshot>(info[1])] {
+        return pruned_but_not_zero(*masks, *snapshot);
+      },
+      [](Napi::Env env, int64_t n) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(n)); });
+}
+
+Napi::Value pruned_count_of(const Napi::CallbackInfo& info) {
+  const int64_t remaining = to_int(info[1], "remaining");
+  return Napi::Number::New(info.Env(),
+                           static_cast<double>(pruned_count(to_double(info[0], "fraction"), remaining)));
+}
+
 }  // namespace
 
 void define_masks(Napi::Object& exports) {
@@ -94,6 +109,8 @@ void define_masks(Napi::Object& exports) {
   define<masks_from_bits>(exports, "masksFromBits");
   define<masks_tensors>(exports, "masksTensors");
   define<masks_nested>(exports, "masksNested");
+  define<masks_violations>(exports, "masksViolations");
+  define<pruned_count_of>(exports, "prunedCount");
 }
 
 }  // namespace lth

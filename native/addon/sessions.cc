@@ -187,6 +187,7 @@ Napi::Value session_train(const Napi::CallbackInfo& info) {
   t.evaluate_at_start = to_bool(o.Get("evaluateAtStart"), "evaluateAtStart");
   t.ends = to_bool(o.Get("ends"), "ends");
   t.continues = to_bool(o.Get("continues"), "continues");
+  t.pause_at = to_int(o.Get("pauseAt"), "pauseAt", 0, INT32_MAX);
   t.evaluate = to_vector<SplitName>(o.Get("evaluate"), "evaluate", split_name);
   return start_run(info.Env(), session, info[2],
                    [&](RunEvents events) { return session->train(t, std::move(events)); });
@@ -230,6 +231,11 @@ Napi::Value run_abort(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value run_pause(const Napi::CallbackInfo& info) {
+  from_handle<RunHandle>(info[0])->run->pause();
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void define_sessions(Napi::Object& exports) {
@@ -246,6 +252,7 @@ void define_sessions(Napi::Object& exports) {
   define<session_evaluate>(exports, "sessionEvaluate");
   define<run_drain>(exports, "runDrain");
   define<run_abort>(exports, "runAbort");
+  define<run_pause>(exports, "runPause");
   define<stop_runs>(exports, "stopRuns");
 }
 

@@ -167,6 +167,25 @@ std::shared_ptr<const Masks> masks_from_bits(std::shared_ptr<const ParameterLayo
   return masks;
 }
 
+int64_t pruned_but_not_zero(const Masks& masks, const Snapshot& snapshot) {
+  if (!masks.layout->same_places(*snapshot.layout)) {
+    throw Error("wrong-shape", "[verify] masks and snapshot belong to different networks");
+  }
+  int64_t found = 0;
+  const auto look = [&](const Arena& arena, auto zero) {
+    const auto* bits = reinterpret_cast<const decltype(zero)*>(arena.data());
+    for (const ParameterSpec& p : masks.layout->parameters) {
+      for (int64_t i = p.offset; i < p.offset + p.size; ++i) found += bits[i] != zero && !bit_at(masks.words, i);
+    }
+  };
+  const auto look_at = [&](const Arena& arena) {
+    snapshot.dtype == Dtype::kFloat32 ? look(arena, uint32_t{0}) : look(arena, uint64_t{0});
+  };
+  look_at(snapshot.parameters);
+  for (const Snapshot::State& state : snapshot.optimiser) look_at(state.values);
+  return found;
+}
+
 bool is_nested(const Masks& inner, const Masks& outer) {
   if (!inner.layout->same_places(*outer.layout)) throw Error("wrong-shape", "[nested] the masks belong to different networks");
   for (size_t i = 0; i < inner.words.size(); ++i) {

@@ -29,6 +29,9 @@ int64_t pruned_count(double fraction, int64_t remaining);
 std::shared_ptr<const Masks> masks_from_bits(std::shared_ptr<const ParameterLayout> layout,
                                              const std::map<std::string, std::span<const uint8_t>>& bits);
 
+// Entries of pruned places, in weights and optimiser state, that are not exactly +0 (design: contract 7 says none is).
+int64_t pruned_but_not_zero(const Masks& masks, const Snapshot& snapshot);
+
 // Is every weight of `inner` also in `outer`?
 bool is_nested(const Masks& inner, const Masks& outer);
 

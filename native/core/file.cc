@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -27,6 +28,26 @@ void write_all(int descriptor, std::span<const std::byte> bytes, const std::stri
   }
 }
 
+// What the disk holds is what was written: asked of the disk, for the pages just written are given up first.
+void check_written(int descriptor, const std::vector<std::span<const std::byte>>& parts, const std::string& path) {
+  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  std::vector<std::byte> buffer(1 << 20);
+  uint64_t at = 0;
+  for (std::span<const std::byte> part : parts) {
+    while (!part.empty()) {
+      const size_t most = std::min(part.size(), buffer.size());
+      const ssize_t n = ::pread(descriptor, buffer.data(), most, static_cast<off_t>(at));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail("read back", path, errno);
+      if (n == 0 || std::memcmp(buffer.data(), part.data(), static_cast<size_t>(n)) != 0) {
+        throw Error("io", "[write] " + path + ": the disk does not hold what was written to it, near byte " + std::to_string(at));
+      }
+      part = part.subspan(static_cast<size_t>(n));
+      at += static_cast<uint64_t>(n);
+    }
+  }
+}
+
 // The system would silently take the part before a zero byte for the path.
 void check_path(const std::string& path) {
   if (path.empty() || path.find('\0') != std::string::npos) {
@@ -47,7 +68,7 @@ int create_temporary(const std::string& path, std::string& name) {
   static std::atomic<uint64_t> counter{0};
   for (int attempt = 0; attempt < 1000; ++attempt) {
     name = path + "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
-    const int descriptor = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    const int descriptor = ::open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor >= 0 || errno != EEXIST) return descriptor;
   }
   return -1;
@@ -77,6 +98,7 @@ void write_atomically(const std::string& path, const std::vector<std::span<const
     remove.armed = true;
     for (const auto& part : parts) write_all(file.value, part, path);
     if (::fsync(file.value) != 0) fail("sync", path, errno);
+    check_written(file.value, parts, path);
     const int descriptor = file.value;
     file.value = -1;
     // Interrupted or not, the descriptor is gone, and the data was synced before.

@@ -8,7 +8,7 @@
 
 namespace lth {
 
-// Writes under a temporary name in the same folder, syncs, renames, syncs the folder. On failure the temporary is
+// Writes under a temporary name in the same folder, syncs, reads back, renames, syncs the folder. On failure the temporary is
 // removed, what was there before stays, and Error("io") names the path and the reason.
 void write_atomically(const std::string& path, const std::vector<std::span<const std::byte>>& parts);
 

@@ -26,6 +26,22 @@ std::optional<FileLock> FileLock::try_lock(const std::string& path) {
   return lock;
 }
 
+bool FileLock::held(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    throw Error("io", "[lock] " + path + ": " + std::strerror(errno));
+  }
+  const FileLock probe(descriptor);
+  // Shared, so that those who only look do not take each other for an owner.
+  while (::flock(descriptor, LOCK_SH | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EWOULDBLOCK) return true;
+    throw Error("io", "[lock] " + path + ": " + std::strerror(errno));
+  }
+  return false;
+}
+
 FileLock::~FileLock() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }

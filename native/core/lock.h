@@ -11,6 +11,9 @@ class FileLock {
   // lock of this one). Error("io") where the file cannot be opened.
   static std::optional<FileLock> try_lock(const std::string& path);
 
+  // Does somebody hold it? Never creates the file.
+  static bool held(const std::string& path);
+
   FileLock(FileLock&& other) noexcept : descriptor_(other.descriptor_) { other.descriptor_ = -1; }
   FileLock& operator=(FileLock&&) = delete;
   ~FileLock();

@@ -47,10 +47,13 @@ struct Snapshot {
   int64_t step = 0;
   // Updates the optimiser state has seen: differs from step where it was zeroed at the rewind point.
   int64_t optimiser_updates = 0;
-  // The "train" row that was being summed up: with it, rows do not depend on where a training was cut in two.
+  // What the metrics still owe: with it, rows do not depend on where a training was cut in two. The "train" row that
+  // was being summed up, and
   struct Pending {
     double loss = 0;
     int64_t correct = 0, seen = 0;
+    // The evaluation at this step was stopped: it is made before the next update.
+    bool evaluation = false;
   } pending;
   Arena parameters;  // layout->arena elements
   struct State {

@@ -11,7 +11,7 @@
 namespace lth {
 namespace {
 
-constexpr const char* kSnapshotFormat = "lth-train/snapshot/1";
+constexpr const char* kSnapshotFormat = "lth-train/snapshot/2";
 constexpr const char* kMasksFormat = "lth-train/masks/1";
 
 [[noreturn]] void corrupt(const SafetensorsFile& file, const std::string& what) {
@@ -105,6 +105,7 @@ void write_snapshot(const Snapshot& s, const std::string& path, const Metadata& 
   all["pending_loss_bits"] = std::to_string(std::bit_cast<uint64_t>(s.pending.loss));
   all["pending_correct"] = std::to_string(s.pending.correct);
   all["pending_seen"] = std::to_string(s.pending.seen);
+  all["pending_evaluation"] = s.pending.evaluation ? "1" : "0";
   write_safetensors(path, tensors, all);
 }
 
@@ -118,6 +119,9 @@ std::shared_ptr<Snapshot> read_snapshot(std::shared_ptr<const ParameterLayout> l
   s->pending.loss = std::bit_cast<double>(whole_number(file, "pending_loss_bits"));
   s->pending.correct = count(file, "pending_correct");
   s->pending.seen = count(file, "pending_seen");
+  const uint64_t evaluation = whole_number(file, "pending_evaluation");
+  if (evaluation > 1) corrupt(file, "pending_evaluation is " + std::to_string(evaluation) + ", expected 0 or 1");
+  s->pending.evaluation = evaluation == 1;
   const std::string& first = s->layout->parameters.at(0).name;
   const auto found = file.tensors().find(first);
   if (found == file.tensors().end()) corrupt(file, "has no tensor " + first);

@@ -10,7 +10,7 @@
 namespace lth {
 
 struct RunEnd {
-  enum State { kDone, kAborted, kDiverged } state = kDone;
+  enum State { kDone, kPaused, kAborted, kDiverged } state = kDone;
   int64_t step = 0;
   double seconds = 0;
   double loss = 0, accuracy = 0;  // of an evaluation
@@ -36,8 +36,11 @@ class Run {
 
   MetricQueue& queue() { return queue_; }
   bool stopping() const { return stop_.load(std::memory_order_relaxed); }
-  // The thread ends at the next step.
+  bool pausing() const { return pause_.load(std::memory_order_relaxed); }
+  // The thread ends at the next step, in the middle of an evaluation too.
   void abort();
+  // A training ends when at least one update and what belongs to it are done.
+  void pause() { pause_.store(true, std::memory_order_relaxed); }
   // Idempotent; may be called from any thread but the run's own.
   void stop_and_join();
   // A row for the consumer, who is told of it by `flush`.
@@ -55,7 +58,7 @@ class Run {
 
  private:
   MetricQueue queue_;
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, pause_{false};
   RunEvents events_;
   double announced_ = -1;
   bool waiting_ = false;  // rows that the consumer was not told of; the run's thread alone looks at it

@@ -197,13 +197,18 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
   bool evaluated = true;
   Snapshot::Pending& row = store_->pending;
   if (!o.continues) row = {};
+  // All rows of an evaluation or none: one that is stopped is made again by the call that continues.
   const auto evaluate_all = [&] {
+    row.evaluation = true;
+    std::vector<MetricRow> rows;
     for (SplitName split : o.evaluate) {
       const Evaluation e = evaluate_split(split, &run);
       if (!e.complete) return false;
-      run.push({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step), examples(split),
-                now_seconds() - start});
+      rows.push_back({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step), examples(split),
+                      now_seconds() - start});
     }
+    for (const MetricRow& one : rows) run.push(one);
+    row.evaluation = false;
     return true;
   };
   const auto end = [&](RunEnd::State state) {
@@ -213,10 +218,16 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     e.seconds = now_seconds() - start;
     return e;
   };
-  if (o.evaluate_at_start) evaluated = evaluate_all();
+  if (o.evaluate_at_start || row.evaluation) evaluated = evaluate_all();
+  const int64_t first = store_->step;
   while (evaluated && store_->step < o.until) {
     if (run.stopping()) return end(RunEnd::kAborted);
     const int64_t step = store_->step;
+    // Without a look at whether the weights are finite: where a training is cut must not decide how it ends.
+    if (step > first && (run.pausing() || step == o.pause_at)) {
+      run.announce(true);
+      return end(RunEnd::kPaused);
+    }
     rows_.clear();
     for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
     const BatchResult r = executor_->train({options_.train.get(), rows_});

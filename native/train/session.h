@@ -39,7 +39,8 @@ struct TrainOptions {
   int64_t metrics_every = 0, evaluate_every = 0;
   bool evaluate_at_start = false;
   bool ends = true;              // the training ends with this call: rows at its end too, not only at multiples
-  bool continues = false;        // the row that was being summed up when the snapshot was taken goes on
+  bool continues = false;        // the rows that were due when the training was cut come as if it had not been
+  int64_t pause_at = 0;          // ends here with kPaused, for a later call that continues; 0: nowhere
   std::vector<SplitName> evaluate;
 };
 

@@ -1,0 +1,69 @@
+import { existsSync } from 'node:fs';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+
+const INTERVAL_MS = 1000;
+
+const schema = z.object({
+  updates: z.int().min(0),
+  updatesPerSecond: z.number().min(0),
+  pid: z.int().min(0),
+  host: z.string().max(300),
+  /** Milliseconds since 1970. */
+  time: z.number(),
+});
+/** Where a unit is that is being worked on. */
+export type Pulse = z.infer<typeof schema>;
+
+const fileOf = (folder: string) => join(folder, '.progress.json');
+
+/** What was last told of a unit, or null. */
+export async function readPulse(folder: string): Promise<Pulse | null> {
+  const path = fileOf(folder);
+  if (!existsSync(path)) return null;
+  const parsed = await readFile(path, 'utf8').then(
+    (text) => schema.safeParse(JSON.parse(text)),
+    () => null,
+  );
+  return parsed?.success ? parsed.data : null;
+}
+
+/**
+ * Tells others how far a unit is, once a second, for `show` and `watch`. Nothing rests on it: not synced, and where it
+ * cannot be written the training goes on until a checkpoint cannot be written.
+ */
+export class Heartbeat {
+  private last: { time: number; updates: number } | null = null;
+  private writing: Promise<void> | null = null;
+
+  constructor(private readonly folder: string) {}
+
+  beat(updates: number): void {
+    const time = Date.now();
+    if (this.writing || (this.last && time - this.last.time < INTERVAL_MS)) return;
+    const before = this.last;
+    this.last = { time, updates };
+    const seconds = before ? (time - before.time) / 1000 : 0;
+    const updatesPerSecond = before && seconds > 0 ? Math.max(0, updates - before.updates) / seconds : 0;
+    const pulse: Pulse = { updates, updatesPerSecond, pid: process.pid, host: hostname(), time };
+    this.writing = this.write(pulse).finally(() => {
+      this.writing = null;
+    });
+  }
+
+  private async write(pulse: Pulse): Promise<void> {
+    const path = fileOf(this.folder);
+    const temporary = `${path}.tmp`;
+    await writeFile(temporary, JSON.stringify(pulse))
+      .then(() => rename(temporary, path))
+      .catch(() => {});
+  }
+
+  async end(): Promise<void> {
+    await this.writing;
+    await rm(fileOf(this.folder), { force: true }).catch(() => {});
+    await rm(`${fileOf(this.folder)}.tmp`, { force: true }).catch(() => {});
+  }
+}

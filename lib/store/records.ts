@@ -1,0 +1,117 @@
+import { z } from 'zod';
+import { firstIssue } from '../recipe/issues.js';
+
+/**
+ * Format of the JSON files in a run folder.
+ * 2: `fingerprints`, `removed`; checkpoints and failures.
+ */
+export const FORMAT = 2;
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits');
+const count = z.int().min(0);
+const name = z.string().min(1).max(300);
+const accuracy = z.number().min(0).max(1).nullable();
+const noise = z.int().min(0);
+/** Infinity and NaN are null in JSON: a training that ran away has no loss. */
+const loss = z.number().nullable();
+
+const file = z.strictObject({
+  bytes: count,
+  sha256,
+  /** Taken away by the retention rule (`--keep needed`), not lost. */
+  removed: z.literal(true).optional(),
+});
+
+const result = z.strictObject({
+  branch: z.enum(['imp', 'random', 'reinit']),
+  replicate: count,
+  level: count,
+  noise,
+  densityPrunable: z.number().min(0).max(1),
+  densityOverall: z.number().min(0).max(1),
+  testAccuracy: accuracy,
+  validationAccuracy: accuracy,
+  testLoss: loss,
+  validationLoss: loss,
+  earlyStop: count.nullable(),
+  earlyStopTestAccuracy: accuracy,
+  updates: count,
+  diverged: z.boolean(),
+  seconds: z.number().min(0),
+});
+
+/** Of LibTorch, device, instruction set, kernels: those under which updates of the unit were made, in order. */
+const fingerprints = z.array(name).min(1).max(1000);
+
+/** What `unit.json` says: written last, so a unit is finished exactly when it is there. */
+export const unitRecord = z.strictObject({
+  format: z.literal(FORMAT),
+  id: name,
+  kind: z.enum(['dense', 'prune', 'train']),
+  label: name,
+  /** Hash of all that decides the unit's bits. */
+  key: sha256,
+  fingerprints,
+  files: z.record(name, file),
+  /** dense: the unit it went on from, whose metrics come before its own. */
+  from: name.nullable(),
+  diverged: z.boolean(),
+  /** Updates made by this unit. */
+  updates: count,
+  /** One per training that is a result: of each rewind point for the dense run. */
+  result: result.nullable(),
+  rewind: count.nullable(),
+  method: z.enum(['iterative', 'oneshot']).nullable(),
+  seconds: z.number().min(0),
+});
+export type UnitRecord = z.infer<typeof unitRecord>;
+
+/** What `checkpoint-STEP.json` says: written after the files that it names, so they are whole where it is there. */
+export const checkpointRecord = z.strictObject({
+  format: z.literal(FORMAT),
+  id: name,
+  key: sha256,
+  fingerprints,
+  step: count,
+  /** Seconds that the training took so far. */
+  seconds: z.number().min(0),
+  snapshot: z.strictObject({ name, bytes: count, sha256 }),
+  /** Metrics since the training's start, one file for each interval between checkpoints. */
+  intervals: z.array(z.strictObject({ name, bytes: count, sha256 })).max(1_000_000),
+});
+export type CheckpointRecord = z.infer<typeof checkpointRecord>;
+
+/** What `failure.json` says of a unit that could not be done; the next command tries it again. */
+export const failureRecord = z.strictObject({
+  format: z.literal(FORMAT),
+  id: name,
+  label: name,
+  code: name,
+  message: z.string().max(100_000),
+  /** Of the command that failed: its own other jobs do not try again. */
+  command: name,
+  time: z.string().max(100),
+});
+export type FailureRecord = z.infer<typeof failureRecord>;
+
+/** What may grow from command to command on one run folder. */
+const request = z.strictObject({
+  levels: count,
+  replicates: count,
+  rewind: z.array(name).min(1).max(1000),
+  controls: z.array(z.enum(['random', 'reinit'])).max(2),
+});
+export type Request = z.infer<typeof request>;
+
+/** What `requests.json` says: all that commands on the folder asked for, but for what another one includes. */
+export const requestsRecord = z.strictObject({
+  format: z.literal(FORMAT),
+  requests: z.array(request).min(1).max(10_000),
+});
+
+/** @throws Error in words: the first thing that is wrong. */
+export function parseRecord<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw new Error(firstIssue(parsed.error, value));
+  return parsed.data;
+}
