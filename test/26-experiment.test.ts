@@ -446,8 +446,11 @@ test('a damaged file of a finished unit is named, and nothing is lost', async ()
   writeFileSync(unit('damaged', id, 'unit.json'), '{"format"');
   const summary = await summarise(join(folder, 'damaged'));
   assert.deepEqual(
-    summary.problems.map((one) => [one.state, one.id]),
-    [['damaged', id]],
+    summary.problems.map((one) => [one.state, one.label.replace(/.*level/, 'level')]),
+    [
+      ['damaged', 'level 1, pruning'],
+      ['failed', 'level 2, pruning'],
+    ],
   );
   assert.equal(summary.results.length, 2, 'the rest is shown');
 });

@@ -54,7 +54,7 @@ test('run --json: the results alone on stdout, one JSON object; everything else 
     assert.ok(result.testAccuracy !== null && result.testAccuracy > 0.5 && result.testAccuracy <= 1);
     assert.ok(result.validationAccuracy !== null && result.densityOverall > 0 && result.densityPrunable <= 1);
   }
-  assert.match(run.stderr, /units, .* updates; about \d+ MiB on disk/);
+  assert.match(run.stderr, /units, .* updates; about [\d.]+ [KM]iB on disk/);
   assert.match(run.stderr, /replicate 1, rewind 0, level 2, reinit: 25\.0\d % left, test accuracy/);
   assert.ok(!run.stderr.includes('\u001b'), 'no terminal codes where there is no terminal');
 });

@@ -4,9 +4,13 @@ import { Command, CommanderError } from 'commander';
 import { type ErrorCode, LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
 import { doctorCommand } from './commands/doctor.js';
+import { listCommand } from './commands/list.js';
+import { planCommand } from './commands/plan.js';
 import { recipesCommand } from './commands/recipes.js';
 import { runCommand } from './commands/run.js';
 import { showCommand } from './commands/show.js';
+import { verifyCommand } from './commands/verify.js';
+import { watchCommand } from './commands/watch.js';
 import { exitOnSignal } from './signals.js';
 
 const USAGE = 2;
@@ -41,7 +45,16 @@ export async function main(argv: string[]): Promise<number> {
     .version(version)
     .showSuggestionAfterError()
     .exitOverride();
-  const commands = [runCommand(exit), showCommand(), recipesCommand(), doctorCommand(exit)];
+  const commands = [
+    runCommand(exit),
+    planCommand(),
+    showCommand(),
+    listCommand(),
+    watchCommand(),
+    verifyCommand(exit),
+    recipesCommand(),
+    doctorCommand(exit),
+  ];
   for (const command of commands) program.addCommand(command.exitOverride());
   try {
     await program.parseAsync(argv, { from: 'user' });

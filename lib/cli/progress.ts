@@ -1,12 +1,7 @@
 import type { ExperimentEvent } from '../experiment/Event.js';
+import { duration, size } from './words.js';
 
 const PLAIN_INTERVAL_MS = 15_000;
-
-function duration(seconds: number): string {
-  if (!Number.isFinite(seconds)) return '?';
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
 
 /**
  * Tells people on stderr what an experiment does: one line a finished training, and on a terminal a bar below them.
@@ -21,10 +16,12 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
     switch (event.type) {
       case 'plan': {
         total = event.updates;
-        const size = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
-        line(
-          `${event.units} units, ${event.updates} updates; about ${size(event.bytes)} on disk, ${size(event.peakBytes)} on the way${event.done > 0 ? `; ${event.done} units are done already` : ''}`,
-        );
+        const disk =
+          event.bytes === null || event.peakBytes === null
+            ? ''
+            : `; about ${size(event.bytes)} on disk, ${size(event.peakBytes)} on the way`;
+        const done = event.done > 0 ? `; ${event.done} units are done already` : '';
+        line(`${event.units} units, ${event.updates} updates${disk}${done}`);
         break;
       }
       case 'unit-start':

@@ -7,9 +7,9 @@ export type ExperimentEvent =
       units: number;
       done: number;
       updates: number;
-      /** What the plan's files will take on disk when all is done, and at most on the way there. */
-      bytes: number;
-      peakBytes: number;
+      /** What the plan's files will take on disk when all is done, and at most on the way there; null where one only watches. */
+      bytes: number | null;
+      peakBytes: number | null;
     }
   | {
       type: 'unit-start';

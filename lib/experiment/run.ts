@@ -77,7 +77,10 @@ export async function runExperiment(
     workplace.folder = folder;
     const finished = await finishedUnits(folder, plan);
     const meter = new Meter(plan, tell);
-    for (const id of finished.keys()) meter.finishedBefore(id);
+    for (const id of finished.keys()) {
+      await folder.cleanFinished(id);
+      meter.finishedBefore(id);
+    }
     const trainings = Math.max(jobs, threads);
     tell({
       type: 'plan',
@@ -105,14 +108,11 @@ export async function finishedUnits(folder: RunFolder, plan: Plan): Promise<Map<
   for (const unit of plan.units) {
     try {
       const record = await folder.record(unit.id);
-      if (!record) continue;
-      if (record.key !== unit.key) continue;
+      if (record?.key !== unit.key) continue;
       finished.set(unit.id, record);
     } catch (error) {
       if (!(error instanceof LthError) || error.code !== 'corrupt-file') throw error;
-      continue;
     }
-    await folder.cleanFinished(unit.id);
   }
   return finished;
 }

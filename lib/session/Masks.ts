@@ -109,6 +109,11 @@ export class Masks extends Resource<MasksHandle> {
     return loadAddon().masksNested(this.handle, checkResource(outer, Masks, 'outer').handle);
   }
 
+  /** Entries of pruned places in a snapshot, weights and optimiser state, that are not exactly +0: there are none. */
+  violations(snapshot: Snapshot): Promise<number> {
+    return loadAddon().masksViolations(this.handle, checkResource(snapshot, Snapshot, 'snapshot').handle);
+  }
+
   /** Writes a safetensors file of BOOL tensors: whole, synced, or not at all. */
   write(path: string, metadata: Record<string, string> = {}): Promise<void> {
     return loadAddon().masksWrite(this.handle, path, metadata);

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LockHandle } from '../native/AddonTypes.js';
@@ -163,6 +163,22 @@ export class RunFolder {
   /** What all commands on this folder agree in. */
   async experiment(): Promise<unknown> {
     return readJson(join(this.path, 'experiment.json'));
+  }
+
+  /** Bytes of the files in all units' folders. */
+  async bytes(): Promise<number> {
+    let sum = 0;
+    for (const id of await this.ids()) {
+      for (const name of await readdir(this.unit(id))) sum += (await stat(join(this.unit(id), name))).size;
+    }
+    return sum;
+  }
+
+  /** When a unit was last finished or saved, in milliseconds since 1970; null before the first. */
+  async lastChange(): Promise<number | null> {
+    let last: number | null = null;
+    for (const id of await this.ids()) last = Math.max(last ?? 0, (await stat(this.unit(id))).mtimeMs);
+    return last;
   }
 
   /** What the last command on this folder asked for. */

@@ -1,0 +1,69 @@
+import { availableParallelism } from 'node:os';
+import { Command } from 'commander';
+import { diskBytes, unitBytes } from '../../experiment/disk.js';
+import { estimateSeconds } from '../../experiment/estimate.js';
+import { openPlan } from '../../experiment/openPlan.js';
+import { finishedUnits } from '../../experiment/run.js';
+import { parseRecipe } from '../../recipe/schema.js';
+import { RunFolder } from '../../store/RunFolder.js';
+import { type RecipeOptions, recipeOf, takesRecipe } from '../recipeOptions.js';
+import { duration, size, table } from '../words.js';
+
+interface Options extends RecipeOptions {
+  timing: boolean;
+  json?: boolean;
+}
+
+export function planCommand(): Command {
+  return takesRecipe(
+    new Command('plan').description('what a run would do: its units, updates, disk and time; writes nothing'),
+  )
+    .option('--no-timing', 'without the short measurement behind the estimated time')
+    .option('--json', 'as one JSON object')
+    .action(async (name: string, options: Options) => {
+      const { recipe: asked, out } = recipeOf(name, options);
+      const recipe = parseRecipe(asked, 'recipe');
+      const { workplace, plan } = await openPlan(recipe);
+      try {
+        const finished = RunFolder.is(out) ? await finishedUnits(RunFolder.open(out), plan) : new Map();
+        const threads = options.threads ?? availableParallelism();
+        const keep = options.keep ?? 'all';
+        const { counts } = workplace.network.summary;
+        const trainings = Math.max(options.jobs ?? 1, threads);
+        const disk = diskBytes(plan, recipe, counts, { keep, trainings });
+        const left = plan.units.filter((unit) => !finished.has(unit.id));
+        const updates = (units: typeof left) => units.reduce((sum, unit) => sum + unit.updates, 0);
+        const time = options.timing
+          ? await estimateSeconds(workplace, plan, threads, (id) => finished.has(id))
+          : null;
+        const units = plan.units.map((unit) => ({
+          id: unit.id,
+          label: unit.label,
+          updates: unit.updates,
+          bytes: unitBytes(unit, plan, recipe, counts, keep),
+          done: finished.has(unit.id),
+        }));
+        if (options.json) {
+          const { updatesPerEpoch, total, rewind } = plan.steps;
+          const steps = { updatesPerEpoch, total, rewind };
+          const whole = { recipe: recipe.name, run: out, steps, ...disk, threads, time, units };
+          process.stdout.write(`${JSON.stringify(whole)}\n`);
+          return;
+        }
+        const rows = units.map((one) => [one.updates, size(one.bytes), one.done ? 'done' : '', one.label]);
+        const lines = [
+          table([['updates', 'disk', '', 'unit'], ...rows]),
+          '',
+          `${recipe.name}: ${plan.units.length} units, ${updates(plan.units)} updates of which ${updates(left)} are left; ${plan.steps.updatesPerEpoch} updates are an epoch`,
+          `disk in ${out}: about ${size(disk.bytes)} when done, at most ${size(disk.peakBytes)} on the way (--keep ${keep})`,
+        ];
+        if (time)
+          lines.push(
+            `time: about ${duration(time.seconds)} with ${threads} threads, ${time.updatesPerSecond.toFixed(0)} updates/s as measured just now`,
+          );
+        process.stdout.write(`${lines.join('\n')}\n`);
+      } finally {
+        workplace.dispose();
+      }
+    });
+}

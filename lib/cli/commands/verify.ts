@@ -1,0 +1,34 @@
+import { Command } from 'commander';
+import { repairRun, verifyRun } from '../../experiment/verify.js';
+
+export function verifyCommand(exit: (code: number) => void): Command {
+  return new Command('verify')
+    .description('check every checksum and mask of a run: 0 where all is right, else 1')
+    .argument('<run>', 'run folder')
+    .option('--repair', 'move damaged units to RUN/damaged; the next run makes them again')
+    .option('--json', 'as one JSON object')
+    .action(async (run: string, options: { repair?: boolean; json?: boolean }) => {
+      const found = await verifyRun(run);
+      const moved = options.repair ? await repairRun(run, found) : [];
+      const damaged = found.problems.filter(({ kind }) => kind === 'unit').length;
+      if (options.json) {
+        process.stdout.write(`${JSON.stringify({ ...found, moved })}\n`);
+      } else {
+        for (const { id, kind, message } of found.problems)
+          process.stdout.write(
+            `${id}: ${kind === 'checkpoint' ? 'checkpoint, will be passed over: ' : ''}${message}\n`,
+          );
+        for (const path of moved) process.stdout.write(`moved to ${path}\n`);
+        const running = found.running > 0 ? `, ${found.running} units in work left out` : '';
+        process.stdout.write(
+          `${found.units} finished units, ${found.files} files, ${found.checkpoints} checkpoints looked at${running}: ` +
+            `${found.problems.length === 0 ? 'all is right' : `${found.problems.length} problems`}\n`,
+        );
+        if (damaged > 0 && !options.repair)
+          process.stdout.write(
+            '`lth-train verify --repair` puts damaged units aside; the next run makes them again\n',
+          );
+      }
+      exit(found.problems.length === 0 ? 0 : 1);
+    });
+}

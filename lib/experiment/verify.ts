@@ -1,0 +1,230 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { LthError } from '../native/errors.js';
+import { loadAddon } from '../native/load.js';
+import { CompiledNetwork } from '../session/CompiledNetwork.js';
+import { Masks } from '../session/Masks.js';
+import { Snapshot } from '../session/Snapshot.js';
+import { Checkpoints, readCheckpoint } from '../store/Checkpoints.js';
+import { damage } from '../store/files.js';
+import { readMetrics } from '../store/metrics.js';
+import type { RunFolder } from '../store/RunFolder.js';
+import type { UnitRecord } from '../store/records.js';
+import type { Plan, PruneUnit, TrainUnit, Unit } from './plan.js';
+import { type Survey, survey } from './survey.js';
+
+export interface VerifyProblem {
+  id: string;
+  /** "unit": what it holds cannot be trusted. "checkpoint": the next run passes it over. */
+  kind: 'unit' | 'checkpoint';
+  message: string;
+}
+
+export interface Verification {
+  run: string;
+  /** Finished units, files and checkpoints that were looked at. */
+  units: number;
+  files: number;
+  checkpoints: number;
+  /** Units that somebody works on now: not looked at. */
+  running: number;
+  problems: VerifyProblem[];
+}
+
+/**
+ * Looks at everything in a run folder: every checksum, every record; that masks hold exactly the weights that the rule
+ * leaves, nested from level to level, random ones with IMP's counts; that pruned entries are exactly +0 in every
+ * snapshot; that masks follow from the weights they were made of, where these were kept.
+ * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json, requests.json, recipe.yaml.
+ */
+export async function verifyRun(path: string): Promise<Verification> {
+  return new Verifier(await survey(path)).run();
+}
+
+class Verifier {
+  private readonly folder: RunFolder;
+  private readonly plan: Plan;
+  private readonly network: CompiledNetwork;
+  private readonly report: Verification;
+
+  constructor(private readonly found: Survey) {
+    this.folder = found.folder;
+    this.plan = found.plan;
+    this.network = CompiledNetwork.compile(found.recipe.network);
+    this.report = { run: this.folder.path, units: 0, files: 0, checkpoints: 0, running: 0, problems: [] };
+  }
+
+  async run(): Promise<Verification> {
+    const planned = new Map(this.plan.units.map((unit) => [unit.id, unit]));
+    for (const id of await this.folder.ids()) {
+      if (this.folder.locked(id)) {
+        this.report.running++;
+        continue;
+      }
+      await this.checkpoints(id);
+      await this.noting(id, () => this.unit(id, planned.get(id)));
+    }
+    this.network.dispose();
+    return this.report;
+  }
+
+  /** Errors of damaged files become problems of the unit. */
+  private async noting(id: string, look: () => Promise<void>): Promise<void> {
+    try {
+      await look();
+    } catch (error) {
+      if (!(error instanceof LthError)) throw error;
+      this.problem(id, error.message);
+    }
+  }
+
+  private problem(id: string, message: string, kind: VerifyProblem['kind'] = 'unit'): void {
+    this.report.problems.push({ id, kind, message });
+  }
+
+  private async checkpoints(id: string): Promise<void> {
+    for (const step of await Checkpoints.steps(this.folder.unit(id))) {
+      this.report.checkpoints++;
+      try {
+        const { snapshot } = await readCheckpoint(this.folder.unit(id), step);
+        (await Snapshot.read(this.network, join(this.folder.unit(id), snapshot.name))).dispose();
+      } catch (error) {
+        if (!(error instanceof LthError)) throw error;
+        this.problem(id, error.message, 'checkpoint');
+      }
+    }
+  }
+
+  private async unit(id: string, unit: Unit | undefined): Promise<void> {
+    const record = await this.folder.record(id);
+    if (!record) return; // not finished
+    this.report.units++;
+    if (unit && record.key !== unit.key)
+      return this.problem(
+        id,
+        `${this.folder.unit(id)}/unit.json has another key than this experiment gives it`,
+      );
+    if (!(await this.files(record))) return;
+    if (unit?.kind === 'prune') await this.masks(unit);
+    if (unit?.kind === 'train') await this.training(unit, record);
+    if (unit && unit.kind !== 'prune') await readMetrics(join(this.folder.unit(id), 'metrics.arrow'));
+  }
+
+  /** Are the files what was written? */
+  private async files({ id, files }: UnitRecord): Promise<boolean> {
+    let whole = true;
+    for (const [name, seal] of Object.entries(files)) {
+      const path = join(this.folder.unit(id), name);
+      if (seal.removed && !existsSync(path)) continue;
+      this.report.files++;
+      const wrong = await damage(path, seal);
+      if (!wrong) continue;
+      whole = false;
+      this.problem(id, wrong);
+    }
+    return whole;
+  }
+
+  private readMasks(id: string): Promise<Masks> {
+    return Masks.read(this.network, join(this.folder.unit(id), 'masks.safetensors'));
+  }
+
+  private async isWhole(id: string, name: string): Promise<boolean> {
+    const record = await this.folder.record(id).catch(() => null);
+    const seal = record?.files[name];
+    return !!seal && !seal.removed && (await damage(join(this.folder.unit(id), name), seal)) === null;
+  }
+
+  /** Masks of one level: nested in the level before, exactly as many as the rule says, of the smallest weights. */
+  private async masks(unit: PruneUnit): Promise<void> {
+    const masks = await this.readMasks(unit.id);
+    const usable = unit.masks === null || (await this.isWhole(unit.masks, 'masks.safetensors'));
+    const before = !usable ? null : unit.masks ? await this.readMasks(unit.masks) : Masks.ones(this.network);
+    try {
+      if (!before) return; // the level before is a problem of its own
+      if (!masks.nestedIn(before))
+        this.problem(unit.id, 'its masks are not nested in those of the level before');
+      const wrong = this.wrongCounts(before, masks, unit.levels);
+      if (wrong) this.problem(unit.id, wrong);
+      if (await this.isWhole(unit.weights, 'snapshot.safetensors')) {
+        const { fraction, pooling, rates } = this.found.recipe.pruning;
+        const weights = await Snapshot.read(
+          this.network,
+          join(this.folder.unit(unit.weights), 'snapshot.safetensors'),
+        );
+        const again = await before.prune(weights, { fraction, pooling, rates, levels: unit.levels });
+        if (!same(masks, again)) this.problem(unit.id, 'its masks are not those of the smallest weights');
+        weights.dispose();
+        again.dispose();
+      }
+    } finally {
+      before?.dispose();
+      masks.dispose();
+    }
+  }
+
+  /** floor(fraction * remaining) go per level, of each tensor or of all together. */
+  private wrongCounts(before: Masks, after: Masks, levels: number): string | null {
+    const { fraction, pooling, rates } = this.found.recipe.pruning;
+    const left = (remaining: number, rate: number) => {
+      for (let level = 0; level < levels; level++) remaining -= loadAddon().prunedCount(rate, remaining);
+      return remaining;
+    };
+    const tensors = [...before.tensors()].map(([name, { remaining }]) => ({
+      name,
+      before: remaining,
+      after: after.tensors().get(name)?.remaining ?? -1,
+    }));
+    if (pooling === 'layerwise') {
+      const wrong = tensors.find((one) => one.after !== left(one.before, rates[one.name] ?? fraction));
+      if (!wrong) return null;
+      return `${wrong.name} keeps ${wrong.after} of ${wrong.before} weights, expected ${left(wrong.before, rates[wrong.name] ?? fraction)}`;
+    }
+    const sum = (what: 'before' | 'after') => tensors.reduce((total, one) => total + one[what], 0);
+    const expected = left(sum('before'), fraction);
+    return sum('after') === expected
+      ? null
+      : `its masks keep ${sum('after')} of ${sum('before')} weights, expected ${expected}`;
+  }
+
+  /** A training's weights are +0 where they are pruned; random masks are the control's own. */
+  private async training(unit: TrainUnit, record: UnitRecord): Promise<void> {
+    if (!(await this.isWhole(unit.masks, 'masks.safetensors'))) return;
+    const imp = await this.readMasks(unit.masks);
+    const masks = unit.branch === 'random' ? await this.readMasks(unit.id) : imp;
+    if (unit.branch === 'random') {
+      const expected = await imp.random(this.found.recipe.seed, unit.replicate);
+      if (!same(masks, expected)) this.problem(unit.id, "its masks are not the random control's");
+      expected.dispose();
+    }
+    if (!record.files['snapshot.safetensors']?.removed) {
+      const path = join(this.folder.unit(unit.id), 'snapshot.safetensors');
+      const snapshot = await Snapshot.read(this.network, path);
+      const wrong = await masks.violations(snapshot);
+      if (wrong > 0) this.problem(unit.id, `${path}: ${wrong} pruned entries are not +0`);
+      snapshot.dispose();
+    }
+    for (const one of new Set([imp, masks])) one.dispose();
+  }
+}
+
+function same(a: Masks, b: Masks): boolean {
+  return a.nestedIn(b) && b.nestedIn(a);
+}
+
+/** Moves the units with problems to `damaged/`, so that the next run makes them again. @returns where they are now. */
+export async function repairRun(path: string, { problems }: Verification): Promise<string[]> {
+  const { folder } = await survey(path);
+  const ids = new Set(problems.filter(({ kind }) => kind === 'unit').map(({ id }) => id));
+  const moved: string[] = [];
+  for (const id of ids) {
+    const lock = await folder.lock(id);
+    if (!lock) continue; // somebody works on it
+    try {
+      moved.push(await folder.putAside(id));
+    } finally {
+      loadAddon().dispose(lock);
+    }
+  }
+  return moved;
+}
