@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { type ErrorCode, LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
+import { dataCommand } from './commands/data.js';
 import { doctorCommand } from './commands/doctor.js';
 import { recipesCommand } from './commands/recipes.js';
 import { runCommand } from './commands/run.js';
@@ -41,7 +42,7 @@ export async function main(argv: string[]): Promise<number> {
     .version(version)
     .showSuggestionAfterError()
     .exitOverride();
-  const commands = [runCommand(exit), showCommand(), recipesCommand(), doctorCommand(exit)];
+  const commands = [runCommand(exit), showCommand(), recipesCommand(), dataCommand(), doctorCommand(exit)];
   for (const command of commands) program.addCommand(command.exitOverride());
   try {
     await program.parseAsync(argv, { from: 'user' });

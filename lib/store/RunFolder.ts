@@ -35,7 +35,8 @@ export interface UnitRecord {
   seconds: number;
 }
 
-function ioError(path: string, cause: unknown): LthError {
+/** An error of the file system as one that names the path. */
+export function ioError(path: string, cause: unknown): LthError {
   const { code, message } = cause as NodeJS.ErrnoException;
   const why =
     code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'no permission to write here' : message;
@@ -60,7 +61,7 @@ async function sha256(path: string): Promise<string> {
 }
 
 /** Node's own recursive mkdir never ends where a parent exists in which nothing can be made (/proc). */
-async function makeFolder(path: string): Promise<void> {
+export async function makeFolder(path: string): Promise<void> {
   try {
     await mkdir(path);
   } catch (error) {
