@@ -1,3 +1,5 @@
+import type { PaperFigures } from '../recipe/Recipe.js';
+
 /** One training's outcome: one line of `show`, one element of `results` in the JSON. */
 export interface Result {
   branch: 'imp' | 'random' | 'reinit';
@@ -32,5 +34,7 @@ export interface RunSummary {
   run: string;
   recipe: string;
   complete: boolean;
+  /** What a paper reports of the same experiment, where the recipe says it. */
+  paper: PaperFigures | null;
   results: Result[];
 }

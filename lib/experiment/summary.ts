@@ -49,7 +49,8 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
       a.level - b.level ||
       branches.indexOf(a.branch) - branches.indexOf(b.branch),
   );
-  return { run: path, recipe: recipe.name, complete: isComplete(recipe, wanted, results), results };
+  const complete = isComplete(recipe, wanted, results);
+  return { run: path, recipe: recipe.name, complete, paper: recipe.paper, results };
 }
 
 /** All that the recipe asks for is there, but for what lies below a training that diverged: nothing can be pruned from it. */
