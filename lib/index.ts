@@ -2,7 +2,9 @@
  * lth-train for other Node tools. Open a session, train it, take snapshots, prune, rewind, evaluate; or run a whole
  * experiment. Shapes: N batch, C features in, K features out. All errors are LthError with a `code`.
  */
-export { datasetNames } from './data/catalogue.js';
+export { datasetNames, datasetSource } from './data/catalogue.js';
+export { type FetchEvent, type Fetched, type FetchOptions, fetchDataset } from './data/fetch.js';
+export type { Source, SourceFile } from './data/sources.js';
 export type { ExperimentEvent } from './experiment/Event.js';
 export type { Result, RunSummary } from './experiment/Result.js';
 export { type RunOptions, runExperiment } from './experiment/run.js';
@@ -20,7 +22,7 @@ export { networkByName, networkNames } from './networks/catalogue.js';
 export { lenet } from './networks/lenet.js';
 export type { Add, Flatten, Initialisation, Layer, Linear, Network, Relu } from './networks/Network.js';
 export { loadRecipe, type RecipeOverrides, recipeNames, toYaml } from './recipe/load.js';
-export type { Recipe, Steps } from './recipe/Recipe.js';
+export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.js';
 export { metricsSchema } from './session/arrow.js';
 export { CompiledNetwork } from './session/CompiledNetwork.js';
 export { Dataset } from './session/Dataset.js';

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { type ErrorCode, LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
+import { dataCommand } from './commands/data.js';
 import { doctorCommand } from './commands/doctor.js';
 import { listCommand } from './commands/list.js';
 import { planCommand } from './commands/plan.js';
@@ -53,6 +54,7 @@ export async function main(argv: string[]): Promise<number> {
     watchCommand(),
     verifyCommand(exit),
     recipesCommand(),
+    dataCommand(),
     doctorCommand(exit),
   ];
   for (const command of commands) program.addCommand(command.exitOverride());

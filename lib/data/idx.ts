@@ -34,7 +34,7 @@ async function firstBytes(path: string, count: number): Promise<{ head: Buffer; 
 }
 
 /** Bytes that the file will have, from its IDX header; the allocation of what follows is bounded by it. */
-function sizeFromHeader(head: Buffer, path: string): number {
+function sizeFromHeader(head: Buffer, path: string, largest: number): number {
   const dimensions = head.length >= 4 ? head.readUInt8(3) : 0;
   if (
     head.length < 4 ||
@@ -54,22 +54,22 @@ function sizeFromHeader(head: Buffer, path: string): number {
     throw new LthError('corrupt-file', `${path}: truncated inside its header`);
   let size = 1;
   for (let d = 0; d < dimensions; d++) size *= head.readUInt32BE(4 + 4 * d);
-  if (size > LARGEST_IDX)
+  if (size > largest)
     throw new LthError(
       'corrupt-file',
-      `${path}: its header says ${size} bytes, more than any IDX file this program reads`,
+      `${path}: its header says ${size} bytes, more than the ${largest} that it may have`,
     );
   return 4 + 4 * dimensions + size;
 }
 
 /** @param atMost bytes that the file can hold: a header that promises more gets no memory. */
-async function collect(path: string, gzip: boolean, atMost: number): Promise<Uint8Array> {
+async function collect(path: string, gzip: boolean, atMost: number, largest: number): Promise<Uint8Array> {
   let whole: Buffer | undefined;
   let refusal: LthError | undefined;
   let filled = 0;
   let head = Buffer.alloc(0);
   const allocate = () => {
-    const size = sizeFromHeader(head, path);
+    const size = sizeFromHeader(head, path, largest);
     if (size <= atMost) return Buffer.alloc(size);
     throw new LthError(
       'corrupt-file',
@@ -123,16 +123,19 @@ async function collect(path: string, gzip: boolean, atMost: number): Promise<Uin
   return whole;
 }
 
-/** The unpacked bytes of an IDX file, plain or gzip (told by its first bytes). Memory is bounded by its header. */
-export async function readIdx(path: string): Promise<Uint8Array> {
+/**
+ * The unpacked bytes of an IDX file, plain or gzip (told by its first bytes). Memory is bounded by its header.
+ * @param largest past this the header is not believed.
+ */
+export async function readIdx(path: string, largest = LARGEST_IDX): Promise<Uint8Array> {
   const { head, size } = await firstBytes(path, 2);
   if (head.length === 0) throw new LthError('corrupt-file', `${path}: is empty`);
   const gzip = head[0] === 0x1f && head[1] === 0x8b;
-  return collect(path, gzip, gzip ? size * LARGEST_RATIO : size);
+  return collect(path, gzip, gzip ? size * LARGEST_RATIO : size, largest);
 }
 
 /** Off the event loop: webcrypto hashes on libuv's pool. */
-async function sha256(bytes: Uint8Array): Promise<Buffer> {
+export async function sha256(bytes: Uint8Array): Promise<Buffer> {
   return Buffer.from(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
 }
 

@@ -1,3 +1,5 @@
+import type { PaperFigures } from '../recipe/Recipe.js';
+
 /** One training's outcome: one line of `show`, one element of `results` in the JSON. */
 export interface Result {
   branch: 'imp' | 'random' | 'reinit';
@@ -59,5 +61,7 @@ export interface RunSummary {
   problems: Problem[];
   /** Of LibTorch, device, instruction set and kernels; more than one where --allow-different-bits mixed them. */
   fingerprints: string[];
+  /** What a paper reports of the same experiment, where the recipe says it. */
+  paper: PaperFigures | null;
   results: Result[];
 }

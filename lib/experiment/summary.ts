@@ -77,6 +77,7 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
     units,
     problems,
     fingerprints: [...new Set(records.flatMap((record) => record.fingerprints))],
+    paper: recipe.paper,
     results,
   };
 }

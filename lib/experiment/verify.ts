@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { damage } from '../files.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { CompiledNetwork } from '../session/CompiledNetwork.js';
 import { Masks } from '../session/Masks.js';
 import { Snapshot } from '../session/Snapshot.js';
 import { Checkpoints, readCheckpoint } from '../store/Checkpoints.js';
-import { damage } from '../store/files.js';
 import { readMetrics } from '../store/metrics.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';

@@ -3,6 +3,27 @@ import type { Network } from '../networks/Network.js';
 /** A number of updates as written by people: "500it", "2ep", "2ep50it", "1.7%" (of training.steps), or a bare integer of updates. */
 export type Steps = string;
 
+/** What a paper reports of the experiment that a recipe repeats: shown beside what was measured, and nothing else. */
+export interface PaperFigures {
+  /** Title and place, e.g. "Stabilizing the Lottery Ticket Hypothesis, Figures 2 and 3". */
+  source: string;
+  figures: PaperFigure[];
+}
+
+/** One test accuracy at the end of training, mean over the paper's replicates. */
+export interface PaperFigure {
+  branch: 'imp' | 'random' | 'reinit';
+  /** 0 is the dense network, of branch "imp". */
+  level: number;
+  /** Fraction of the prunable weights that remained, in (0, 1], where the paper says it. */
+  densityPrunable?: number;
+  /** In updates, as "500it": an epoch of the paper need not be one of the recipe. Not given: of all rewind points. */
+  rewind?: Steps;
+  /** In [0, 1], as is the spread (what the paper prints behind +-). */
+  accuracy: number;
+  spread?: number;
+}
+
 /**
  * A recipe with all defaults filled in: everything that says what an experiment is. What only says how it is
  * carried out (threads, jobs, output folder) is not in here.
@@ -14,7 +35,7 @@ export interface Recipe {
   /** A catalogue name ("lenet-300-100") or a description of one's own. */
   network: string | Network;
   data: {
-    /** Catalogue name: "mnist-10k", "mnist". */
+    /** Catalogue name: "mnist-10k", "mnist", "fashion-mnist". */
     set: string;
     /** Folder of the files, for sets that do not come with the package. */
     folder: string | null;
@@ -65,4 +86,6 @@ export interface Recipe {
   replicates: number;
   seed: number;
   device: string;
+  /** Figures to compare with. They decide nothing of the experiment. */
+  paper: PaperFigures | null;
 }

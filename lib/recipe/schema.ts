@@ -67,6 +67,26 @@ const sections = {
   }),
 };
 
+const paper = z.strictObject({
+  source: z.string().min(1).max(1000),
+  figures: z
+    .array(
+      z.strictObject({
+        branch: z.enum(['imp', 'random', 'reinit']),
+        level: z.int().min(0).max(1000),
+        densityPrunable: z.number().gt(0).max(1).optional(),
+        rewind: z
+          .union([z.string(), z.int().min(0)])
+          .transform(String)
+          .refine((text) => /^\d{1,9}(it)?$/.test(text), 'expected updates as 500it or a whole number')
+          .optional(),
+        accuracy: z.number().min(0).max(1),
+        spread: z.number().min(0).max(1).optional(),
+      }),
+    )
+    .max(10_000),
+});
+
 const schema = z.strictObject({
   // It names the run folder.
   name: z
@@ -93,6 +113,7 @@ const schema = z.strictObject({
     .string()
     .regex(/^(cpu|cuda(:\d{1,3})?)$/, 'expected cpu, cuda or cuda:N')
     .default('cpu'),
+  paper: paper.nullable().default(null),
 });
 
 /** Keys that are allowed at a place of the recipe, for suggestions. */
@@ -104,7 +125,8 @@ export function knownKeys(path: PropertyKey[]): string[] {
 
 function shapeOf(type: z.core.$ZodType | undefined): Record<string, z.core.$ZodType> | undefined {
   if (type instanceof z.ZodObject) return type.shape;
-  if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault) return shapeOf(type.def.innerType);
+  if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault || type instanceof z.ZodNullable)
+    return shapeOf(type.def.innerType);
   if (type instanceof z.ZodDiscriminatedUnion) {
     const shapes = type.options.map((option) => shapeOf(option) ?? {});
     return Object.assign({}, ...shapes);

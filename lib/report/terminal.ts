@@ -1,5 +1,6 @@
 import type { Result, RunSummary } from '../experiment/Result.js';
 import { type Curve, curves, type LevelRow, matchingRule, type Spread, verdicts } from './matching.js';
+import { paperLines } from './paper.js';
 
 const percent = (value: number, digits = 2) => (value * 100).toFixed(digits);
 
@@ -62,7 +63,7 @@ export function renderTable(summary: RunSummary): string {
       '',
       `rewind to ${curve.rewind}, ${curve.method}; test accuracy mean [min-max] over replicates; stop: iteration of lowest validation loss`,
     );
-    lines.push(...table(curve), ...verdicts(curve));
+    lines.push(...table(curve), ...verdicts(curve), ...paperLines(summary.paper, curve));
   }
   if (summary.results.length === 0) lines.push('no training has finished yet');
   else lines.push('', matchingRule);

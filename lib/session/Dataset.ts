@@ -15,7 +15,7 @@ export class Dataset extends Resource<DatasetHandle> {
 
   /**
    * A data set of the catalogue, e.g. "mnist-10k", which comes with the package.
-   * @param folder where its files are, for those that do not.
+   * @param folder where its files are. Default: LTH_DATA/NAME, else where `lth-train data fetch` puts them.
    * @throws LthError "recipe" (unknown name), "io", "corrupt-file".
    */
   static async open(name: string, folder: string | null = null): Promise<{ train: Dataset; test: Dataset }> {

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { damage, readJson, sealOf, writeJson } from '../files.js';
 import { LthError } from '../native/errors.js';
 import type { CompiledNetwork } from '../session/CompiledNetwork.js';
 import { Snapshot } from '../session/Snapshot.js';
-import { damage, readJson, sealOf, writeJson } from './files.js';
 import { readInterval, writeInterval } from './metrics.js';
 import { type CheckpointRecord, checkpointRecord, FORMAT, parseRecord } from './records.js';
 import { appendRows, noRows, type Rows } from './rows.js';

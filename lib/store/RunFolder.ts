@@ -2,13 +2,13 @@ import { existsSync } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { damage, ioError, makeFolder, readJson, removeTemporaries, sealOf, writeJson } from '../files.js';
 import type { LockHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { loadRecipe, toYaml } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { isCheckpointFile, removeCheckpoints } from './Checkpoints.js';
-import { damage, ioError, makeFolder, readJson, removeTemporaries, sealOf, writeJson } from './files.js';
 import {
   type FailureRecord,
   FORMAT,

@@ -3,8 +3,8 @@ import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { LthError } from '../native/errors.js';
-import { loadAddon } from '../native/load.js';
+import { LthError } from './native/errors.js';
+import { loadAddon } from './native/load.js';
 
 /** More than any JSON file of a run has: a dense run of 1,000,000 checkpoints lists 200 MB of intervals. */
 const LARGEST_JSON = 256 * 2 ** 20;
