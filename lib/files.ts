@@ -17,7 +17,7 @@ export function ioError(path: string, cause: unknown): LthError {
 }
 
 /** @throws LthError "corrupt-file". */
-export async function readJson(path: string): Promise<unknown> {
+async function readJson(path: string): Promise<unknown> {
   try {
     const { size } = await stat(path);
     if (size > LARGEST_JSON) throw new Error(`has ${size} bytes, more than this program writes`);
@@ -29,8 +29,25 @@ export async function readJson(path: string): Promise<unknown> {
   }
 }
 
-export async function writeJson(path: string, value: unknown): Promise<void> {
-  await loadAddon().fileWrite(path, Buffer.from(`${JSON.stringify(value, null, 2)}\n`));
+const sealOfValue = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+
+/** Writes a record that ends in a checksum of itself, so that a flipped bit in it is found. */
+export async function writeRecord(path: string, record: object): Promise<void> {
+  // As it will be read: without what JSON has no word for.
+  const value = JSON.parse(JSON.stringify(record));
+  const sealed = { ...value, seal: sealOfValue(value) };
+  await loadAddon().fileWrite(path, Buffer.from(`${JSON.stringify(sealed, null, 2)}\n`));
+}
+
+/** A record as it was written, without its seal. @throws LthError "corrupt-file". */
+export async function readRecord(path: string): Promise<Record<string, unknown>> {
+  const value = await readJson(path);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new LthError('corrupt-file', `${path}: is no record of this program`);
+  const { seal, ...record } = value as Record<string, unknown>;
+  if (seal !== sealOfValue(record))
+    throw new LthError('corrupt-file', `${path}: its seal is not that of what it says`);
+  return record;
 }
 
 export async function sha256(path: string): Promise<string> {

@@ -40,6 +40,7 @@ const experimentSchema = z.looseObject({
 });
 
 async function experimentOf(folder: RunFolder): Promise<Experiment> {
+  // The seal was right, so this is of another version at worst.
   const value = await folder.experiment();
   const parsed = experimentSchema.safeParse(value);
   if (!parsed.success)
@@ -64,7 +65,7 @@ async function planOf(folder: RunFolder, recipe: Recipe, asked: Recipe | undefin
  */
 export async function survey(path: string, asked?: Recipe): Promise<Survey> {
   const folder = RunFolder.open(path);
-  const recipe = asked ?? folder.recipe();
+  const recipe = asked ?? (await folder.recipe());
   const plan = await planOf(folder, recipe, asked);
   const units: UnitStatus[] = [];
   const lost = new Set<string>();

@@ -49,9 +49,9 @@ function tellUnit(
   first: boolean,
   tell: WatchOptions['onEvent'],
 ): void {
-  const { unit, state, record, updates, message } = status;
+  const { unit, state, record, message } = status;
   const { id, label } = unit;
-  if (state === 'running') tell({ type: 'unit-start', id, label, resumed: updates });
+  if (state === 'running') tell({ type: 'unit-start', id, label, resumed: 0 });
   if (state === 'failed' || state === 'damaged')
     tell({ type: 'unit-failed', id, label, code: state, message: message ?? '' });
   // What was done before the first look is in `show`.

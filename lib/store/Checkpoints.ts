@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { damage, readJson, sealOf, writeJson } from '../files.js';
+import { damage, readRecord, sealOf, writeRecord } from '../files.js';
 import { LthError } from '../native/errors.js';
 import type { CompiledNetwork } from '../session/CompiledNetwork.js';
 import { Snapshot } from '../session/Snapshot.js';
@@ -140,7 +140,7 @@ export class Checkpoints {
       snapshot: await sealed(names.snapshot),
       intervals: [...(this.last?.intervals ?? []), await sealed(names.interval)],
     };
-    await writeJson(join(this.folder, `checkpoint-${step}.json`), record);
+    await writeRecord(join(this.folder, `checkpoint-${step}.json`), record);
     this.last = record;
     for (const old of (await Checkpoints.steps(this.folder)).slice(KEPT)) {
       // The record first: without it the rest is nothing.
@@ -179,7 +179,7 @@ export async function removeCheckpoints(
 /** A checkpoint's record, its files compared with it. @throws LthError "corrupt-file". */
 export async function readCheckpoint(folder: string, step: number): Promise<CheckpointRecord> {
   const path = join(folder, `checkpoint-${step}.json`);
-  const value = await readJson(path);
+  const value = await readRecord(path);
   let record: CheckpointRecord;
   try {
     record = parseRecord(checkpointRecord, value);

@@ -2,12 +2,14 @@ import { existsSync } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { damage, ioError, makeFolder, readJson, removeTemporaries, sealOf, writeJson } from '../files.js';
+import { z } from 'zod';
+import { damage, ioError, makeFolder, readRecord, removeTemporaries, sealOf, writeRecord } from '../files.js';
 import type { LockHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
-import { loadRecipe, toYaml } from '../recipe/load.js';
+import { toYaml } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
+import { parseRecipe } from '../recipe/schema.js';
 import { isCheckpointFile, removeCheckpoints } from './Checkpoints.js';
 import {
   type FailureRecord,
@@ -33,6 +35,21 @@ function firstDifference(there: unknown, here: unknown, place = ''): string | nu
   const show = (value: unknown) => (value === undefined ? 'not given' : JSON.stringify(value));
   return there === here ? null : `${place} is ${show(there)} there, ${show(here)} here`;
 }
+
+/** @throws LthError "corrupt-file" with what helps. */
+async function readAs<T>(path: string, schema: z.ZodType<T>, cure: string): Promise<T> {
+  try {
+    return parseRecord(schema, await readRecord(path));
+  } catch (cause) {
+    const { message } = cause as Error;
+    const words = cause instanceof LthError ? message : `${path}: ${message}`;
+    throw new LthError('corrupt-file', `${words}. ${cure}`, { cause });
+  }
+}
+
+const anyExperiment = z.looseObject({ format: z.literal(FORMAT), fingerprint: z.string() });
+const experimentCure =
+  'Remove it and give the same `lth-train run` again: finished units tell by their keys that they belong to it.';
 
 export interface CreateOptions {
   /** Take the folder although its results were made under another fingerprint. Default false. */
@@ -80,7 +97,7 @@ export class RunFolder {
     try {
       await removeTemporaries(path);
       await folder.claim(experiment, options.allowDifferentBits ?? false);
-      await folder.addRequest(options.request);
+      await folder.addRequest(recipe, options.request);
       await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
     } finally {
       loadAddon().dispose(lock);
@@ -100,21 +117,21 @@ export class RunFolder {
     }
   }
 
-  private async addRequest(request: Request): Promise<void> {
+  private async addRequest(recipe: Recipe, request: Request): Promise<void> {
     const before = existsSync(this.requestsPath) ? await this.requests() : [];
-    if (before.some((one) => includes(one, request))) return;
-    const requests = [...before.filter((one) => !includes(request, one)), request];
-    await writeJson(this.requestsPath, { format: FORMAT, requests });
+    const isNew = !before.some((one) => includes(one, request));
+    const requests = isNew ? [...before.filter((one) => !includes(request, one)), request] : before;
+    await writeRecord(this.requestsPath, { format: FORMAT, requests, recipe });
   }
 
   private async claim(experiment: { fingerprint: string }, allowDifferentBits: boolean): Promise<void> {
     const path = join(this.path, 'experiment.json');
     const here = { format: FORMAT, ...JSON.parse(JSON.stringify(experiment)) };
     if (!existsSync(path)) {
-      await writeJson(path, here);
+      await writeRecord(path, here);
       return;
     }
-    const there = (await readJson(path)) as { fingerprint?: unknown };
+    const there = await readAs(path, anyExperiment, experimentCure);
     const difference = firstDifference({ ...there, fingerprint: null }, { ...here, fingerprint: null });
     if (difference) {
       throw new LthError(
@@ -134,35 +151,45 @@ export class RunFolder {
   /** @throws LthError "io" where there is no run. */
   static open(path: string): RunFolder {
     const folder = new RunFolder(path);
-    if (!RunFolder.is(path)) throw new LthError('io', `${path} is no run: it has no recipe.yaml`);
+    if (!RunFolder.is(path)) throw new LthError('io', `${path} is no run: it has no requests.json`);
     return folder;
   }
 
   static is(path: string): boolean {
-    return existsSync(join(path, 'recipe.yaml')) && existsSync(join(path, 'experiment.json'));
+    return existsSync(join(path, 'requests.json')) && existsSync(join(path, 'experiment.json'));
   }
 
   private get requestsPath(): string {
     return join(this.path, 'requests.json');
   }
 
-  /** All that commands on this folder asked for. @throws LthError "corrupt-file". */
-  async requests(): Promise<Request[]> {
-    const value = await readJson(this.requestsPath);
-    try {
-      return parseRecord(requestsRecord, value).requests;
-    } catch (cause) {
-      throw new LthError('corrupt-file', `${this.requestsPath}: ${(cause as Error).message}`, { cause });
-    }
+  /** @throws LthError "corrupt-file". */
+  private async asked(): Promise<{ requests: Request[]; recipe: unknown }> {
+    return readAs(
+      this.requestsPath,
+      requestsRecord,
+      'Remove it and give the same `lth-train run` again: it says only what was asked for.',
+    );
   }
 
+  /** All that commands on this folder asked for. @throws LthError "corrupt-file". */
+  async requests(): Promise<Request[]> {
+    return (await this.asked()).requests;
+  }
+
+  /** What the last command on this folder asked for. @throws LthError "corrupt-file". */
+  async recipe(): Promise<Recipe> {
+    return parseRecipe((await this.asked()).recipe, this.requestsPath);
+  }
+
+  /** For people and for the next command's argument; the program itself does not read it. */
   private get recipePath(): string {
     return join(this.path, 'recipe.yaml');
   }
 
   /** What all commands on this folder agree in. */
   async experiment(): Promise<unknown> {
-    return readJson(join(this.path, 'experiment.json'));
+    return readAs(join(this.path, 'experiment.json'), anyExperiment, experimentCure);
   }
 
   /** Bytes of the files in all units' folders. */
@@ -179,11 +206,6 @@ export class RunFolder {
     let last: number | null = null;
     for (const id of await this.ids()) last = Math.max(last ?? 0, (await stat(this.unit(id))).mtimeMs);
     return last;
-  }
-
-  /** What the last command on this folder asked for. */
-  recipe(): Recipe {
-    return loadRecipe(this.recipePath);
   }
 
   unit(id: string): string {
@@ -234,14 +256,10 @@ export class RunFolder {
   async record(id: string): Promise<UnitRecord | null> {
     const path = join(this.unit(id), 'unit.json');
     if (!existsSync(path)) return null;
-    const value = await readJson(path);
-    try {
-      const record = parseRecord(unitRecord, value);
-      if (record.id !== id) throw new Error(`is of unit ${record.id}`);
-      return record;
-    } catch (cause) {
-      throw new LthError('corrupt-file', `${path}: ${(cause as Error).message}. ${this.cure(id)}`, { cause });
-    }
+    const record = await readAs(path, unitRecord, this.cure(id));
+    if (record.id !== id)
+      throw new LthError('corrupt-file', `${path}: is of unit ${record.id}. ${this.cure(id)}`);
+    return record;
   }
 
   private cure(id: string): string {
@@ -273,7 +291,7 @@ export class RunFolder {
     const listed: UnitRecord['files'] = {};
     for (const name of files) listed[name] = await sealOf(join(this.unit(record.id), name));
     const whole: UnitRecord = { format: FORMAT, ...record, files: listed };
-    await writeJson(join(this.unit(record.id), 'unit.json'), whole);
+    await writeRecord(join(this.unit(record.id), 'unit.json'), whole);
     await rm(join(this.unit(record.id), 'failure.json'), { force: true });
     return whole;
   }
@@ -288,7 +306,7 @@ export class RunFolder {
       if (!record || !listed || listed.removed) return;
       listed.removed = true;
       // The note first: a file that is there although it is noted as removed is only a little disk.
-      await writeJson(join(this.unit(id), 'unit.json'), record);
+      await writeRecord(join(this.unit(id), 'unit.json'), record);
       await rm(join(this.unit(id), name), { force: true });
     } finally {
       loadAddon().dispose(lock);
@@ -297,7 +315,7 @@ export class RunFolder {
 
   async fail(failure: Omit<FailureRecord, 'format' | 'time'>): Promise<void> {
     const record: FailureRecord = { format: FORMAT, ...failure, time: new Date().toISOString() };
-    await writeJson(join(this.unit(failure.id), 'failure.json'), record);
+    await writeRecord(join(this.unit(failure.id), 'failure.json'), record);
   }
 
   /** Why the unit could not be done last time; null where nothing is known of it. A note only: never an error itself. */
@@ -305,7 +323,7 @@ export class RunFolder {
     const path = join(this.unit(id), 'failure.json');
     if (!existsSync(path)) return null;
     try {
-      return parseRecord(failureRecord, await readJson(path));
+      return parseRecord(failureRecord, await readRecord(path));
     } catch (error) {
       const message = `${path} is damaged: ${(error as Error).message}`;
       return { format: FORMAT, id, label: id, code: 'corrupt-file', message, command: 'unknown', time: '' };

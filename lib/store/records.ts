@@ -107,6 +107,8 @@ export type Request = z.infer<typeof request>;
 export const requestsRecord = z.strictObject({
   format: z.literal(FORMAT),
   requests: z.array(request).min(1).max(10_000),
+  /** The last command's recipe, with all defaults. */
+  recipe: z.unknown(),
 });
 
 /** @throws Error in words: the first thing that is wrong. */
