@@ -1,8 +1,10 @@
-import { readFile } from 'node:fs/promises';
-import { type RecordBatch, Table, tableFromIPC, tableToIPC, type Vector } from 'apache-arrow';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { type RecordBatch, Table, tableToIPC, type Vector } from 'apache-arrow';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { metricsBatch, metricsSchema } from '../session/arrow.js';
+import { type ColumnType, readArrowFile } from './arrowFile.js';
 
 /** One row of a training's metrics, as `metrics.arrow` holds it. */
 export interface MetricRow {
@@ -14,7 +16,18 @@ export interface MetricRow {
   examples: number;
 }
 
-const compared = ['step', 'split', 'loss', 'accuracy', 'learningRate', 'examples'];
+const types = {
+  step: 'int32',
+  split: 'texts',
+  loss: 'float64',
+  accuracy: 'float64',
+  learningRate: 'float64',
+  examples: 'float64',
+} satisfies Record<keyof MetricRow, ColumnType>;
+const compared = Object.keys(types);
+/** Seven million rows. */
+const LARGEST_METRICS = 2 ** 28;
+const splits: readonly string[] = ['train', 'validation', 'test'];
 const times = ['step', 'split', 'seconds'];
 
 /** Writes `metrics.arrow` and, in a file of its own because no two runs agree in it, `times.arrow` (Arrow IPC files). */
@@ -41,17 +54,45 @@ function merged(table: Table): RecordBatch {
   });
 }
 
+async function readBounded(path: string): Promise<Uint8Array> {
+  // Opening a pipe would wait for its writer.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const info = await file.stat();
+    if (!info.isFile()) throw new Error('is not a file');
+    if (info.size > LARGEST_METRICS)
+      throw new Error(`has ${info.size} bytes, expected at most ${LARGEST_METRICS}`);
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
+}
+
 /** @throws LthError "corrupt-file" naming the file. */
 export async function readMetrics(path: string): Promise<MetricRow[]> {
   try {
-    const table = tableFromIPC(await readFile(path));
-    for (const name of compared) {
-      if (!table.getChild(name)) throw new Error(`has no column ${name}`);
-    }
-    return table.toArray().map((row) => row.toJSON() as MetricRow);
-  } catch (cause) {
-    throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, {
-      cause,
+    const columns = readArrowFile(await readBounded(path), types);
+    return Array.from(columns.step, (step, i): MetricRow => {
+      const split = columns.split[i] as MetricRow['split'];
+      const accuracy = columns.accuracy[i] as number;
+      if (step < 0 || !splits.includes(split) || accuracy < 0 || accuracy > 1)
+        throw new Error(`row ${i} cannot be: step ${step}, split ${split}, accuracy ${accuracy}`);
+      return {
+        step,
+        split,
+        loss: columns.loss[i] as number,
+        accuracy,
+        learningRate: columns.learningRate[i] as number,
+        examples: columns.examples[i] as number,
+      };
     });
+  } catch (cause) {
+    const why =
+      cause instanceof RangeError
+        ? 'a place in it leads outside'
+        : cause instanceof Error
+          ? cause.message
+          : cause;
+    throw new LthError('corrupt-file', `${path}: ${why}`, { cause });
   }
 }
