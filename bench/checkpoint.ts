@@ -9,12 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Cadence, defaultCadence, trainWithCheckpoints } from '../lib/experiment/training.js';
-import { loadAddon } from '../lib/native/load.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Dataset } from '../lib/session/Dataset.js';
 import { Session } from '../lib/session/Session.js';
 import { Checkpoints } from '../lib/store/Checkpoints.js';
-import { median, quartiles } from './helpers.js';
+import { describe, setting, summary } from './helpers.js';
 
 const { values } = parseArgs({
   options: {
@@ -35,7 +34,15 @@ const fingerprint = 'bench';
 async function once(cadence: Cadence): Promise<{ seconds: number; saved: number }> {
   const folder = mkdtempSync(join(values.folder, 'lth-bench-checkpoint-'));
   const optimiser = { type: 'adam', learningRate: 1.2e-3 } as const;
-  const session = await Session.open({ network, train, test, validation: 1000, batch: 60, optimiser, threads });
+  const session = await Session.open({
+    network,
+    train,
+    test,
+    validation: 1000,
+    batch: 60,
+    optimiser,
+    threads,
+  });
   const owner = { id: 'bench', key: '0'.repeat(64), fingerprint, allowDifferentBits: false };
   const checkpoints = new Checkpoints(folder, owner);
   let saved = 0;
@@ -68,8 +75,8 @@ const never: Cadence = { seconds: null, updates: null, largestShare: 1 };
 /** So often that the difference is far above the noise. */
 const often: Cadence = { seconds: 0.25, updates: null, largestShare: Number.POSITIVE_INFINITY };
 
-const { isa, libtorch } = loadAddon().info();
-console.log(`LeNet-300-100, batch 60, Adam, ${updates} updates, ${threads} threads; LibTorch ${libtorch}, ${isa}`);
+console.log(describe(setting()));
+console.log(`LeNet-300-100, batch 60, Adam, ${updates} updates, ${threads} threads`);
 await once(never);
 const without: number[] = [];
 const within: number[] = [];
@@ -89,13 +96,12 @@ for (let round = 0; round < Number(values.rounds); round++) {
     `round ${round + 1}: without ${plain.seconds.toFixed(2)} s, with ${saving.saved} checkpoints ${saving.seconds.toFixed(2)} s`,
   );
 }
-const cost = median(each);
-const [low, high] = quartiles(each);
+const { median: cost, low, high } = summary(each);
 const share = (100 * cost) / (defaultCadence.seconds as number);
 console.log(
   `a checkpoint (3.2 MB, written, synced, read back) costs the training ${(cost * 1000).toFixed(1)} ms (quartiles ${(low * 1000).toFixed(1)} to ${(high * 1000).toFixed(1)})`,
 );
 console.log(
-  `at the default cadence of ${defaultCadence.seconds} s that is ${share.toFixed(3)} % of the time; ratio with/without when saving every 0.25 s: ${(median(within) / median(without)).toFixed(3)}`,
+  `at the default cadence of ${defaultCadence.seconds} s that is ${share.toFixed(3)} % of the time; ratio with/without when saving every 0.25 s: ${(summary(within).median / summary(without).median).toFixed(3)}`,
 );
 network.dispose();

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { runExperiment } from '../lib/experiment/run.js';
 import { loadRecipe } from '../lib/recipe/load.js';
-import { median } from './helpers.js';
+import { summary } from './helpers.js';
 
 /** Above what the allocator and the collector move to and fro. */
 const BOUND_MIB = 24;
@@ -67,11 +67,11 @@ for (;;) {
 rmSync(folder, { recursive: true });
 const between = (from: number, to: number) =>
   mib(
-    median(
+    summary(
       samples
         .filter(({ seconds }) => seconds >= from * minutes * 60 && seconds < to * minutes * 60)
         .map(({ rss }) => rss),
-    ),
+    ).median,
   );
 const [middle, last] = [between(1 / 3, 2 / 3), between(2 / 3, 1)];
 console.log(

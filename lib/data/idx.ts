@@ -62,18 +62,20 @@ function sizeFromHeader(head: Buffer, path: string, largest: number): number {
   return 4 + 4 * dimensions + size;
 }
 
-/** @param atMost bytes that the file can hold: a header that promises more gets no memory. */
-async function collect(path: string, gzip: boolean, atMost: number, largest: number): Promise<Uint8Array> {
+/** @param size bytes of the file as it is; a header that promises more than it can hold gets no memory. */
+async function collect(path: string, gzip: boolean, size: number, largest: number): Promise<Uint8Array> {
+  const gunzip = gzip ? createGunzip() : null;
+  const atMost = gzip ? size * LARGEST_RATIO : size;
   let whole: Buffer | undefined;
   let refusal: LthError | undefined;
   let filled = 0;
   let head = Buffer.alloc(0);
   const allocate = () => {
-    const size = sizeFromHeader(head, path, largest);
-    if (size <= atMost) return Buffer.alloc(size);
+    const wanted = sizeFromHeader(head, path, largest);
+    if (wanted <= atMost) return Buffer.alloc(wanted);
     throw new LthError(
       'corrupt-file',
-      `${path}: truncated: its header says ${size} bytes, it holds ${atMost} at most`,
+      `${path}: truncated: its header says ${wanted} bytes, it holds ${atMost} at most`,
     );
   };
   const take = (chunk: Buffer) => {
@@ -91,6 +93,8 @@ async function collect(path: string, gzip: boolean, atMost: number, largest: num
     }
     filled += chunk.copy(whole, filled);
   };
+  // Gunzip leaves them, and the pipeline ends well or with an abort, as it happens.
+  const behindItsEnd = () => new LthError('corrupt-file', `${path}: broken gzip: holds bytes behind its end`);
   const sink = async (source: AsyncIterable<Buffer>) => {
     try {
       for await (const chunk of source) take(chunk);
@@ -100,15 +104,17 @@ async function collect(path: string, gzip: boolean, atMost: number, largest: num
     }
   };
   try {
-    if (gzip) await pipeline(createReadStream(path), createGunzip(), sink);
+    if (gunzip) await pipeline(createReadStream(path), gunzip, sink);
     else await pipeline(createReadStream(path), sink);
   } catch (cause) {
     if (refusal) throw refusal;
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code?.startsWith('Z_'))
       throw new LthError('corrupt-file', `${path}: broken gzip: ${message}`, { cause });
+    if (code === 'ABORT_ERR' && gunzip) throw behindItsEnd();
     throw new LthError('io', `${path}: ${message}`, { cause });
   }
+  if (gunzip && gunzip.bytesWritten !== size) throw behindItsEnd();
   if (!whole) {
     // Shorter than 16 bytes: a tiny label file is still legal.
     whole = allocate();
@@ -131,7 +137,7 @@ export async function readIdx(path: string, largest = LARGEST_IDX): Promise<Uint
   const { head, size } = await firstBytes(path, 2);
   if (head.length === 0) throw new LthError('corrupt-file', `${path}: is empty`);
   const gzip = head[0] === 0x1f && head[1] === 0x8b;
-  return collect(path, gzip, gzip ? size * LARGEST_RATIO : size, largest);
+  return collect(path, gzip, size, largest);
 }
 
 /** Off the event loop: webcrypto hashes on libuv's pool. */

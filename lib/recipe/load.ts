@@ -1,14 +1,16 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse, parseDocument, stringify } from 'yaml';
+import { stringify } from 'yaml';
 import { LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
 import { didYouMean } from './nearest.js';
 import type { Recipe } from './Recipe.js';
 import { knownKeys, parseRecipe } from './schema.js';
+import { parseYaml } from './yaml.js';
 
 const builtInFolder = join(packageRoot, 'lib', 'recipe', 'recipes');
-const LARGEST_RECIPE = 1 << 20;
+/** Room for a network of some thousand layers; comparing keys with keys takes the square of their number. */
+const LARGEST_RECIPE = 1 << 18;
 
 /** What the command line may say on top of a recipe. */
 export interface RecipeOverrides {
@@ -45,21 +47,15 @@ export function recipeText(name: string): string {
 }
 
 function readRecipeFile(path: string): string {
-  const info = statSync(path);
-  if (!info.isFile()) throw new LthError('recipe', `${path} is not a file`);
-  if (info.size > LARGEST_RECIPE)
-    throw new LthError('recipe', `${path} has ${info.size} bytes; a recipe has at most ${LARGEST_RECIPE}`);
-  return readFileSync(path, 'utf8');
-}
-
-function parseYaml(text: string, source: string): unknown {
-  const document = parseDocument(text, { prettyErrors: true });
-  const problem = document.errors[0];
-  if (problem) throw new LthError('recipe', `${source}: ${problem.message}`);
   try {
-    return document.toJS({ maxAliasCount: 100 });
+    const info = statSync(path);
+    if (!info.isFile()) throw new LthError('recipe', `${path} is not a file`);
+    if (info.size > LARGEST_RECIPE)
+      throw new LthError('recipe', `${path} has ${info.size} bytes; a recipe has at most ${LARGEST_RECIPE}`);
+    return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new LthError('recipe', `${source}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    if (cause instanceof LthError) throw cause;
+    throw new LthError('io', cause instanceof Error ? cause.message : String(cause), { cause });
   }
 }
 
@@ -84,17 +80,12 @@ function applySet(root: Plain, assignment: string): void {
     }
     at = at[key] as Plain;
   }
-  try {
-    at[last] = parse(assignment.slice(equals + 1), { maxAliasCount: 0 });
-  } catch (cause) {
-    throw new LthError('recipe', `--set ${assignment}: ${cause instanceof Error ? cause.message : cause}`, {
-      cause,
-    });
-  }
+  at[last] = parseYaml(assignment.slice(equals + 1), `--set ${assignment}`, 0);
 }
 
 /** Splits a dotted key; below `pruning.rates` the rest is one parameter's name, which holds a dot itself. */
 function keyPath(key: string): string[] {
+  if (key.split('.').includes('__proto__')) throw new LthError('recipe', `--set: unknown key "${key}".`);
   const rates = /^pruning\.rates\.(.+)$/.exec(key);
   if (rates?.[1]) return ['pruning', 'rates', rates[1]];
   const path = key.split('.');
@@ -111,12 +102,12 @@ function keyPath(key: string): string[] {
 
 /**
  * A built-in recipe by name, or a YAML or JSON file, with what the command line says on top.
- * @throws LthError "recipe".
+ * @throws LthError "recipe", or "io" for a file that cannot be read.
  */
 export function loadRecipe(nameOrFile: string, overrides: RecipeOverrides = {}): Recipe {
   const isFile = !recipeNames().includes(nameOrFile) && existsSync(nameOrFile);
   const source = isFile ? nameOrFile : `recipe ${nameOrFile}`;
-  const value = parseYaml(isFile ? readRecipeFile(nameOrFile) : recipeText(nameOrFile), source);
+  const value = parseYaml(isFile ? readRecipeFile(nameOrFile) : recipeText(nameOrFile), source, 100);
   if (!isPlain(value)) throw new LthError('recipe', `${source}: expected keys and values`);
   for (const assignment of overrides.set ?? []) applySet(value, assignment);
   if (overrides.levels !== undefined)

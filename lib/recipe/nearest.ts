@@ -19,6 +19,7 @@ function distance(a: string, b: string): number {
 
 /** ` Did you mean "levels"?` where one of `known` is near to `word`, else an empty text. */
 export function didYouMean(word: string, known: readonly string[]): string {
+  if (word.length > 100) return ''; // nobody misspelt that
   const lower = word.toLowerCase();
   const best = known
     .filter((name) => name !== word)

@@ -1,0 +1,126 @@
+// Readers of files from outside. Each must return, or throw an LthError.
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { readIdx } from '../../lib/data/idx.js';
+import { loadRecipe, toYaml } from '../../lib/recipe/load.js';
+import { metricsBatch } from '../../lib/session/arrow.js';
+import { readMetrics, writeMetrics } from '../../lib/store/metrics.js';
+
+export interface Target {
+  /** Valid inputs. */
+  seeds(): Promise<Buffer[]>;
+  read(input: Buffer): Promise<void>;
+}
+
+// In memory: a million inputs would wear out a disk.
+const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'lth-fuzz-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+
+function file(name: string, bytes: Buffer): string {
+  const path = join(folder, name);
+  writeFileSync(path, bytes);
+  return path;
+}
+
+const images = Buffer.from([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 1, 9, 255, 0, 7]);
+const labels = Buffer.from([0, 0, 8, 1, 0, 0, 0, 2, 1, 0]);
+
+/** The first byte says whether the rest is the file, or is packed by gzip, so that mutations get through its checksum. */
+const idx: Target = {
+  async seeds() {
+    return [images, labels, gzipSync(images), Buffer.concat([gzipSync(labels), gzipSync(Buffer.alloc(0))])]
+      .map((bytes) => Buffer.concat([Buffer.from([0]), bytes]))
+      .concat([images, labels].map((bytes) => Buffer.concat([Buffer.from([1]), bytes])));
+  },
+  async read(input) {
+    const rest = input.subarray(1);
+    const read = await readIdx(file('idx', (input[0] ?? 0) % 2 ? gzipSync(rest, { level: 1 }) : rest));
+    const dimensions = read[3] ?? 0;
+    const view = new DataView(read.buffer, read.byteOffset);
+    let size = 1;
+    for (let d = 0; d < dimensions; d++) size *= view.getUint32(4 + 4 * d);
+    assert.equal(read.length, 4 + 4 * dimensions + size);
+  },
+};
+
+async function metricsOf(rows: number): Promise<Buffer> {
+  const some = () => Float64Array.from({ length: rows }, (_, i) => 1 / (i + 2));
+  const step = Int32Array.from({ length: rows }, (_, i) => i * 100);
+  const split = Int8Array.from({ length: rows }, (_, i) => i % 3);
+  const columns = { loss: some(), accuracy: some(), learningRate: some(), examples: some(), seconds: some() };
+  await writeMetrics(folder, rows > 0 ? [metricsBatch({ rows, step, split, ...columns })] : []);
+  return readFileSync(join(folder, 'metrics.arrow'));
+}
+
+const metrics: Target = {
+  seeds: async () => [await metricsOf(1), await metricsOf(3), await metricsOf(0)],
+  async read(input) {
+    const rows = await readMetrics(file('input.arrow', input));
+    assert.ok(rows.length * 37 <= input.length, 'more rows than bytes');
+    for (const row of rows) assert.ok(['train', 'validation', 'test'].includes(row.split) && row.step >= 0);
+  },
+};
+
+const small = `name: small
+network:
+  name: tiny
+  input: [4]
+  classes: 2
+  layers:
+    - { name: fc1, type: linear, units: 3 }
+    - { name: relu1, type: relu }
+    - { name: fc2, type: linear, units: 2, input: relu1, bias: false }
+data: { set: mnist-10k, validation: 10 }
+training:
+  steps: 2ep50it
+  batch: 60
+  optimiser: { type: adam, learningRate: 1e-3 }
+  evaluateEvery: 1.7%
+pruning: { levels: 2 }
+`;
+const other = `{"name": "a/b", "network": "lenet-300-100", "data": {"set": "mnist", "validation": 0},
+"training": {"steps": 20, "batch": 1, "optimiser": {"type": "sgd", "learningRate": 0.1, "momentum": 0.9},
+"schedule": {"milestones": ["5it", "7it"], "warmup": "1it"}, "evaluateEvery": "5it"},
+"pruning": {"levels": 1, "pooling": "layerwise", "rates": {"fc3.weight": 0.1}}, "controls": [], "seed": 3}`;
+const aliases = `name: &n x
+network: *n
+data: &d {set: a, validation: 1}
+training: {steps: 1it, batch: 1, optimiser: {type: sgd, learningRate: 1}, evaluateEvery: 1it}
+pruning: {levels: 0} # comment
+description: |
+  two
+  lines
+`;
+
+/** What was accepted is written and read again: the same. */
+function checkRecipe(read: ReturnType<typeof loadRecipe>): void {
+  assert.deepEqual(loadRecipe(file('again.yaml', Buffer.from(toYaml(read)))), read);
+}
+
+const recipe: Target = {
+  seeds: async () => [small, other, aliases].map((text) => Buffer.from(text)),
+  async read(input) {
+    checkRecipe(loadRecipe(file('recipe.yaml', input)));
+  },
+};
+
+/** A line is what stands behind one --set. */
+const set: Target = {
+  seeds: async () =>
+    [
+      'training.batch=128',
+      'network.layers=[{name: a, type: flatten}, {name: b, type: linear, units: 2}]\nnetwork.classes=2',
+      'training.optimiser={type: sgd, learningRate: 0.1}\ntraining.optimiser.momentum=0.9',
+      'pruning.pooling=layerwise\npruning.rates.fc1.weight=0.5',
+      'rewind=[0it, 5%]\nname="x"\ntraining.schedule.milestones=[]',
+    ].map((text) => Buffer.from(text)),
+  async read(input) {
+    const path = file('set.yaml', Buffer.from(small));
+    checkRecipe(loadRecipe(path, { set: input.toString().split('\n') }));
+  },
+};
+
+export const targets: Record<string, Target> = { idx, metrics, recipe, set };
