@@ -53,9 +53,14 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
+/** @throws LthError "io": Node's own error of a failed read does not name the file. */
 async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
+  try {
+    await pipeline(createReadStream(path), hash);
+  } catch (cause) {
+    throw new LthError('io', `${path}: ${(cause as Error).message}`, { cause });
+  }
   return hash.digest('hex');
 }
 
@@ -69,6 +74,17 @@ async function makeFolder(path: string): Promise<void> {
     if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
     await makeFolder(dirname(path));
     await makeFolder(path);
+  }
+}
+
+/** @throws LthError "io". */
+async function removeTemporary(folder: string): Promise<void> {
+  try {
+    for (const name of await readdir(folder)) {
+      if (name.endsWith('.tmp')) await rm(join(folder, name), { force: true });
+    }
+  } catch (cause) {
+    throw ioError((cause as NodeJS.ErrnoException).path ?? folder, cause);
   }
 }
 
@@ -108,6 +124,7 @@ export class RunFolder {
     const addon = loadAddon();
     const lock = await folder.ownLock();
     try {
+      await removeTemporary(path);
       await folder.claim(experiment);
       await addon.fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
     } finally {
@@ -177,9 +194,7 @@ export class RunFolder {
 
   /** Removes what a killed process left of temporary files. Call with the unit's lock held. */
   async clean(id: string): Promise<void> {
-    for (const name of await readdir(this.unit(id))) {
-      if (name.endsWith('.tmp')) await rm(join(this.unit(id), name), { force: true });
-    }
+    await removeTemporary(this.unit(id));
   }
 
   /** @throws LthError "corrupt-file" where unit.json is not what this version writes. */
