@@ -16,6 +16,15 @@ export function ioError(path: string, cause: unknown): LthError {
   return new LthError('io', `${path}: ${why}`, { cause });
 }
 
+/** An error of the file system, which Node throws as it is, as one of ours; null for any other. */
+export function fromFileSystem(error: unknown): LthError | null {
+  if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return null;
+  const { path, syscall } = error as NodeJS.ErrnoException;
+  return path === undefined
+    ? new LthError('io', `${syscall}: ${error.message}`, { cause: error })
+    : ioError(path, error);
+}
+
 /** @throws LthError "corrupt-file". */
 async function readJson(path: string): Promise<unknown> {
   try {
@@ -50,9 +59,14 @@ export async function readRecord(path: string): Promise<Record<string, unknown>>
   return record;
 }
 
+/** @throws LthError "io": Node's own error of a failed read does not name the file. */
 export async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
+  try {
+    await pipeline(createReadStream(path), hash);
+  } catch (cause) {
+    throw new LthError('io', `${path}: ${(cause as Error).message}`, { cause });
+  }
   return hash.digest('hex');
 }
 

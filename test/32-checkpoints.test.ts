@@ -22,7 +22,8 @@ import type { Recipe } from '../lib/recipe/Recipe.js';
 import { readMetrics } from '../lib/store/metrics.js';
 import { appendBatch, noRows } from '../lib/store/rows.js';
 import { differences, openSession } from './helpers/digits.js';
-import { bitsOf, tinyRecipe } from './helpers/tiny.js';
+import { bitsOf } from './helpers/runs.js';
+import { tinyRecipe } from './helpers/tiny.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-checkpoints-'));
 after(() => rmSync(folder, { recursive: true }));

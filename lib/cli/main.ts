@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { fromFileSystem } from '../files.js';
 import { type ErrorCode, LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
 import { dataCommand } from './commands/data.js';
@@ -63,8 +64,9 @@ export async function main(argv: string[]): Promise<number> {
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
-    if (!(error instanceof LthError)) throw error;
-    process.stderr.write(`lth-train: ${error.message}\n`);
-    return usageCodes.includes(error.code) ? USAGE : 1;
+    const known = error instanceof LthError ? error : fromFileSystem(error);
+    if (!known) throw error;
+    process.stderr.write(`lth-train: ${known.message}\n`);
+    return usageCodes.includes(known.code) ? USAGE : 1;
   }
 }

@@ -28,19 +28,16 @@ process.on('message', async (message) => {
   }
   const { carryOutJob } = await import('./carryOutJob.js');
   const { LthError } = await import('../native/errors.js');
+  const { fromFileSystem } = await import('../files.js');
   try {
     await carryOutJob(message as JobOrder, stop.signal, (event) => {
       if (process.connected) process.send?.({ type: 'event', event } satisfies JobReport);
     });
     await report({ type: 'done' });
   } catch (error) {
-    const { message: words, stack } = error instanceof Error ? error : new Error(String(error));
-    await report({
-      type: 'error',
-      code: error instanceof LthError ? error.code : null,
-      message: words,
-      stack,
-    });
+    const known = error instanceof LthError ? error : fromFileSystem(error);
+    const { message: words, stack } = known ?? (error instanceof Error ? error : new Error(String(error)));
+    await report({ type: 'error', code: known?.code ?? null, message: words, stack });
     process.exitCode = 1;
   }
   over = true;

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fromFileSystem } from '../files.js';
 import type { LockHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -197,8 +198,9 @@ class Scheduler {
   }
 
   /** What an error of one unit means: nothing where all was stopped, a note where it is of this unit alone. */
-  private async settleError(unit: Unit, error: unknown): Promise<void> {
-    if (this.stopped && error === this.stop.signal.reason) return;
+  private async settleError(unit: Unit, thrown: unknown): Promise<void> {
+    if (this.stopped && thrown === this.stop.signal.reason) return;
+    const error = fromFileSystem(thrown) ?? thrown;
     const known = error instanceof LthError;
     // What cannot be written now will not be written for the next unit either.
     if (known && (error.code === 'io' || error.code === 'different-bits')) throw error;

@@ -8,6 +8,7 @@ import { readIdx } from '../../lib/data/idx.js';
 import { loadRecipe, toYaml } from '../../lib/recipe/load.js';
 import { metricsBatch } from '../../lib/session/arrow.js';
 import { readMetrics, writeMetrics } from '../../lib/store/metrics.js';
+import { appendBatch, noRows } from '../../lib/store/rows.js';
 
 export interface Target {
   /** Valid inputs. */
@@ -51,7 +52,9 @@ async function metricsOf(rows: number): Promise<Buffer> {
   const step = Int32Array.from({ length: rows }, (_, i) => i * 100);
   const split = Int8Array.from({ length: rows }, (_, i) => i % 3);
   const columns = { loss: some(), accuracy: some(), learningRate: some(), examples: some(), seconds: some() };
-  await writeMetrics(folder, rows > 0 ? [metricsBatch({ rows, step, split, ...columns })] : []);
+  const written = noRows();
+  if (rows > 0) appendBatch(written, metricsBatch({ rows, step, split, ...columns }), 0);
+  await writeMetrics(folder, written);
   return readFileSync(join(folder, 'metrics.arrow'));
 }
 

@@ -1,6 +1,3 @@
-import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Recipe } from '../../lib/recipe/Recipe.js';
 import { parseRecipe } from '../../lib/recipe/schema.js';
 
@@ -29,17 +26,4 @@ export function tinyRecipe(
     },
     'test',
   );
-}
-
-/** Checksums of every file of every unit of a run folder that no clock decides. */
-export function bitsOf(run: string): Map<string, string> {
-  const all = new Map<string, string>();
-  for (const id of readdirSync(join(run, 'units')).sort()) {
-    for (const file of readdirSync(join(run, 'units', id)).sort()) {
-      if (!/\.(safetensors|arrow)$/.test(file) || file === 'times.arrow') continue;
-      const bytes = readFileSync(join(run, 'units', id, file));
-      all.set(`${id}/${file}`, createHash('sha256').update(bytes).digest('hex'));
-    }
-  }
-  return all;
 }
