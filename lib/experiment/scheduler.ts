@@ -149,11 +149,10 @@ class Scheduler {
       this.running.set(unit.id, entry);
       entry.promise = this.carryOut(unit, threads)
         .catch((error) => this.settleError(unit, error))
+        .finally(() => loadAddon().dispose(lock))
+        .then(() => this.tidy())
         .catch((error) => void this.fail(error))
-        .finally(() => {
-          loadAddon().dispose(lock);
-          this.running.delete(unit.id);
-        });
+        .finally(() => this.running.delete(unit.id));
     });
     if (taken.length > 0) this.poll = POLL_MS.first;
     return elsewhere;
@@ -194,7 +193,6 @@ class Scheduler {
     } finally {
       await heartbeat.end();
     }
-    await this.tidy();
   }
 
   /** What an error of one unit means: nothing where all was stopped, a note where it is of this unit alone. */
@@ -247,8 +245,8 @@ class Scheduler {
     for (const id of removable(this.plan, (one) => this.finished.has(one))) {
       const file = this.finished.get(id)?.files['snapshot.safetensors'];
       if (!file || file.removed) continue;
-      file.removed = true;
-      await this.folder.remove(id, 'snapshot.safetensors');
+      // Where another process is at it, that one removes it, or the next command does.
+      if (await this.folder.remove(id, 'snapshot.safetensors')) file.removed = true;
     }
   }
 }

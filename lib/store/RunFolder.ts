@@ -296,18 +296,22 @@ export class RunFolder {
     return whole;
   }
 
-  /** Takes a finished unit's file away and notes it in its record. Does nothing while somebody works on the unit. */
-  async remove(id: string, name: string): Promise<void> {
+  /**
+   * Takes a finished unit's file away and notes it in its record.
+   * @returns false where somebody works on the unit: nothing was done.
+   */
+  async remove(id: string, name: string): Promise<boolean> {
     const lock = await this.lock(id);
-    if (!lock) return;
+    if (!lock) return false;
     try {
       const record = await this.record(id);
       const listed = record?.files[name];
-      if (!record || !listed || listed.removed) return;
+      if (!record || !listed || listed.removed) return true;
       listed.removed = true;
       // The note first: a file that is there although it is noted as removed is only a little disk.
       await writeRecord(join(this.unit(id), 'unit.json'), record);
       await rm(join(this.unit(id), name), { force: true });
+      return true;
     } finally {
       loadAddon().dispose(lock);
     }
