@@ -43,7 +43,7 @@ async function once(cadence: Cadence): Promise<{ seconds: number; saved: number 
     optimiser,
     threads,
   });
-  const owner = { id: 'bench', key: '0'.repeat(64), fingerprint, allowDifferentBits: false };
+  const owner = { id: 'bench', key: '0'.repeat(64), start: 0, fingerprint, allowDifferentBits: false };
   const checkpoints = new Checkpoints(folder, owner);
   let saved = 0;
   const save = checkpoints.save.bind(checkpoints);

@@ -202,7 +202,11 @@ test('a newest checkpoint that is cut, flipped or incomplete is passed over, wit
     const { resumed, notices, complete } = await run('hurt', long);
     assert.equal(resumed[0], previous, what);
     assert.equal(notices.length, 1, what);
-    assert.match(notices[0] ?? '', new RegExp(`damaged checkpoint: .*(checkpoint|interval)-${newest}`), what);
+    assert.match(
+      notices[0] ?? '',
+      new RegExp(`passed over a checkpoint: .*(checkpoint|interval)-${newest}`),
+      what,
+    );
     assert.equal(complete, true, what);
     assert.deepEqual(bitsOf(join(folder, 'hurt')), bitsOf(join(folder, 'long-whole')), what);
   }
@@ -222,6 +226,24 @@ test('with no whole checkpoint the unit begins again; what a kill left half done
     readdirSync(path).filter((name) => name.startsWith('checkpoint')),
     [],
   );
+});
+
+test('a checkpoint of a dense run that began elsewhere is passed over when a rewind point comes between', async () => {
+  const before = tinyRecipe({ rewind: ['0it'], controls: [] }, { levels: 0 }, { steps: '400it' });
+  const id = `${readdirSync(join(folder, 'long-whole', 'units')).find((one) => one.includes('dense-400it'))}`;
+  await stopAt('between', before, 20, { checkpoint: { updates: 10 } });
+  const [first] = stepsIn(join(folder, 'between', 'units', id));
+  assert.ok((first ?? 0) > 0);
+  const after = { ...before, rewind: ['0it', '390it'] };
+  const { notices, complete } = await run('between', after);
+  assert.equal(complete, true);
+  assert.ok(
+    notices.length > 0 && notices.every((one) => /began at step 0, the unit now begins at 390/.test(one)),
+  );
+  await run('not-between', after);
+  const files = [...bitsOf(join(folder, 'not-between'))].filter(([file]) => file.startsWith('units'));
+  const found = bitsOf(join(folder, 'between'));
+  for (const [file, bits] of files) assert.equal(found.get(file), bits, file);
 });
 
 test('metrics past the checkpoint are dropped, so that no row is there twice', async () => {

@@ -134,9 +134,10 @@ export class Workplace {
     const { id, key } = unit;
     const { fingerprint, allowDifferentBits } = context;
     const folder = this.folder.unit(id);
-    const owner = { id, key, fingerprint, allowDifferentBits };
+    const start = unit.kind === 'dense' ? unit.to - unit.updates : unit.rewind;
+    const owner = { id, key, start, fingerprint, allowDifferentBits };
     const checkpoints = new Checkpoints(folder, owner, (what) =>
-      context.onNotice(`${unit.label}: passed over a damaged checkpoint: ${what}`),
+      context.onNotice(`${unit.label}: passed over a checkpoint: ${what}`),
     );
     const checkpoint = await checkpoints.newest(this.network);
     if (checkpoint) {

@@ -13,6 +13,8 @@ import { appendRows, noRows, type Rows } from './rows.js';
 export interface CheckpointOwner {
   id: string;
   key: string;
+  /** Step at which the unit's training begins. */
+  start: number;
   fingerprint: string;
   /** Go on from a checkpoint of another fingerprint, whose bits differ. */
   allowDifferentBits: boolean;
@@ -36,8 +38,8 @@ export class Checkpoints {
   constructor(
     readonly folder: string,
     private readonly owner: CheckpointOwner,
-    /** Told of each checkpoint that is damaged and passed over. */
-    private readonly onDamage: (what: string) => void = () => {},
+    /** Told of each checkpoint that is passed over, and why. */
+    private readonly onPassedOver: (what: string) => void = () => {},
   ) {}
 
   /** Steps of the checkpoints in a unit's folder, newest first. */
@@ -85,7 +87,7 @@ export class Checkpoints {
       } catch (error) {
         if (!(error instanceof LthError) || (error.code !== 'corrupt-file' && error.code !== 'wrong-shape'))
           throw error;
-        this.onDamage(error.message);
+        this.onPassedOver(error.message);
       }
     }
     await this.drop();
@@ -94,11 +96,17 @@ export class Checkpoints {
 
   /** @throws LthError "corrupt-file" for a checkpoint that is not what was written, "different-bits". */
   private async read(step: number): Promise<CheckpointRecord> {
-    const { id, key, fingerprint, allowDifferentBits } = this.owner;
+    const { id, key, start, fingerprint, allowDifferentBits } = this.owner;
     const record = await readCheckpoint(this.folder, step);
     const path = join(this.folder, `checkpoint-${step}.json`);
     if (record.id !== id || record.key !== key)
       throw new LthError('corrupt-file', `${path}: belongs to another unit, ${record.id}`);
+    // Its metrics would be those of more steps than this unit has now.
+    if (record.start !== start)
+      throw new LthError(
+        'corrupt-file',
+        `${path}: began at step ${record.start}, the unit now begins at ${start}`,
+      );
     const other = record.fingerprints.find((one) => one !== fingerprint);
     if (other && !allowDifferentBits) {
       throw new LthError(
@@ -125,7 +133,7 @@ export class Checkpoints {
   async save(snapshot: Snapshot, rows: Rows, seconds: number): Promise<void> {
     const { step } = snapshot;
     if (step === this.last?.step) return; // nothing has happened since
-    const { id, key } = this.owner;
+    const { id, key, start } = this.owner;
     const names = { snapshot: `checkpoint-${step}.safetensors`, interval: `interval-${step}.arrow` };
     await snapshot.write(join(this.folder, names.snapshot), { unit: id });
     await writeInterval(join(this.folder, names.interval), rows);
@@ -135,6 +143,7 @@ export class Checkpoints {
       id,
       key,
       fingerprints: this.fingerprints,
+      start,
       step,
       seconds,
       snapshot: await sealed(names.snapshot),

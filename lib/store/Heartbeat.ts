@@ -17,7 +17,9 @@ const schema = z.object({
 /** Where a unit is that is being worked on. */
 export type Pulse = z.infer<typeof schema>;
 
-const fileOf = (folder: string) => join(folder, '.progress.json');
+/** Of each unit's folder. */
+export const pulseFile = '.progress.json';
+const fileOf = (folder: string) => join(folder, pulseFile);
 
 /** What was last told of a unit, or null. */
 export async function readPulse(folder: string): Promise<Pulse | null> {

@@ -11,6 +11,7 @@ import { toYaml } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
 import { isCheckpointFile, removeCheckpoints } from './Checkpoints.js';
+import { pulseFile } from './Heartbeat.js';
 import {
   type FailureRecord,
   FORMAT,
@@ -241,11 +242,12 @@ export class RunFolder {
   /** Removes what a process that was killed right after it had finished a unit left beside it. */
   async cleanFinished(id: string): Promise<void> {
     const names = await readdir(this.unit(id));
-    if (!names.some((name) => name.endsWith('.tmp') || isCheckpointFile(name))) return;
+    if (!names.some((name) => name.endsWith('.tmp') || name === pulseFile || isCheckpointFile(name))) return;
     const lock = await this.lock(id);
     if (!lock) return;
     try {
       await this.clean(id);
+      await rm(join(this.unit(id), pulseFile), { force: true });
       await removeCheckpoints(this.unit(id));
     } finally {
       loadAddon().dispose(lock);

@@ -72,6 +72,8 @@ export const checkpointRecord = z.strictObject({
   id: name,
   key: sha256,
   fingerprints,
+  /** Where the unit's training began: the same unit may begin elsewhere when rewind points are added. */
+  start: count,
   step: count,
   /** Seconds that the training took so far. */
   seconds: z.number().min(0),
