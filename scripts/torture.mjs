@@ -4,6 +4,7 @@
 // a write, before a sync, after a rename, ...), a quarter as many are SIGTERM. Then threads, processes and commands
 // side by side.
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -122,41 +123,40 @@ async function round(name, disturb, number) {
   report();
 }
 
-/** Uniform over a run; mostly over what comes after its start-up, in which there is little to break. */
-function someTime() {
-  const from = random() < 1 / 8 ? 0 : startUp;
-  return from + random() * (duration - from);
+const units = () => [...reference.keys()].filter((file) => file.endsWith('unit.json')).length;
+/** The part of a run that is still to be done. */
+const share = (folder) => (existsSync(folder) ? 1 - finishedUnits(folder).length / units() : 1);
+
+/**
+ * Waits for a moment of a run: one in eight in its start-up, in which there is little to break, the others uniform over
+ * the work that is left. Counted from the run's first words, because how fast the machine is changes.
+ */
+async function someMoment({ child, ended }, folder) {
+  const work = random() * (duration - startUp) * share(folder);
+  if (random() < 1 / 8) return sleep(random() * startUp);
+  await Promise.race([once(child.stderr, 'data'), ended]);
+  await Promise.race([sleep(work), ended]);
 }
 
 /** SIGKILL at a random moment, to all processes of a run or to any one of them. */
 async function killAtRandom(folder) {
-  const fresh = !existsSync(folder);
-  const { group, ended } = start(folder);
   const victims = random() < 0.5 ? (living) => living : (living) => [oneOf(living)];
-  let killed = false;
-  const timer = setTimeout(() => {
-    killed = send(group, 'SIGKILL', victims);
-  }, someTime());
-  const end = await ended;
-  clearTimeout(timer);
+  const run = start(folder);
+  await someMoment(run, folder);
+  const killed = send(run.group, 'SIGKILL', victims);
+  const end = await run.ended;
   check(killed || end.code === 0, `${folder}: failed, and was not killed`, end);
   check(end.left === 0, `${folder}: ${end.left} processes outlived the one that was killed`, end);
-  // The machine has become faster than it was at first.
-  if (fresh && !killed) [duration, startUp] = [0.9 * duration, 0.9 * startUp];
   if (killed) count('SIGKILL at random moments', moment());
   return killed;
 }
 
-const units = () => [...reference.keys()].filter((file) => file.endsWith('unit.json')).length;
-
 /** SIGKILL by the process itself, before, after or in the middle of one of the calls that are left to make. */
 async function killAtCall(folder) {
-  const there = existsSync(folder);
-  const share = there ? 1 - finishedUnits(folder).length / units() : 1;
-  const files = there ? readdirSync(folder, { recursive: true }) : [];
+  const files = existsSync(folder) ? readdirSync(folder, { recursive: true }) : [];
   const temporary = files.filter((file) => file.endsWith('.tmp')).length;
   const numbers = Object.fromEntries(
-    callKinds.map((kind) => [kind, calls.filter((call) => call.kind === kind).length * share]),
+    callKinds.map((kind) => [kind, calls.filter((call) => call.kind === kind).length * share(folder)]),
   );
   numbers.unlink += temporary;
   const kind = oneOf(callKinds.filter((one) => numbers[one] >= 1));
@@ -179,14 +179,14 @@ async function killAtCall(folder) {
 }
 
 async function terminate(folder) {
-  const { group, ended } = start(folder);
-  const began = performance.now();
+  const run = start(folder);
+  const { group, ended } = run;
   let gone = false;
   ended.then(() => {
     gone = true;
   });
-  await sleep(someTime());
-  while (!gone && !listensToTerm(group) && performance.now() - began < patience) await sleep(5);
+  await someMoment(run, folder);
+  while (!gone && !listensToTerm(group)) await sleep(5);
   const sent = performance.now();
   // Queues tell all processes of a job, or the first one.
   if (!gone) send(group, 'SIGTERM', random() < 0.5 ? (living) => living : () => [group]);
@@ -210,7 +210,7 @@ async function together(name, commands, kill) {
   const folder = join(runs, `${name}-${++folders}`);
   faults?.order();
   const all = commands.map((args) => start(folder, { args }));
-  if (kill) setTimeout(() => send(all[0].group, 'SIGKILL'), someTime());
+  if (kill) someMoment(all[0], folder).then(() => send(all[0].group, 'SIGKILL'));
   const ends = await Promise.all(all.map((one) => one.ended));
   for (const [i, end] of ends.entries()) {
     const killed = kill && i === 0 && end.signal === 'SIGKILL';
