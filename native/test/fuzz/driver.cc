@@ -5,6 +5,7 @@
 //   fuzz_NAME --keep ITERATIONS      adds to the corpus an input for each outcome that it does not reach yet
 //   fuzz_NAME --seeds                writes the seeds into the corpus
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -31,7 +32,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr long kMostMemory = 512 << 10;  // KiB of resident memory, sanitizer and driver included
-constexpr unsigned kMostSeconds = 20;    // for a thousand inputs; one takes microseconds
+constexpr long kMostSeconds = 20;        // of the processor for a thousand inputs; one takes microseconds
 
 fs::path corpus;
 uint32_t current = 0;
@@ -50,7 +51,7 @@ void name_input() {
   if (::write(2, text, static_cast<size_t>(length)) < 0) return;
 }
 void on_signal(int signal) {
-  if (signal == SIGALRM) std::fputs("fuzz: takes too long\n", stderr);
+  if (signal == SIGPROF) std::fputs("fuzz: takes too long\n", stderr);
   name_input();
   std::signal(signal, SIG_DFL);
   std::raise(signal);
@@ -148,7 +149,7 @@ int report(uint64_t inputs, std::chrono::steady_clock::time_point began) {
 int main(int argc, char** argv) {
   const auto began = std::chrono::steady_clock::now();
   corpus = fs::path(LTH_CORPUS) / fs::path(argv[0]).filename();
-  for (const int signal : {SIGALRM, SIGABRT}) std::signal(signal, on_signal);
+  for (const int signal : {SIGPROF, SIGABRT}) std::signal(signal, on_signal);
   if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(name_input);
   const auto number = [&](int i, uint32_t otherwise) {
     return argc > i ? static_cast<uint32_t>(std::strtoul(argv[i], nullptr, 10)) : otherwise;
@@ -172,7 +173,8 @@ int main(int argc, char** argv) {
   const std::vector<Bytes> seeds = all_seeds(valid);
   for (const Bytes& seed : seeds) look_at(seed);
   for (uint32_t i = 0; i < iterations; ++i) {
-    if (i % 1000 == 0) ::alarm(kMostSeconds);
+    const itimerval limit = {{0, 0}, {kMostSeconds, 0}};
+    if (i % 1000 == 0) ::setitimer(ITIMER_PROF, &limit, nullptr);
     current = first + i;
     const Bytes input = Mutator(current).from(seeds, valid);
     look_at(input);
