@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { LthError } from './native/errors.js';
@@ -12,7 +12,11 @@ const LARGEST_JSON = 256 * 2 ** 20;
 export function ioError(path: string, cause: unknown): LthError {
   const { code, message } = cause as NodeJS.ErrnoException;
   const why =
-    code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'no permission to write here' : message;
+    code === 'EACCES' || code === 'EPERM'
+      ? 'no permission to write here'
+      : code === 'EROFS'
+        ? 'the file system is read-only'
+        : message;
   return new LthError('io', `${path}: ${why}`, { cause });
 }
 
@@ -25,12 +29,20 @@ export function fromFileSystem(error: unknown): LthError | null {
     : ioError(path, error);
 }
 
-/** @throws LthError "corrupt-file". */
+/** @throws LthError "io", "corrupt-file". */
 async function readJson(path: string): Promise<unknown> {
+  let text: string;
   try {
     const { size } = await stat(path);
-    if (size > LARGEST_JSON) throw new Error(`has ${size} bytes, more than this program writes`);
-    return JSON.parse(await readFile(path, 'utf8'));
+    if (size > LARGEST_JSON)
+      throw new LthError('corrupt-file', `${path}: has ${size} bytes, more than this program writes`);
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    if (cause instanceof LthError) throw cause;
+    throw new LthError('io', `${path}: ${(cause as Error).message}`, { cause });
+  }
+  try {
+    return JSON.parse(text);
   } catch (cause) {
     throw new LthError('corrupt-file', `${path}: ${cause instanceof Error ? cause.message : cause}`, {
       cause,
@@ -38,7 +50,9 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
-const sealOfValue = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+/** The checksum in which a record of ours ends. */
+export const sealOfValue = (value: unknown) =>
+  createHash('sha256').update(JSON.stringify(value)).digest('hex');
 
 /** Writes a record that ends in a checksum of itself, so that a flipped bit in it is found. */
 export async function writeRecord(path: string, record: object): Promise<void> {
@@ -48,7 +62,7 @@ export async function writeRecord(path: string, record: object): Promise<void> {
   await loadAddon().fileWrite(path, Buffer.from(`${JSON.stringify(sealed, null, 2)}\n`));
 }
 
-/** A record as it was written, without its seal. @throws LthError "corrupt-file". */
+/** A record as it was written, without its seal. @throws LthError "io", "corrupt-file". */
 export async function readRecord(path: string): Promise<Record<string, unknown>> {
   const value = await readJson(path);
   if (typeof value !== 'object' || value === null || Array.isArray(value))
@@ -86,10 +100,23 @@ export async function damage(path: string, seal: { bytes: number; sha256: string
     : `${path}: its SHA-256 is ${found}, of what was written ${seal.sha256}`;
 }
 
+/** So that a power cut does not take what was just made in the folder. Some file systems cannot (EINVAL). */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+  } finally {
+    await folder.close();
+  }
+}
+
 /** Node's own recursive mkdir never ends where a parent exists in which nothing can be made (/proc). */
 export async function makeFolder(path: string): Promise<void> {
   try {
     await mkdir(path);
+    await syncFolder(dirname(path));
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;

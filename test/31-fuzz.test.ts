@@ -22,7 +22,13 @@ function file(name: string, bytes: string | Buffer): string {
   return path;
 }
 
-for (const [name, count] of Object.entries({ idx: 1000, metrics: 3000, recipe: 500, set: 500 })) {
+for (const [name, count] of Object.entries({
+  idx: 1000,
+  metrics: 3000,
+  recipe: 500,
+  set: 500,
+  records: 1000,
+})) {
   test(`${name}: the corpus and ${count} mutations are read or refused, in bounded memory`, async () => {
     const { accepted, outcomes } = await fuzz(name, count);
     assert.ok(accepted > count / 100, `only ${accepted} were accepted: mutations reach nothing`);

@@ -178,6 +178,7 @@ class Scheduler {
         signal: this.stop.signal,
         onStart: (step) => {
           const resumed = unit.kind === 'prune' ? 0 : step - first;
+          heartbeat.begin(resumed);
           options.onEvent({ type: 'unit-start', id, label, resumed });
         },
         onStep: (step) => {

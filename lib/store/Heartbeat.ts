@@ -37,18 +37,23 @@ export async function readPulse(folder: string): Promise<Pulse | null> {
  * cannot be written the training goes on until a checkpoint cannot be written.
  */
 export class Heartbeat {
-  private last: { time: number; updates: number } | null = null;
+  /** Units that are done within the interval write nothing. */
+  private last = { time: Date.now(), updates: 0 };
   private writing: Promise<void> | null = null;
 
   constructor(private readonly folder: string) {}
 
+  /** @param updates that a checkpoint saved: no part of the pace. */
+  begin(updates: number): void {
+    this.last = { time: Date.now(), updates };
+  }
+
   beat(updates: number): void {
     const time = Date.now();
-    if (this.writing || (this.last && time - this.last.time < INTERVAL_MS)) return;
-    const before = this.last;
+    if (this.writing || time - this.last.time < INTERVAL_MS) return;
+    const made = Math.max(0, updates - this.last.updates);
+    const updatesPerSecond = (1000 * made) / (time - this.last.time);
     this.last = { time, updates };
-    const seconds = before ? (time - before.time) / 1000 : 0;
-    const updatesPerSecond = before && seconds > 0 ? Math.max(0, updates - before.updates) / seconds : 0;
     const pulse: Pulse = { updates, updatesPerSecond, pid: process.pid, host: hostname(), time };
     this.writing = this.write(pulse).finally(() => {
       this.writing = null;

@@ -42,6 +42,7 @@ async function readAs<T>(path: string, schema: z.ZodType<T>, cure: string): Prom
   try {
     return parseRecord(schema, await readRecord(path));
   } catch (cause) {
+    if (cause instanceof LthError && cause.code === 'io') throw cause;
     const { message } = cause as Error;
     const words = cause instanceof LthError ? message : `${path}: ${message}`;
     throw new LthError('corrupt-file', `${words}. ${cure}`, { cause });

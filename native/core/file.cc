@@ -77,6 +77,8 @@ int create_temporary(const std::string& path, std::string& name) {
 void sync_folder(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   const Descriptor folder{::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  // A folder may be written to by those who must not list it: they cannot sync it either.
+  if (folder.value < 0 && errno != EACCES) fail("sync", path, errno);
   // Some file systems cannot sync a folder (EINVAL); the rename itself has happened.
   if (folder.value >= 0 && ::fsync(folder.value) != 0 && errno != EINVAL) fail("sync", path, errno);
 }

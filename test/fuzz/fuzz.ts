@@ -34,6 +34,7 @@ function corpusFiles(name: string): Buffer[] {
 function kindOf(message: string): string {
   return message
     .replace(/^--set .*: /s, '--set: ')
+    .replace(/(JSON|Unexpected|Bad|Expected|Unterminated|No number).*JSON.*/s, 'no JSON')
     .replace(/".*"/gs, '#')
     .replace(/\S*[/\d]\S*/g, '#')
     .replace(/received .*/s, '')

@@ -1,13 +1,17 @@
 // Readers of files from outside. Each must return, or throw an LthError.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { readIdx } from '../../lib/data/idx.js';
+import { sealOfValue } from '../../lib/files.js';
 import { loadRecipe, toYaml } from '../../lib/recipe/load.js';
 import { metricsBatch } from '../../lib/session/arrow.js';
+import { readCheckpoint } from '../../lib/store/Checkpoints.js';
 import { readMetrics, writeMetrics } from '../../lib/store/metrics.js';
+import { RunFolder } from '../../lib/store/RunFolder.js';
+import { FORMAT } from '../../lib/store/records.js';
 import { appendBatch, noRows } from '../../lib/store/rows.js';
 
 export interface Target {
@@ -126,4 +130,103 @@ const set: Target = {
   },
 };
 
-export const targets: Record<string, Target> = { idx, metrics, recipe, set };
+const key = 'ab'.repeat(32);
+const recordSeeds: [file: string, record: object][] = [
+  [
+    'unit.json',
+    {
+      format: FORMAT,
+      id: 'unit',
+      kind: 'train',
+      label: 'replicate 0, rewind 0, level 1, imp',
+      key,
+      fingerprints: ['kernels=1'],
+      files: { 'snapshot.safetensors': { bytes: 5, sha256: key, removed: true } },
+      from: null,
+      diverged: false,
+      updates: 60,
+      result: {
+        branch: 'imp',
+        replicate: 0,
+        level: 1,
+        noise: 7,
+        densityPrunable: 0.5,
+        densityOverall: 0.5,
+        testAccuracy: 0.9,
+        validationAccuracy: null,
+        testLoss: 0.1,
+        validationLoss: null,
+        earlyStop: 20,
+        earlyStopTestAccuracy: 0.9,
+        updates: 60,
+        diverged: false,
+        seconds: 1.5,
+      },
+      rewind: 0,
+      method: 'iterative',
+      seconds: 1.5,
+    },
+  ],
+  [
+    'checkpoint-20.json',
+    {
+      format: FORMAT,
+      id: 'unit',
+      key,
+      fingerprints: ['kernels=1'],
+      start: 0,
+      step: 20,
+      seconds: 0.5,
+      snapshot: { name: 'checkpoint-20.safetensors', bytes: 5, sha256: key },
+      intervals: [{ name: 'interval-20.arrow', bytes: 5, sha256: key }],
+    },
+  ],
+  [
+    'requests.json',
+    {
+      format: FORMAT,
+      requests: [{ levels: 2, replicates: 1, rewind: ['0it', '5%'], controls: ['random'] }],
+      recipe: JSON.parse(other),
+    },
+  ],
+  ['experiment.json', { format: FORMAT, fingerprint: 'kernels=1', seed: 1 }],
+  [
+    'failure.json',
+    { format: FORMAT, id: 'unit', label: 'x', code: 'io', message: 'y', command: 'z', time: '' },
+  ],
+];
+
+/** The first byte says which record it is; one that is JSON gets the seal that mutations would break. */
+const records: Target = {
+  seeds: async () =>
+    recordSeeds.map(([, record], i) =>
+      Buffer.concat([Buffer.from([i]), Buffer.from(JSON.stringify(record))]),
+    ),
+  async read(input) {
+    const name = recordSeeds[(input[0] ?? 0) % recordSeeds.length]?.[0] ?? '';
+    const run = join(folder, 'run');
+    const unit = join(run, 'units', 'unit');
+    mkdirSync(unit, { recursive: true });
+    for (const needed of ['requests.json', 'experiment.json']) {
+      if (!existsSync(join(run, needed))) writeFileSync(join(run, needed), '{}');
+    }
+    const store = RunFolder.open(run);
+    let text = input.subarray(1).toString();
+    try {
+      const value = JSON.parse(text);
+      if (typeof value === 'object' && value !== null && !Array.isArray(value))
+        text = JSON.stringify({ ...value, seal: sealOfValue(value) });
+    } catch {
+      // Read as it is.
+    }
+    const path = /unit|checkpoint|failure/.test(name) ? join(unit, name) : join(run, name);
+    writeFileSync(path, text);
+    if (name === 'unit.json') assert.equal((await store.record('unit'))?.id, 'unit');
+    if (name === 'checkpoint-20.json') await readCheckpoint(unit, 20);
+    if (name === 'requests.json') await Promise.all([store.requests(), store.recipe()]);
+    if (name === 'experiment.json') await store.experiment();
+    if (name === 'failure.json') assert.equal(typeof (await store.failure('unit'))?.message, 'string');
+  },
+};
+
+export const targets: Record<string, Target> = { idx, metrics, recipe, set, records };
