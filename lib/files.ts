@@ -102,7 +102,12 @@ export async function damage(path: string, seal: { bytes: number; sha256: string
 
 /** So that a power cut does not take what was just made in the folder. Some file systems cannot (EINVAL). */
 async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
+  // Who may write to a folder but not list it cannot sync it.
+  const folder = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EACCES') return null;
+    throw error;
+  });
+  if (!folder) return;
   try {
     await folder.sync();
   } catch (error) {

@@ -93,14 +93,14 @@ for (const [name, recipe] of places) {
     let stops = 0;
     let resumed = 0;
     for (let n = 1; ; n++) {
-      const one = await stopAt(`${name}-stopped`, recipe, 1 + (n % 2));
+      const one = await stopAt(`${name}-stopped`, recipe, 1 + (n % 2), { checkpoint: { updates: 7 } });
       resumed += one.resumed.length;
       if (one.complete) break;
       assert.equal(one.stopped, true);
       stops++;
     }
     assert.ok(stops >= 2, `${stops} stops`);
-    assert.ok(resumed >= 2, `${resumed} units went on`);
+    assert.ok(resumed >= 1, `${resumed} units went on`);
     assert.deepEqual(bitsOf(join(folder, `${name}-stopped`)), bitsOf(join(folder, `${name}-whole`)));
   });
 }
@@ -288,6 +288,8 @@ test('another instruction set is refused by checkpoint and folder, unless differ
     fingerprints.map((one) => /isa=(\w+)/.exec(one)?.[1] === 'portable'),
     [false, true],
   );
+  // What was made there is not gone on from here without a word.
+  await assert.rejects(run('other', long), { code: 'different-bits' });
 });
 
 test('jobs share the units and give the same bits', async () => {

@@ -229,6 +229,31 @@ test('verify finds nothing in a whole run, and every file that was touched', asy
   }
 });
 
+test('masks that are damaged where the weights below them were removed are made again, weights and all', async () => {
+  const recipe = tinyRecipe({ rewind: ['0it'], controls: [] }, { levels: 3 });
+  await run('lean-damaged', recipe, { keep: 'needed' });
+  const before = bitsOf(at('lean-damaged'));
+  const id = unit('lean-damaged', 'l02-prune');
+  truncateSync(at('lean-damaged', 'units', id, 'masks.safetensors'), 50);
+  const moved = await repairRun(at('lean-damaged'), await verifyRun(at('lean-damaged')));
+  assert.deepEqual(
+    moved.map((path) => path.replace(/.*damaged\/|-[0-9a-f]{12}$/g, '')),
+    ['r0-k0-iterative-l02-prune', 'r0-k0-iterative-l01-imp'],
+  );
+  assert.equal((await run('lean-damaged', recipe, { keep: 'needed' })).complete, true);
+  rmSync(at('lean-damaged', 'damaged'), { recursive: true });
+  assert.equal(firstDifference(before, bitsOf(at('lean-damaged'))), null);
+});
+
+test('a run that failed is watched until nothing more can be done', async () => {
+  cpSync(at('whole'), at('failing'), { recursive: true });
+  truncateSync(at('failing', 'units', unit('failing', 'k0-iterative-l02-prune'), 'masks.safetensors'), 50);
+  const more = tinyRecipe({}, { levels: 3 });
+  assert.equal((await run('failing', more)).complete, false);
+  const found = await watchRun(at('failing'), { intervalMs: 1, onEvent: () => {} });
+  assert.ok(found.units.some(({ state }) => state === 'failed'));
+});
+
 /** Writes a unit's file anew and its record to match, as a defect of the program would. */
 async function forge(name: string, id: string, file: string, bytes: Buffer) {
   writeFileSync(at(name, 'units', id, file), bytes);

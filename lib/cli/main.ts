@@ -52,7 +52,7 @@ export async function main(argv: string[]): Promise<number> {
     planCommand(),
     showCommand(),
     listCommand(),
-    watchCommand(),
+    watchCommand(exit),
     verifyCommand(exit),
     recipesCommand(),
     dataCommand(),

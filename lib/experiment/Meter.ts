@@ -35,6 +35,7 @@ export class Meter {
   take(event: UnitEvent): void {
     switch (event.type) {
       case 'unit-start':
+        if (this.settled.has(event.id)) return;
         this.running.set(event.id, { label: event.label, updates: event.resumed });
         this.before += event.resumed;
         this.tell(event);
@@ -54,6 +55,8 @@ export class Meter {
         break;
       case 'unit-failed':
         if (this.settled.has(event.id)) return;
+        // What will not be made says nothing about the speed.
+        this.before += (this.updates.get(event.id) ?? 0) - (this.running.get(event.id)?.updates ?? 0);
         this.settle(event.id);
         this.tell(event);
         break;
@@ -74,7 +77,7 @@ export class Meter {
     const seconds = (performance.now() - this.start) / 1000;
     this.tell({
       type: 'progress',
-      fraction: this.total === 0 ? 1 : updates / this.total,
+      fraction: this.total === 0 ? 1 : Math.min(1, updates / this.total),
       updatesPerSecond: Math.max(0, updates - this.before) / seconds,
       running: [...this.running.values()].map((one) => one.label),
     });

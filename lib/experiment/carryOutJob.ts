@@ -21,7 +21,8 @@ export async function carryOutJob(
       );
     const folder = RunFolder.open(order.out);
     workplace.folder = folder;
-    const finished = await finishedUnits(folder, plan);
+    const { allowDifferentBits, fingerprint } = order.how;
+    const finished = await finishedUnits(folder, plan, allowDifferentBits ? null : fingerprint);
     await runPlan(plan, workplace, { ...order.how, finished, signal, onEvent });
   } finally {
     workplace.dispose();

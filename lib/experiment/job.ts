@@ -31,7 +31,9 @@ process.on('message', async (message) => {
   const { fromFileSystem } = await import('../files.js');
   try {
     await carryOutJob(message as JobOrder, stop.signal, (event) => {
-      if (process.connected) process.send?.({ type: 'event', event } satisfies JobReport);
+      // The parent may have died a moment ago: 'disconnect' will tell, an error here must not.
+      if (process.connected)
+        process.send?.({ type: 'event', event } satisfies JobReport, undefined, undefined, () => {});
     });
     await report({ type: 'done' });
   } catch (error) {

@@ -50,7 +50,7 @@ export async function runJobs(o: JobsOptions): Promise<void> {
   const stop = () => {
     stopping = true;
     // Not by a signal: the children have had the terminal's or the cluster's already, and would take ours for a second.
-    for (const child of children) if (child.connected) child.send('stop');
+    for (const child of children) tell(child, 'stop');
   };
   o.signal?.addEventListener('abort', stop, { once: true });
 
@@ -65,42 +65,58 @@ export async function runJobs(o: JobsOptions): Promise<void> {
       if (!end.died) return;
       for (const { id, label } of end.died.units) {
         const message = `the process that worked on it ended with ${end.died.how}`;
-        await noteFailure(folder, { id, label, message, command });
-        o.onEvent({ type: 'unit-failed', id, label, code: 'native', message });
+        if (await noteFailure(folder, { id, label, message, command }))
+          o.onEvent({ type: 'unit-failed', id, label, code: 'native', message });
       }
       // One that does not get as far as a unit would die again and again.
-      if (end.died.units.length === 0) {
+      if (!end.died.hadUnits && !stopping && !o.signal?.aborted) {
         failure ??= new LthError('native', `a job process ended with ${end.died.how} before it had a unit`);
         stop();
       }
     }
   };
+  /** No job is left alone: an error stops all of them, and is thrown when they have ended. */
+  const guarded = () =>
+    runOne().catch((error) => {
+      failure ??= error;
+      stop();
+    });
   try {
-    await Promise.all(Array.from({ length: o.jobs }, runOne));
+    await Promise.all(Array.from({ length: o.jobs }, guarded));
   } finally {
     o.signal?.removeEventListener('abort', stop);
   }
   if (failure) throw failure;
 }
 
-/** Under the unit's lock; where another process has taken the unit up meanwhile, that one has the say. */
+/**
+ * Under the unit's lock.
+ * @returns false where another process has taken the unit up meanwhile, or it was finished: nothing is noted.
+ */
 async function noteFailure(
   folder: RunFolder,
   failure: { id: string; label: string; message: string; command: string },
-): Promise<void> {
+): Promise<boolean> {
   const lock = await folder.lock(failure.id);
-  if (!lock) return;
+  if (!lock) return false;
   try {
-    if (!(await folder.record(failure.id))) await folder.fail({ ...failure, code: 'native' });
+    if (await folder.record(failure.id)) return false;
+    await folder.fail({ ...failure, code: 'native' });
+    return true;
   } finally {
     loadAddon().dispose(lock);
   }
 }
 
+/** To a child that has just died nothing can be said; how it ended is told by 'close'. */
+function tell(child: ChildProcess, message: JobOrder | 'stop'): void {
+  if (child.connected) child.send(message, () => {});
+}
+
 interface JobEnd {
   error: unknown;
   /** It ended without a word. */
-  died: { how: string; units: { id: string; label: string }[] } | null;
+  died: { how: string; units: { id: string; label: string }[]; hadUnits: boolean } | null;
 }
 
 function startJob(
@@ -115,15 +131,17 @@ function startJob(
   children.add(child);
   const working = new Map<string, { id: string; label: string }>();
   let report: JobReport | undefined;
+  let hadUnits = false;
   child.on('message', (message) => {
     report = message as JobReport;
     if (report.type !== 'event') return;
     const { event } = report;
+    hadUnits ||= event.type === 'unit-start';
     if (event.type === 'unit-start') working.set(event.id, { id: event.id, label: event.label });
     if (event.type === 'unit-end' || event.type === 'unit-failed') working.delete(event.id);
     onEvent(event);
   });
-  child.send(order);
+  tell(child, order);
   return new Promise((resolve) => {
     // 'close' and not 'exit': messages that are still on their way come first.
     child.on('error', (error) => resolve({ error, died: null }));
@@ -137,7 +155,7 @@ function startJob(
         resolve({ error, died: null });
       } else {
         const how = signal ?? `exit code ${code}`;
-        resolve({ error: undefined, died: { how, units: [...working.values()] } });
+        resolve({ error: undefined, died: { how, units: [...working.values()], hadUnits } });
       }
     });
   });

@@ -2,7 +2,7 @@ import type { Plan, TrainUnit, Unit } from './plan.js';
 
 /**
  * Which final weights stay on disk. "all": every unit's. "needed": those of rewind points, of the dense training and
- * of the last level of IMP, from which everything that a later command may add (levels, rewind points, controls) can
+ * of the last level of iterative IMP, from which everything that a later command may add (levels, rewind points, controls) can
  * start; those of the controls and of the levels between go when nothing of the plan reads them any more. Masks and
  * metrics always stay.
  */
@@ -11,7 +11,8 @@ export type Keep = 'all' | 'needed';
 /** Do the unit's weights go, once all that needs them is done? */
 export function isPassing(unit: Unit, plan: Plan): unit is TrainUnit {
   if (unit.kind !== 'train') return false;
-  return unit.branch !== 'imp' || readersOf(unit, plan).length > 0;
+  // One-shot levels all start from the dense training.
+  return unit.branch !== 'imp' || unit.method === 'oneshot' || readersOf(unit, plan).length > 0;
 }
 
 function readersOf(unit: Unit, plan: Plan): Unit[] {

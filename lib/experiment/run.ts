@@ -75,7 +75,7 @@ export async function runExperiment(
       request: requestOf(recipe),
     });
     workplace.folder = folder;
-    const finished = await finishedUnits(folder, plan);
+    const finished = await finishedUnits(folder, plan, allowDifferentBits ? null : experiment.fingerprint);
     const meter = new Meter(plan, tell);
     for (const id of finished.keys()) {
       await folder.cleanFinished(id);
@@ -102,13 +102,28 @@ export async function runExperiment(
   return { ...summary, stopped: options.signal?.aborted === true && !summary.complete };
 }
 
-/** Records of the plan's units that are done. One that cannot be read is left for the scheduler to complain of. */
-export async function finishedUnits(folder: RunFolder, plan: Plan): Promise<Map<string, UnitRecord>> {
+/**
+ * Records of the plan's units that are done. One that cannot be read is left for the scheduler to complain of.
+ * @param only the fingerprint that all must have; null: any.
+ * @throws LthError "different-bits".
+ */
+export async function finishedUnits(
+  folder: RunFolder,
+  plan: Plan,
+  only: string | null,
+): Promise<Map<string, UnitRecord>> {
   const finished = new Map<string, UnitRecord>();
   for (const unit of plan.units) {
     try {
       const record = await folder.record(unit.id);
       if (record?.key !== unit.key) continue;
+      const other = record.fingerprints.find((one) => only !== null && one !== only);
+      if (other)
+        throw new LthError(
+          'different-bits',
+          `${folder.unit(unit.id)} was made under "${other}", and this is "${only}": to go on from it would mix bits. ` +
+            'Choose another folder with --out, or mix them with --allow-different-bits.',
+        );
       finished.set(unit.id, record);
     } catch (error) {
       if (!(error instanceof LthError) || error.code !== 'corrupt-file') throw error;

@@ -94,6 +94,8 @@ export async function trainWithCheckpoints(
     throw error;
   } finally {
     clearInterval(clock);
+    // Whatever went wrong: nothing of ours is written once the unit's lock is given back.
+    await saver.idle().catch(() => {});
   }
 }
 

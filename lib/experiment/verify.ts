@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { damage } from '../files.js';
+import { damage, fromFileSystem } from '../files.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { CompiledNetwork } from '../session/CompiledNetwork.js';
@@ -15,8 +15,8 @@ import { type Survey, survey } from './survey.js';
 
 export interface VerifyProblem {
   id: string;
-  /** "unit": what it holds cannot be trusted. "checkpoint": the next run passes it over. */
-  kind: 'unit' | 'checkpoint';
+  /** "unit": what it holds cannot be trusted. "checkpoint": the next run passes it over. "unread": who knows. */
+  kind: 'unit' | 'checkpoint' | 'unread';
   message: string;
 }
 
@@ -38,43 +38,86 @@ export interface Verification {
  * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json, requests.json, recipe.yaml.
  */
 export async function verifyRun(path: string): Promise<Verification> {
-  return new Verifier(await survey(path)).run();
+  const verifier = new Verifier(await survey(path));
+  try {
+    return await verifier.run();
+  } finally {
+    verifier.dispose();
+  }
 }
+
+/** What was looked at in one unit, and what is wrong there. */
+type Findings = Pick<Verification, 'units' | 'files' | 'checkpoints' | 'problems'>;
 
 class Verifier {
   private readonly folder: RunFolder;
   private readonly plan: Plan;
   private readonly network: CompiledNetwork;
-  private readonly report: Verification;
+  private readonly planned: Map<string, Unit>;
+  private report: Findings = { units: 0, files: 0, checkpoints: 0, problems: [] };
 
   constructor(private readonly found: Survey) {
     this.folder = found.folder;
     this.plan = found.plan;
+    this.planned = new Map(this.plan.units.map((unit) => [unit.id, unit]));
     this.network = CompiledNetwork.compile(found.recipe.network);
-    this.report = { run: this.folder.path, units: 0, files: 0, checkpoints: 0, running: 0, problems: [] };
+  }
+
+  dispose(): void {
+    this.network.dispose();
   }
 
   async run(): Promise<Verification> {
-    const planned = new Map(this.plan.units.map((unit) => [unit.id, unit]));
+    const all: Verification = {
+      run: this.folder.path,
+      units: 0,
+      files: 0,
+      checkpoints: 0,
+      running: 0,
+      problems: [],
+    };
     for (const id of await this.folder.ids()) {
-      if (this.folder.locked(id)) {
-        this.report.running++;
+      const findings = await this.look(id);
+      if (!findings) {
+        all.running++;
         continue;
       }
-      await this.checkpoints(id);
-      await this.noting(id, () => this.unit(id, planned.get(id)));
+      for (const key of ['units', 'files', 'checkpoints'] as const) all[key] += findings[key];
+      all.problems.push(...findings.problems);
     }
-    this.network.dispose();
+    return all;
+  }
+
+  /** What a unit holds; null where somebody works on it. */
+  private async look(id: string): Promise<Findings | null> {
+    if (this.folder.locked(id)) return null;
+    const first = await this.inspect(id);
+    if (first.problems.length === 0) return first;
+    // A run that goes on may have changed something under our eyes: again, while nobody can.
+    const lock = await this.folder.lock(id);
+    if (!lock) return null;
+    try {
+      return await this.inspect(id);
+    } finally {
+      loadAddon().dispose(lock);
+    }
+  }
+
+  async inspect(id: string): Promise<Findings> {
+    this.report = { units: 0, files: 0, checkpoints: 0, problems: [] };
+    await this.checkpoints(id);
+    await this.noting(id, 'unit', () => this.unit(id, this.planned.get(id)));
     return this.report;
   }
 
-  /** Errors of damaged files become problems of the unit. */
-  private async noting(id: string, look: () => Promise<void>): Promise<void> {
+  /** Errors of damaged files become problems; one that cannot be read is not damaged for that. */
+  private async noting(id: string, kind: VerifyProblem['kind'], look: () => Promise<void>): Promise<void> {
     try {
       await look();
     } catch (error) {
-      if (!(error instanceof LthError)) throw error;
-      this.problem(id, error.message);
+      const known = error instanceof LthError ? error : fromFileSystem(error);
+      if (!known) throw error;
+      this.problem(id, known.message, known.code === 'io' ? 'unread' : kind);
     }
   }
 
@@ -83,15 +126,13 @@ class Verifier {
   }
 
   private async checkpoints(id: string): Promise<void> {
-    for (const step of await Checkpoints.steps(this.folder.unit(id))) {
+    const folder = this.folder.unit(id);
+    for (const step of await Checkpoints.steps(folder)) {
       this.report.checkpoints++;
-      try {
-        const { snapshot } = await readCheckpoint(this.folder.unit(id), step);
-        (await Snapshot.read(this.network, join(this.folder.unit(id), snapshot.name))).dispose();
-      } catch (error) {
-        if (!(error instanceof LthError)) throw error;
-        this.problem(id, error.message, 'checkpoint');
-      }
+      await this.noting(id, 'checkpoint', async () => {
+        const { snapshot } = await readCheckpoint(folder, step);
+        (await Snapshot.read(this.network, join(folder, snapshot.name))).dispose();
+      });
     }
   }
 
@@ -212,19 +253,42 @@ function same(a: Masks, b: Masks): boolean {
   return a.nestedIn(b) && b.nestedIn(a);
 }
 
-/** Moves the units with problems to `damaged/`, so that the next run makes them again. @returns where they are now. */
+/**
+ * Moves the units with problems to `damaged/`, so that the next run makes them again: each one looked at once more
+ * under its lock. With masks that must be made again goes the training whose weights they are made of, where these
+ * were removed to save disk.
+ * @returns where they are now.
+ */
 export async function repairRun(path: string, { problems }: Verification): Promise<string[]> {
-  const { folder } = await survey(path);
-  const ids = new Set(problems.filter(({ kind }) => kind === 'unit').map(({ id }) => id));
+  const found = await survey(path);
+  const verifier = new Verifier(found);
   const moved: string[] = [];
-  for (const id of ids) {
-    const lock = await folder.lock(id);
-    if (!lock) continue; // somebody works on it
+  const putAside = async (id: string, isWrong: () => Promise<boolean>) => {
+    const lock = await found.folder.lock(id);
+    if (!lock) return false; // somebody works on it
     try {
-      moved.push(await folder.putAside(id));
+      if (!(await isWrong())) return false;
+      moved.push(await found.folder.putAside(id));
+      return true;
     } finally {
       loadAddon().dispose(lock);
     }
+  };
+  try {
+    for (const id of new Set(problems.filter(({ kind }) => kind === 'unit').map((one) => one.id))) {
+      const wrong = await putAside(id, async () =>
+        (await verifier.inspect(id)).problems.some(({ kind }) => kind === 'unit'),
+      );
+      const unit = found.plan.units.find((one) => one.id === id);
+      if (!wrong || unit?.kind !== 'prune') continue;
+      const weights = unit.weights;
+      await putAside(weights, async () => {
+        const record = await found.folder.record(weights).catch(() => null);
+        return record?.files['snapshot.safetensors']?.removed === true;
+      });
+    }
+  } finally {
+    verifier.dispose();
   }
   return moved;
 }

@@ -10,10 +10,16 @@ export interface WatchOptions {
   onEvent: (event: ExperimentEvent) => void;
 }
 
-/** Follows a run that is going on elsewhere, until all is done that can be done; nothing is changed. */
+/** Looks without anybody at work after which units that failed are taken to stay so. */
+const PATIENCE = 5;
+
+/**
+ * Follows a run that is going on elsewhere, until all is done that can be done: also where units failed, nobody is at
+ * work, and what is left needs them. Nothing is changed.
+ */
 export async function watchRun(path: string, options: WatchOptions): Promise<Survey> {
   const told = new Map<string, UnitStatus['state']>();
-  let idle = false;
+  let idle = 0;
   for (let first = true; ; first = false) {
     const found = await survey(path);
     if (first) tellPlan(found, options.onEvent);
@@ -25,11 +31,21 @@ export async function watchRun(path: string, options: WatchOptions): Promise<Sur
     tellProgress(found, options.onEvent);
     const open = found.units.filter(({ state }) => state !== 'done' && state !== 'impossible');
     if (open.length === 0) return found;
-    const working = open.some(({ state }) => state === 'running');
-    if (!working && !idle) options.onEvent({ type: 'notice', message: 'nobody works on it now' });
-    idle = !working;
+    idle = open.some(({ state }) => state === 'running') ? 0 : idle + 1;
+    if (idle === 1) options.onEvent({ type: 'notice', message: 'nobody works on it now' });
+    if (idle > PATIENCE && isStuck(open)) return found;
     await sleep(options.intervalMs, undefined, options.signal ? { signal: options.signal } : {});
   }
+}
+
+/** Has each of these units failed, or does it need one that has? */
+function isStuck(open: UnitStatus[]): boolean {
+  const stuck = new Set<string>();
+  for (const { unit, state } of open) {
+    if (state === 'failed' || state === 'damaged' || unit.needs.some((id) => stuck.has(id)))
+      stuck.add(unit.id);
+  }
+  return stuck.size === open.length;
 }
 
 function tellPlan({ units }: Survey, tell: WatchOptions['onEvent']): void {

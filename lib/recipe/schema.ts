@@ -62,7 +62,11 @@ const sections = {
     levels: z.int().min(0).max(1000),
     fraction: fraction.default(0.2),
     pooling: z.enum(['global', 'layerwise']).default('global'),
-    rates: z.record(z.string(), fraction).default({}),
+    // In one order, because they are part of what units' keys are hashes of.
+    rates: z
+      .record(z.string(), fraction)
+      .default({})
+      .transform((rates) => Object.fromEntries(Object.entries(rates).sort(([a], [b]) => (a < b ? -1 : 1)))),
     method: z.enum(['iterative', 'oneshot']).default('iterative'),
   }),
 };

@@ -25,10 +25,10 @@ const fileOf = (folder: string) => join(folder, pulseFile);
 export async function readPulse(folder: string): Promise<Pulse | null> {
   const path = fileOf(folder);
   if (!existsSync(path)) return null;
-  const parsed = await readFile(path, 'utf8').then(
-    (text) => schema.safeParse(JSON.parse(text)),
-    () => null,
-  );
+  // Not synced, so after a power cut it may be empty.
+  const parsed = await readFile(path, 'utf8')
+    .then((text) => schema.safeParse(JSON.parse(text)))
+    .catch(() => null);
   return parsed?.success ? parsed.data : null;
 }
 

@@ -198,7 +198,11 @@ export class RunFolder {
   async bytes(): Promise<number> {
     let sum = 0;
     for (const id of await this.ids()) {
-      for (const name of await readdir(this.unit(id))) sum += (await stat(join(this.unit(id), name))).size;
+      for (const name of await readdir(this.unit(id))) {
+        // Temporary files and old checkpoints go while one looks.
+        const info = await stat(join(this.unit(id), name)).catch(() => null);
+        sum += info?.size ?? 0;
+      }
     }
     return sum;
   }
@@ -235,9 +239,10 @@ export class RunFolder {
     return loadAddon().lockHeld(join(this.unit(id), '.lock'));
   }
 
-  /** Removes what a killed process left of temporary files. Call with the unit's lock held. */
+  /** Removes what a killed process left of temporary files and of what it told. Call with the unit's lock held. */
   async clean(id: string): Promise<void> {
     await removeTemporaries(this.unit(id));
+    await rm(join(this.unit(id), pulseFile), { force: true });
   }
 
   /** Removes what a process that was killed right after it had finished a unit left beside it. */
@@ -248,7 +253,6 @@ export class RunFolder {
     if (!lock) return;
     try {
       await this.clean(id);
-      await rm(join(this.unit(id), pulseFile), { force: true });
       await removeCheckpoints(this.unit(id));
     } finally {
       loadAddon().dispose(lock);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,6 +23,13 @@ std::optional<FileLock> FileLock::try_lock(const std::string& path) {
     if (errno == EINTR) continue;
     if (errno == EWOULDBLOCK) return std::nullopt;
     throw Error("io", "[lock] " + path + ": " + std::strerror(errno));
+  }
+  // The folder may have been moved away meanwhile: then this is the lock of something else, and whoever asks again
+  // finds the right one.
+  struct stat ours, named;
+  if (::fstat(descriptor, &ours) != 0 || ::stat(path.c_str(), &named) != 0 || ours.st_ino != named.st_ino ||
+      ours.st_dev != named.st_dev) {
+    return std::nullopt;
   }
   return lock;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { countsOf } from '../../experiment/summary.js';
 import { survey } from '../../experiment/survey.js';
+import { fromFileSystem } from '../../files.js';
 import { LthError } from '../../native/errors.js';
 import { RunFolder } from '../../store/RunFolder.js';
 import { duration, size, table } from '../words.js';
@@ -14,7 +15,8 @@ const DEPTH = 4;
 async function runsIn(folder: string, depth = DEPTH): Promise<string[]> {
   if (RunFolder.is(folder)) return [folder];
   if (depth === 0) return [];
-  const entries = await readdir(folder, { withFileTypes: true });
+  // What may not be looked into is no reason to hide the rest.
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
   const found: string[] = [];
   for (const entry of entries.sort((a, b) => a.name.localeCompare(b.name))) {
     if (entry.isDirectory() && !entry.name.startsWith('.') && entry.name !== 'node_modules')
@@ -50,7 +52,8 @@ async function describe(run: string) {
     };
   } catch (error) {
     // One that cannot be read must not hide the others.
-    if (!(error instanceof LthError)) throw error;
+    const known = error instanceof LthError ? error : fromFileSystem(error);
+    if (!known) throw error;
     return {
       run,
       recipe: null,
@@ -59,7 +62,7 @@ async function describe(run: string) {
       fraction: 0,
       bytes: 0,
       lastChange: null,
-      problem: error.message,
+      problem: known.message,
     };
   }
 }

@@ -25,7 +25,7 @@ export function planCommand(): Command {
       const recipe = parseRecipe(asked, 'recipe');
       const { workplace, plan } = await openPlan(recipe);
       try {
-        const finished = RunFolder.is(out) ? await finishedUnits(RunFolder.open(out), plan) : new Map();
+        const finished = RunFolder.is(out) ? await finishedUnits(RunFolder.open(out), plan, null) : new Map();
         const threads = options.threads ?? availableParallelism();
         const keep = options.keep ?? 'all';
         const { counts } = workplace.network.summary;

@@ -41,6 +41,6 @@ export function runCommand(exit: (code: number) => void): Command {
       } else {
         process.stdout.write(human);
       }
-      exit(stopped ? STOPPED : summary.units.failed + summary.units.damaged > 0 ? FAILED : 0);
+      exit(stopped ? STOPPED : summary.complete ? 0 : FAILED);
     });
 }

@@ -1,6 +1,8 @@
 import { Command } from 'commander';
 import { repairRun, verifyRun } from '../../experiment/verify.js';
 
+const words = { unit: '', checkpoint: 'checkpoint, will be passed over: ', unread: 'could not be read: ' };
+
 export function verifyCommand(exit: (code: number) => void): Command {
   return new Command('verify')
     .description('check every checksum and mask of a run: 0 where all is right, else 1')
@@ -15,9 +17,7 @@ export function verifyCommand(exit: (code: number) => void): Command {
         process.stdout.write(`${JSON.stringify({ ...found, moved })}\n`);
       } else {
         for (const { id, kind, message } of found.problems)
-          process.stdout.write(
-            `${id}: ${kind === 'checkpoint' ? 'checkpoint, will be passed over: ' : ''}${message}\n`,
-          );
+          process.stdout.write(`${id}: ${words[kind]}${message}\n`);
         for (const path of moved) process.stdout.write(`moved to ${path}\n`);
         const running = found.running > 0 ? `, ${found.running} units in work left out` : '';
         process.stdout.write(
