@@ -22,36 +22,16 @@ import { type RunOptions, runExperiment } from '../lib/experiment/run.js';
 import { summarise } from '../lib/experiment/summary.js';
 import { packageRoot } from '../lib/package.js';
 import type { Recipe } from '../lib/recipe/Recipe.js';
-import { parseRecipe } from '../lib/recipe/schema.js';
 import { curves } from '../lib/report/matching.js';
 import { Masks } from '../lib/session/Masks.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { network } from './helpers/digits.js';
+import { tinyRecipe } from './helpers/tiny.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-experiment-'));
 after(() => rmSync(folder, { recursive: true }));
 
-/** 60 updates of 784-20-12-10; 25 lies on no cadence. */
-function recipe(changes: Partial<Recipe> = {}, pruning: Partial<Recipe['pruning']> = {}): Recipe {
-  return parseRecipe(
-    {
-      name: 'tiny',
-      network: 'lenet-20-12',
-      data: { set: 'mnist-10k', validation: 504 },
-      training: {
-        steps: '60it',
-        batch: 60,
-        optimiser: { type: 'adam', learningRate: 2e-3 },
-        evaluateEvery: 20,
-        metricsEvery: 10,
-      },
-      rewind: ['25it', '0it'],
-      ...changes,
-      pruning: { levels: 2, fraction: 0.5, pooling: 'layerwise', rates: { 'fc3.weight': 0.25 }, ...pruning },
-    },
-    'test',
-  );
-}
+const recipe = tinyRecipe;
 
 interface Told {
   started: string[];

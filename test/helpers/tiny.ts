@@ -20,6 +20,7 @@ export function tinyRecipe(
         optimiser: { type: 'adam', learningRate: 2e-3 },
         evaluateEvery: 20,
         metricsEvery: 10,
+        ...changes.training,
         ...training,
       },
       pruning: { levels: 2, fraction: 0.5, pooling: 'layerwise', rates: { 'fc3.weight': 0.25 }, ...pruning },
