@@ -132,6 +132,20 @@ TEST("a lock is held by one, moves with its object and ends with it") {
   CHECK_THROWS({ FileLock::try_lock(folder / "none/lock"); }, "io", {"none/lock", "No such file"});
 }
 
+TEST("whoever looks at a lock takes nothing and creates nothing") {
+  const Folder folder;
+  CHECK(!FileLock::held(folder / "lock"));
+  CHECK_EQUAL(folder.files(), 0);
+  {
+    const auto lock = FileLock::try_lock(folder / "lock");
+    CHECK(lock.has_value());
+    CHECK(FileLock::held(folder / "lock"));
+    CHECK(FileLock::held(folder / "lock"));
+  }
+  CHECK(!FileLock::held(folder / "lock"));
+  CHECK(FileLock::try_lock(folder / "lock").has_value());
+}
+
 TEST("the lock of a killed process is free") {
   const Folder folder;
   int ready[2];

@@ -213,6 +213,35 @@ TEST("weights and masks of different networks are refused, also where their size
   CHECK_THROWS({ is_nested(all_ones(layout), all_ones(other)); }, "wrong-shape", {"different networks"});
 }
 
+TEST("pruned entries that are not +0 are counted, in weights and optimiser state; -0 is not +0") {
+  const auto layout = small();
+  Snapshot s = drawn<float>(layout, 4);
+  const auto masks = prune(all_ones(layout), s, global(0.4));
+  const auto zero_pruned = [&](const Arena& arena) {
+    for (const ParameterSpec& p : layout->parameters) {
+      for (int64_t i = p.offset; i < p.offset + p.size; ++i) {
+        if (!bit_at(masks->words, i)) values<float>(arena)[i] = 0;
+      }
+    }
+  };
+  const int64_t pruned = prunable_left(all_ones(layout)) - prunable_left(*masks);
+  CHECK_EQUAL(pruned_but_not_zero(*masks, s), pruned);
+  zero_pruned(s.parameters);
+  CHECK_EQUAL(pruned_but_not_zero(*masks, s), 0);
+  s.optimiser.push_back({"momentum", drawn<float>(layout, 5).parameters});
+  CHECK_EQUAL(pruned_but_not_zero(*masks, s), pruned);
+  zero_pruned(s.optimiser[0].values);
+  CHECK_EQUAL(pruned_but_not_zero(*masks, s), 0);
+  const ParameterSpec& first = layout->parameters[0];
+  int64_t at = first.offset;
+  while (bit_at(masks->words, at)) ++at;
+  values<float>(s.parameters)[at] = -0.0f;
+  CHECK_EQUAL(pruned_but_not_zero(*masks, s), 1);
+  CHECK_EQUAL(pruned_but_not_zero(all_ones(layout), s), 0);
+  const auto other = compile(lenet({7, 6}, {1, 24, 1}, 3))->layout;
+  CHECK_THROWS({ pruned_but_not_zero(all_ones(other), s); }, "wrong-shape", {"different networks"});
+}
+
 TEST("masks come from packed bits by name") {
   const auto layout = small();
   const auto wanted = prune(all_ones(layout), drawn<float>(layout, 4), global(0.4));
