@@ -138,12 +138,16 @@ TEST("a snapshot that does not fit is refused: missing, unknown, reshaped or ret
     named(t, "fc2.weight") = {"fc2.weight", "F64", {3, 7}, named(t, "fc2.weight").bytes};
   });
   CHECK_THROWS({ read_snapshot(s.layout, path); }, "wrong-shape", {"fc2.weight", "F64", "F32"});
-  forge(s, path, [](Tensors&, Metadata& m) { m["format"] = "lth-train/snapshot/2"; });
+  forge(s, path, [](Tensors&, Metadata& m) { m["format"] = "lth-train/snapshot/3"; });
   CHECK_THROWS({ read_snapshot(s.layout, path); }, "corrupt-file",
-               {"lth-train/snapshot/2", "lth-train/snapshot/2"});
+               {"lth-train/snapshot/2", "lth-train/snapshot/3"});
   for (const std::string bad : {"", "-1", "1e3", " 5", "99999999999999999999", "18446744073709551615"}) {
     forge(s, path, [&](Tensors&, Metadata& m) { m["step"] = bad; });
     CHECK_THROWS({ read_snapshot(s.layout, path); }, "corrupt-file", {"step"});
+  }
+  for (const std::string bad : {"", "2", "-1", "true"}) {
+    forge(s, path, [&](Tensors&, Metadata& m) { m["pending_evaluation"] = bad; });
+    CHECK_THROWS({ read_snapshot(s.layout, path); }, "corrupt-file", {"pending_evaluation"});
   }
   forge(s, path, [](Tensors&, Metadata& m) { m.erase("optimiser_updates"); });
   CHECK_THROWS({ read_snapshot(s.layout, path); }, "corrupt-file", {"optimiser_updates"});

@@ -90,8 +90,8 @@ std::string lines(const std::string& prefix, const std::string& dtype) {
 
 std::vector<Bytes> fuzz_seeds() {
   const std::string snapshot =
-      "format=lth-train/snapshot/1\nstep=3\noptimiser_updates=2\npending_loss_bits=4614253070214989087\n"
-      "pending_correct=7\npending_seen=60\n";
+      "format=lth-train/snapshot/2\nstep=3\noptimiser_updates=2\npending_loss_bits=4614253070214989087\n"
+      "pending_correct=7\npending_seen=60\npending_evaluation=1\n";
   return {
       text(snapshot + lines("", "F32")),
       text(snapshot + lines("", "F64") + lines("momentum.", "F64")),
