@@ -24,6 +24,7 @@ import { repairRun, verifyRun } from '../lib/experiment/verify.js';
 import { watchRun } from '../lib/experiment/watch.js';
 import { toYaml } from '../lib/recipe/load.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
+import { Heartbeat, pulseFile, readPulse } from '../lib/store/Heartbeat.js';
 import { RunFolder } from '../lib/store/RunFolder.js';
 import { network } from './helpers/digits.js';
 import { bitsOf, executable, firstDifference } from './helpers/runs.js';
@@ -45,6 +46,8 @@ async function stopped(name: string, recipe = tinyRecipe({}, {}, { steps: '4000i
   const stop = new AbortController();
   let rows = 0;
   return run(name, recipe, {
+    // So that rows come often, however fast the machine is.
+    checkpoint: { updates: 50 },
     signal: stop.signal,
     onEvent: (event) => {
       if (event.type === 'progress' && ++rows === 8) stop.abort();
@@ -187,11 +190,29 @@ test('a run that goes on elsewhere is watched to its end', async () => {
     [...fractions].sort((a, b) => a - b),
   );
   assert.equal(fractions.at(-1), 1);
-  assert.ok(
-    events.some((event) => event.type === 'progress' && event.updatesPerSecond > 0),
-    'the pace is told',
-  );
   assert.equal(await ended, 0);
+});
+
+test('a unit in work tells once a second how far and how fast it is; a broken word of it is none', async () => {
+  const place = mkdtempSync(at('pulse-'));
+  const heart = new Heartbeat(place);
+  heart.begin(100);
+  heart.beat(150);
+  assert.equal(await readPulse(place), null, 'short units tell nothing');
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  heart.beat(400);
+  await heart.idle();
+  const pulse = await readPulse(place);
+  assert.equal(pulse?.updates, 400);
+  assert.ok(
+    pulse && pulse.updatesPerSecond > 0 && pulse.updatesPerSecond <= 300,
+    `${pulse?.updatesPerSecond}`,
+  );
+  assert.equal(pulse?.pid, process.pid);
+  writeFileSync(join(place, pulseFile), '');
+  assert.equal(await readPulse(place), null);
+  await heart.end();
+  assert.deepEqual(readdirSync(place), []);
 });
 
 test('verify finds nothing in a whole run, and every file that was touched', async () => {

@@ -68,8 +68,13 @@ export class Heartbeat {
       .catch(() => {});
   }
 
-  async end(): Promise<void> {
+  /** What was told is on its way no more. */
+  async idle(): Promise<void> {
     await this.writing;
+  }
+
+  async end(): Promise<void> {
+    await this.idle();
     await rm(fileOf(this.folder), { force: true }).catch(() => {});
     await rm(`${fileOf(this.folder)}.tmp`, { force: true }).catch(() => {});
   }
