@@ -315,12 +315,12 @@ test('the unit of a job that dies is noted as failed, the rest goes on, and the 
   const slow = tinyRecipe(
     { rewind: ['0it'], controls: [], replicates: 2 },
     { levels: 1 },
-    { steps: '4000it' },
+    { steps: '20000it' },
   );
   let killed = 0;
   const first = await run('died', slow, {
     jobs: 2,
-    checkpoint: { updates: 100 },
+    checkpoint: { updates: 500 },
     onEvent: (event) => {
       if (killed > 0 || event.type !== 'progress' || event.fraction < 0.1) return;
       const units = join(folder, 'died', 'units');
@@ -340,7 +340,7 @@ test('the unit of a job that dies is noted as failed, the rest goes on, and the 
   assert.ok(first.units.done >= 3, 'the other replicate was done');
   const second = await run('died', slow, { jobs: 2 });
   assert.equal(second.complete, true);
-  assert.ok((second.resumed[0] ?? 0) >= 100, 'from its checkpoint');
+  assert.ok((second.resumed[0] ?? 0) >= 500, 'from its checkpoint');
   await run('lived', slow);
   assert.deepEqual(bitsOf(join(folder, 'died')), bitsOf(join(folder, 'lived')));
 });
