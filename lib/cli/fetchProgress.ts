@@ -1,15 +1,13 @@
 import type { FetchEvent } from '../data/fetch.js';
+import { statusLine } from './statusLine.js';
 
-const PLAIN_INTERVAL_MS = 15_000;
 const words = { fetched: 'fetched', copied: 'copied', there: 'already there' };
 
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /** Tells people on stderr what a fetch does: one line a file, and on a terminal a bar below them. */
 export function fetchPrinter(stream: NodeJS.WriteStream): (event: FetchEvent) => void {
-  const live = stream.isTTY === true;
-  let lastPlain = performance.now();
-  const line = (text: string) => stream.write(live ? `\r\x1b[K${text}\n` : `${text}\n`);
+  const { line, status } = statusLine(stream);
   return (event) => {
     switch (event.type) {
       case 'waiting':
@@ -18,13 +16,7 @@ export function fetchPrinter(stream: NodeJS.WriteStream): (event: FetchEvent) =>
       case 'bytes': {
         const { name, done, size } = event;
         const text = `${name}  ${mebibytes(done)}${size === null ? '' : ` of ${mebibytes(size)}`}`;
-        if (live) {
-          const filled = size ? Math.round((done / size) * 24) : 0;
-          stream.write(`\r\x1b[K[${'#'.repeat(filled)}${'.'.repeat(24 - filled)}] ${text}`);
-        } else if (performance.now() - lastPlain > PLAIN_INTERVAL_MS) {
-          lastPlain = performance.now();
-          line(text);
-        }
+        status(size ? done / size : 0, text);
         break;
       }
       case 'trouble':

@@ -1,17 +1,13 @@
 import type { ExperimentEvent } from '../experiment/Event.js';
+import { statusLine } from './statusLine.js';
 import { duration, size } from './words.js';
-
-const PLAIN_INTERVAL_MS = 15_000;
 
 /**
  * Tells people on stderr what an experiment does: one line a finished training, and on a terminal a bar below them.
  */
 export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentEvent) => void {
-  const live = stream.isTTY === true;
-  const start = performance.now();
+  const { line, status } = statusLine(stream);
   let total = 0;
-  let lastPlain = start;
-  const line = (text: string) => stream.write(live ? `\r\x1b[K${text}\n` : `${text}\n`);
   return (event) => {
     switch (event.type) {
       case 'plan': {
@@ -36,13 +32,7 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
       case 'progress': {
         const left = duration(((1 - event.fraction) * total) / event.updatesPerSecond);
         const share = `${(event.fraction * 100).toFixed(0).padStart(3)}%  ${event.updatesPerSecond.toFixed(0)} updates/s  ${left} left`;
-        if (live) {
-          const filled = Math.round(event.fraction * 24);
-          stream.write(`\r\x1b[K[${'#'.repeat(filled)}${'.'.repeat(24 - filled)}] ${share}`);
-        } else if (performance.now() - lastPlain > PLAIN_INTERVAL_MS) {
-          lastPlain = performance.now();
-          line(share);
-        }
+        status(event.fraction, share);
         break;
       }
       case 'unit-end': {

@@ -39,7 +39,7 @@ export interface RunOptions {
   onEvent?: (event: ExperimentEvent) => void;
 }
 
-export function cadenceOf({ checkpoint }: Pick<RunOptions, 'checkpoint'>): Cadence {
+function cadenceOf({ checkpoint }: Pick<RunOptions, 'checkpoint'>): Cadence {
   if (checkpoint === undefined) return defaultCadence;
   const { seconds = null, updates = null } = checkpoint;
   if (seconds !== null && !(checkNumber(seconds, 'checkpoint.seconds', 0, 1e6) > 0))

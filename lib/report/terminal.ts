@@ -48,7 +48,7 @@ function table(curve: Curve): string[] {
 }
 
 /** `not complete: 12 of 96 units done, 2 running, 1 failed`. */
-export function progressOf({ units }: RunSummary): string {
+function progressOf({ units }: RunSummary): string {
   const parts = (['running', 'failed', 'damaged'] as const)
     .filter((state) => units[state] > 0)
     .map((state) => `${units[state]} ${state}`);
