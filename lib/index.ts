@@ -22,7 +22,22 @@ export type {
 export { type ErrorCode, LthError } from './native/errors.js';
 export { networkByName, networkNames } from './networks/catalogue.js';
 export { lenet } from './networks/lenet.js';
-export type { Add, Flatten, Initialisation, Layer, Linear, Network, Relu } from './networks/Network.js';
+export type {
+  Add,
+  BatchNorm,
+  Conv,
+  Extent,
+  Flatten,
+  GlobalPool,
+  Initialisation,
+  Layer,
+  Linear,
+  MaxPool,
+  Network,
+  Relu,
+} from './networks/Network.js';
+export { resnet } from './networks/resnet.js';
+export { vgg } from './networks/vgg.js';
 export { loadRecipe, type RecipeOverrides, recipeNames, toYaml } from './recipe/load.js';
 export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.js';
 export { metricsSchema } from './session/arrow.js';

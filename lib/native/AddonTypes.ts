@@ -66,14 +66,21 @@ export type WeightInitialisation = 'glorot-normal' | 'kaiming-normal';
 /** What crosses to `networkCompile`: a resolved description (no optional fields). */
 export interface NativeLayer {
   name: string;
-  type: 'flatten' | 'linear' | 'relu' | 'add';
+  type: 'flatten' | 'linear' | 'relu' | 'add' | 'conv' | 'batchnorm' | 'maxpool' | 'globalpool';
   /** Names of the layers this one reads; "input" is the example. */
   inputs: string[];
-  /** linear: features out. 0 for other types. */
+  /** linear: features out; conv: channels out. 0 for other types. */
   units: number;
   bias: boolean;
   prunable: boolean;
   initialisation: WeightInitialisation;
+  /** conv and maxpool only, as are stride and padding: [height, width]. */
+  kernel?: [number, number];
+  stride?: [number, number];
+  padding?: [number, number];
+  /** batchnorm only: running = (1 - momentum) * running + momentum * batch. */
+  epsilon?: number;
+  momentum?: number;
 }
 
 export interface NativeNetwork {
@@ -85,19 +92,21 @@ export interface NativeNetwork {
 }
 
 export interface ParameterInfo {
-  /** As in PyTorch: "fc1.weight" (K,C), "fc1.bias" (K). */
+  /** As in PyTorch: "fc1.weight" (K,C), "fc1.bias" (K), "conv1.weight" (K,C,R,S), "bn1.running_mean" (C). */
   name: string;
   shape: number[];
   size: number;
   prunable: boolean;
   /** Is this a weight (conv or linear)? Overall density counts weights, not biases (paper Figure 5). */
   weight: boolean;
+  /** False for running statistics of batch norm: part of snapshots, without gradient and optimiser state. */
+  trainable: boolean;
 }
 
 export interface NetworkSummary {
   name: string;
   parameters: ParameterInfo[];
-  /** Elements of all parameters, of all weights, of the prunable weights. */
+  /** Elements of all trainable parameters, of all weights (conv and linear), of the prunable weights. */
   counts: { parameters: number; weights: number; prunable: number };
   /** Multiply-adds x 2 of one forward of one example. */
   flops: number;
@@ -219,7 +228,7 @@ export interface RunEnd {
 export interface SnapshotTensor {
   /** "fc1.weight", or "momentum.fc1.weight", "exp_avg.fc1.weight", "exp_avg_sq.fc1.weight". */
   name: string;
-  role: 'parameter' | 'optimiser';
+  role: 'parameter' | 'optimiser' | 'buffer';
   shape: number[];
   dtype: 'fp32' | 'fp64';
   /** External memory of the snapshot; the caller must mark it untransferable. */

@@ -30,6 +30,57 @@ export interface Relu extends LayerBase {
   type: 'relu';
 }
 
+/**
+ * (N, C, H, W) -> (N, channels, H', W'), H' = floor((H + 2 padding - kernel) / stride) + 1: weight
+ * (channels, C, kernel, kernel), no bias unless asked for, since batch norm usually follows.
+ */
+export interface Conv extends LayerBase {
+  type: 'conv';
+  channels: number;
+  /** One number for both, or [height, width]; so are stride and padding. */
+  kernel: Extent;
+  /** Default 1. */
+  stride?: Extent;
+  /** Default 0. */
+  padding?: Extent;
+  /** Default false. */
+  bias?: boolean;
+  /** May IMP prune the weight? Default true. */
+  prunable?: boolean;
+  /** Default: the network's. */
+  initialisation?: Initialisation;
+}
+
+/**
+ * Batch normalisation (Ioffe & Szegedy 2015) per channel of (N, C, H, W) or (N, C), as PyTorch's: batch statistics in
+ * training, running ones (unbiased variance) in evaluation. Parameters weight (ones) and bias (zeros), buffers
+ * running_mean and running_var; none is prunable.
+ */
+export interface BatchNorm extends LayerBase {
+  type: 'batchnorm';
+  /** Default 1e-5. */
+  epsilon?: number;
+  /** running = (1 - momentum) * running + momentum * batch. Default 0.1. */
+  momentum?: number;
+}
+
+/** Largest of each window; padding never wins. */
+export interface MaxPool extends LayerBase {
+  type: 'maxpool';
+  kernel: Extent;
+  /** Default: the kernel. */
+  stride?: Extent;
+  /** Default 0. */
+  padding?: Extent;
+}
+
+/** (N, C, H, W) -> (N, C): mean over all positions. */
+export interface GlobalPool extends LayerBase {
+  type: 'globalpool';
+}
+
+export type Extent = number | [number, number];
+
 /** Sum of layers of the same shape (residual connection). */
 export interface Add {
   name: string;
@@ -37,7 +88,7 @@ export interface Add {
   inputs: string[];
 }
 
-export type Layer = Flatten | Linear | Relu | Add;
+export type Layer = Flatten | Linear | Relu | Conv | BatchNorm | MaxPool | GlobalPool | Add;
 
 /**
  * A network as a value: a DAG of layers in topological order whose last layer gives the logits (N, classes).

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { NativeLayer, NativeNetwork } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { firstIssue } from '../recipe/issues.js';
-import type { Network } from './Network.js';
+import type { Extent, Initialisation, Layer, Network } from './Network.js';
 
 const name = z
   .string()
@@ -10,6 +10,10 @@ const name = z
   .max(200)
   .regex(/^[A-Za-z0-9_.-]+$/, 'may hold letters, digits, _ . and - only');
 const initialisation = z.enum(['glorot-normal', 'kaiming-normal']);
+const extent = (least: number) => {
+  const one = z.int().min(least).max(1000);
+  return z.union([one, z.tuple([one, one])]);
+};
 const single = { name, input: name.optional() };
 
 const layer = z.discriminatedUnion('type', [
@@ -23,6 +27,31 @@ const layer = z.discriminatedUnion('type', [
     initialisation: initialisation.optional(),
   }),
   z.strictObject({ ...single, type: z.literal('relu') }),
+  z.strictObject({
+    ...single,
+    type: z.literal('conv'),
+    channels: z.int().min(1).max(1_000_000),
+    kernel: extent(1),
+    stride: extent(1).optional(),
+    padding: extent(0).optional(),
+    bias: z.boolean().optional(),
+    prunable: z.boolean().optional(),
+    initialisation: initialisation.optional(),
+  }),
+  z.strictObject({
+    ...single,
+    type: z.literal('batchnorm'),
+    epsilon: z.number().gt(0).max(1).optional(),
+    momentum: z.number().gt(0).max(1).optional(),
+  }),
+  z.strictObject({
+    ...single,
+    type: z.literal('maxpool'),
+    kernel: extent(1),
+    stride: extent(1).optional(),
+    padding: extent(0).optional(),
+  }),
+  z.strictObject({ ...single, type: z.literal('globalpool') }),
   z.strictObject({ name, type: z.literal('add'), inputs: z.array(name).min(2).max(64) }),
 ]);
 
@@ -48,16 +77,36 @@ export function resolveNetwork(network: Network): NativeNetwork {
   const resolved = layers.map((one): NativeLayer => {
     const inputs = one.type === 'add' ? one.inputs : [one.input ?? previous];
     previous = one.name;
-    const linear = one.type === 'linear' ? one : undefined;
-    return {
-      name: one.name,
-      type: one.type,
-      inputs,
-      units: linear?.units ?? 0,
-      bias: linear?.bias ?? linear !== undefined,
-      prunable: linear?.prunable ?? linear !== undefined,
-      initialisation: linear?.initialisation ?? usual,
-    };
+    return { name: one.name, type: one.type, inputs, ...details(one, usual) };
   });
   return { name: title, input, classes, layers: resolved };
+}
+
+const both = (extent: Extent): [number, number] => (typeof extent === 'number' ? [extent, extent] : extent);
+
+/** Fields in one order, and those of windows and normalisation only where they mean something: units' keys hash them. */
+function details(layer: Layer, usual: Initialisation): Omit<NativeLayer, 'name' | 'type' | 'inputs'> {
+  const plain = { units: 0, bias: false, prunable: false, initialisation: usual };
+  switch (layer.type) {
+    case 'linear': {
+      const { units, bias = true, prunable = true, initialisation = usual } = layer;
+      return { units, bias, prunable, initialisation };
+    }
+    case 'conv': {
+      const { channels: units, bias = false, prunable = true, initialisation = usual } = layer;
+      const { kernel, stride = 1, padding = 0 } = layer;
+      const window = { kernel: both(kernel), stride: both(stride), padding: both(padding) };
+      return { units, bias, prunable, initialisation, ...window };
+    }
+    case 'maxpool': {
+      const { kernel, stride = kernel, padding = 0 } = layer;
+      return { ...plain, kernel: both(kernel), stride: both(stride), padding: both(padding) };
+    }
+    case 'batchnorm': {
+      const { epsilon = 1e-5, momentum = 0.1 } = layer;
+      return { ...plain, epsilon, momentum };
+    }
+    default:
+      return plain;
+  }
 }

@@ -8,7 +8,12 @@ LayerSpec::Type layer_type(const std::string& name) {
   if (name == "linear") return LayerSpec::kLinear;
   if (name == "relu") return LayerSpec::kRelu;
   if (name == "add") return LayerSpec::kAdd;
-  throw Error("invalid-argument", "[network] unknown layer type \"" + name + "\": expected flatten, linear, relu or add");
+  if (name == "conv") return LayerSpec::kConvolution;
+  if (name == "batchnorm") return LayerSpec::kBatchNorm;
+  if (name == "maxpool") return LayerSpec::kMaxPool;
+  if (name == "globalpool") return LayerSpec::kGlobalPool;
+  throw Error("invalid-argument", "[network] unknown layer type \"" + name +
+                                      "\": expected flatten, linear, relu, add, conv, batchnorm, maxpool or globalpool");
 }
 
 Initialisation initialisation(const std::string& name) {
@@ -16,6 +21,12 @@ Initialisation initialisation(const std::string& name) {
   if (name == "kaiming-normal") return Initialisation::kKaimingNormal;
   throw Error("invalid-argument",
               "[network] unknown initialisation \"" + name + "\": expected glorot-normal or kaiming-normal");
+}
+
+Pair pair_from(const Napi::Value& v, const std::string& name) {
+  const std::vector<int64_t> both = to_ints(v, name);
+  if (both.size() != 2) throw Error("invalid-argument", "[addon] " + name + ": expected height and width");
+  return {both[0], both[1]};
 }
 
 LayerSpec layer_from(const Napi::Value& v, const std::string&) {
@@ -28,6 +39,15 @@ LayerSpec layer_from(const Napi::Value& v, const std::string&) {
   layer.bias = to_bool(o.Get("bias"), "layer.bias");
   layer.prunable = to_bool(o.Get("prunable"), "layer.prunable");
   layer.initialisation = initialisation(to_string(o.Get("initialisation"), "layer.initialisation"));
+  if (layer.type == LayerSpec::kConvolution || layer.type == LayerSpec::kMaxPool) {
+    layer.kernel = pair_from(o.Get("kernel"), "layer.kernel");
+    layer.stride = pair_from(o.Get("stride"), "layer.stride");
+    layer.padding = pair_from(o.Get("padding"), "layer.padding");
+  }
+  if (layer.type == LayerSpec::kBatchNorm) {
+    layer.epsilon = to_double(o.Get("epsilon"), "layer.epsilon");
+    layer.momentum = to_double(o.Get("momentum"), "layer.momentum");
+  }
   return layer;
 }
 
@@ -54,6 +74,7 @@ Napi::Value network_summary(const Napi::CallbackInfo& info) {
     one.Set("size", static_cast<double>(p.size));
     one.Set("prunable", p.prunable);
     one.Set("weight", p.weight);
+    one.Set("trainable", p.trainable);
     parameters.Set(parameters.Length(), one);
   }
   out.Set("parameters", parameters);

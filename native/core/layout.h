@@ -6,7 +6,7 @@
 
 namespace lth {
 
-enum class Initialisation { kZeros, kGlorotNormal, kKaimingNormal };
+enum class Initialisation { kZeros, kOnes, kGlorotNormal, kKaimingNormal };
 
 // One parameter tensor. Offsets are multiples of kAlign elements, so that a tensor starts on a 64-bit word of
 // the mask arena and on its own cache line of the weight arena.
@@ -17,6 +17,9 @@ struct ParameterSpec {
   int64_t offset = 0;
   bool prunable = false;
   bool weight = false;  // counted in overall density
+  // False for running statistics of normalisation: they are restored with everything else, but have no gradient, no
+  // optimiser state and no share in distances.
+  bool trainable = true;
   Initialisation initialisation = Initialisation::kZeros;
   int64_t fan_in = 0;
   int64_t fan_out = 0;
@@ -26,6 +29,8 @@ struct ParameterLayout {
   static constexpr int64_t kAlign = 64;
   std::vector<ParameterSpec> parameters;
   int64_t arena = 0;  // elements of a flat arena, gaps included (gaps are always +0 and masked out)
+  // Of them, those of trainable parameters, which come first: what an optimiser step passes over.
+  int64_t trainable = 0;
 
   // Appends a parameter behind the last one and returns its index.
   int add(ParameterSpec spec) {
@@ -33,6 +38,7 @@ struct ParameterLayout {
     for (int64_t d : spec.shape) spec.size *= d;
     spec.offset = arena;
     arena += (spec.size + kAlign - 1) / kAlign * kAlign;
+    if (spec.trainable) trainable = arena;
     parameters.push_back(std::move(spec));
     return static_cast<int>(parameters.size()) - 1;
   }

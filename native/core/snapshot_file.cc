@@ -61,9 +61,13 @@ const TensorIn& tensor_of(const SafetensorsFile& file, const std::string& name, 
   return found->second;
 }
 
+// The optimiser remembers nothing of running statistics.
+bool stored(const ParameterSpec& p, const std::string& prefix) { return p.trainable || prefix.empty(); }
+
 void append(std::vector<TensorOut>& out, const Snapshot& s, const Arena& arena, const std::string& prefix) {
   const int64_t element = bytes_of(s.dtype);
   for (const ParameterSpec& p : s.layout->parameters) {
+    if (!stored(p, prefix)) continue;
     out.push_back({prefix + p.name, s.dtype == Dtype::kFloat32 ? "F32" : "F64", p.shape,
                    {arena.data() + p.offset * element, static_cast<size_t>(p.size * element)}});
   }
@@ -73,9 +77,12 @@ Arena read_arena(const SafetensorsFile& file, const Snapshot& s, const std::stri
   const int64_t element = bytes_of(s.dtype);
   const std::string dtype = s.dtype == Dtype::kFloat32 ? "F32" : "F64";
   // All shapes first: the arena is allocated only for a file that really holds so much.
-  for (const ParameterSpec& p : s.layout->parameters) tensor_of(file, prefix + p.name, p.shape, dtype);
+  for (const ParameterSpec& p : s.layout->parameters) {
+    if (stored(p, prefix)) tensor_of(file, prefix + p.name, p.shape, dtype);
+  }
   Arena arena(static_cast<size_t>(s.layout->arena * element));
   for (const ParameterSpec& p : s.layout->parameters) {
+    if (!stored(p, prefix)) continue;
     file.read(tensor_of(file, prefix + p.name, p.shape, dtype),
               {arena.data() + p.offset * element, static_cast<size_t>(p.size * element)});
     used.insert(prefix + p.name);

@@ -9,6 +9,15 @@ BatchResult measure(const at::Tensor& log_p, const at::Tensor& labels) {
   return result;
 }
 
+void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& batch, const Statistics& how) {
+  for (const BatchStatistics& one : batch) {
+    const double momentum = how.momentum(one.momentum);
+    if (momentum == 0) continue;
+    store.view(store.weights, one.mean).lerp_(one.batch_mean, momentum);
+    store.view(store.weights, one.variance).lerp_(one.batch_variance, momentum);
+  }
+}
+
 BatchLoader::BatchLoader(const ParameterStore& store, Normaliser normaliser) : options_(store.weights.options()) {
   const int64_t channels = static_cast<int64_t>(normaliser.scale.size());
   const auto f64 = at::TensorOptions().dtype(at::kDouble);

@@ -1,6 +1,7 @@
 // What the executors on ATen share: the batch as tensors on the store's device.
 #pragma once
 #include "exec/executor.h"
+#include "exec/forward.h"
 
 namespace lth {
 
@@ -11,6 +12,9 @@ struct TensorBatch {
 
 // Summed loss and right answers of logits' log-softmax (N,K).
 BatchResult measure(const at::Tensor& log_p, const at::Tensor& labels);
+
+// Moves the store's running statistics as `how` says.
+void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& batch, const Statistics& how);
 
 // The data sets stay on the device once they were used (uint8), so a batch is an index_select there.
 class BatchLoader {

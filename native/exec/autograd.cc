@@ -1,10 +1,8 @@
-// The oracle: the same description, layer by layer through LibTorch's autograd, in any dtype and on any device. It
-// reads the layers, not the compiled operations, so that a wrong fusion or buffer cannot be wrong in both.
+// The oracle: the same description, layer by layer through LibTorch's autograd, in any dtype and on any device.
 #include <torch/csrc/autograd/autograd.h>
 
-#include <map>
-
 #include "exec/aten_batch.h"
+#include "exec/forward.h"
 
 namespace lth {
 namespace {
@@ -14,71 +12,48 @@ constexpr int64_t kEvaluationBatch = 1000;
 class Autograd final : public Executor {
  public:
   Autograd(ParameterStore& store, Normaliser normaliser)
-      : store_(store), net_(*store.network), loader_(store, std::move(normaliser)) {
-    for (size_t i = 0; i < net_.layout->parameters.size(); ++i) {
-      index_[net_.layout->parameters[i].name] = static_cast<int>(i);
-    }
-  }
+      : store_(store), net_(*store.network), loader_(store, std::move(normaliser)) {}
 
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
   BatchResult evaluate(const Batch& batch) override {
     c10::NoGradGuard no_grad;
     const TensorBatch in = loader_.load(batch);
-    std::vector<at::Tensor> leaves;
-    return measure(at::log_softmax(forward(in.x, leaves), 1), in.labels);
+    return measure(at::log_softmax(forward(net_, in.x, views(), {}), 1), in.labels);
   }
 
-  BatchResult train(const Batch& batch) override {
+  BatchResult train(const Batch& batch, const Statistics& statistics) override {
     const TensorBatch in = loader_.load(batch);
+    const std::vector<at::Tensor> parameters = views();
     std::vector<at::Tensor> leaves;
-    const at::Tensor logits = forward(in.x, leaves);
+    std::vector<int> indices;
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      if (!net_.layout->parameters[i].trainable) continue;
+      leaves.push_back(parameters[i].requires_grad_(true));
+      indices.push_back(static_cast<int>(i));
+    }
+    std::vector<BatchStatistics> of_batch;
+    const at::Tensor logits = forward(net_, in.x, parameters, {.training = true, .statistics = &of_batch});
     const at::Tensor loss = at::cross_entropy_loss(logits, in.labels);
     const auto gradients = torch::autograd::grad({loss}, leaves);
     c10::NoGradGuard no_grad;
-    for (size_t i = 0; i < leaves.size(); ++i) store_.view(store_.gradients, used_[i]).copy_(gradients[i]);
+    for (size_t i = 0; i < leaves.size(); ++i) store_.view(store_.gradients, indices[i]).copy_(gradients[i]);
+    move_towards(store_, of_batch, statistics);
     return measure(at::log_softmax(logits.detach(), 1), in.labels);
   }
 
  private:
-  at::Tensor leaf(const std::string& name, std::vector<at::Tensor>& leaves) {
-    const int parameter = index_.at(name);
-    at::Tensor w = store_.view(store_.weights, parameter).detach();
-    w.requires_grad_(c10::GradMode::is_enabled());
-    used_.push_back(parameter);
-    leaves.push_back(w);
-    return w;
-  }
-
-  at::Tensor forward(const at::Tensor& x, std::vector<at::Tensor>& leaves) {
-    used_.clear();
-    std::map<std::string, at::Tensor> values{{"input", x}};
-    at::Tensor last;
-    for (const LayerSpec& layer : net_.spec.layers) {
-      const at::Tensor in = values.at(layer.inputs[0]);
-      switch (layer.type) {
-        case LayerSpec::kFlatten: last = in.flatten(1); break;
-        case LayerSpec::kLinear: {
-          const at::Tensor w = leaf(layer.name + ".weight", leaves);
-          last = layer.bias ? at::linear(in, w, leaf(layer.name + ".bias", leaves)) : at::linear(in, w);
-          break;
-        }
-        case LayerSpec::kRelu: last = at::relu(in); break;
-        case LayerSpec::kAdd:
-          last = in;
-          for (size_t i = 1; i < layer.inputs.size(); ++i) last = last + values.at(layer.inputs[i]);
-          break;
-      }
-      values[layer.name] = last;
+  std::vector<at::Tensor> views() const {
+    std::vector<at::Tensor> all;
+    for (size_t i = 0; i < net_.layout->parameters.size(); ++i) {
+      all.push_back(store_.view(store_.weights, static_cast<int>(i)).detach());
     }
-    return last;
+    return all;
   }
 
   ParameterStore& store_;
   const CompiledNetwork& net_;
   BatchLoader loader_;
-  std::map<std::string, int> index_;
-  std::vector<int> used_;  // parameters of the leaves, in their order
 };
 
 }  // namespace

@@ -53,7 +53,7 @@ class DirectCpu final : public Executor {
     return loss(nullptr);
   }
 
-  BatchResult train(const Batch& batch) override {
+  BatchResult train(const Batch& batch, const Statistics&) override {
     forward(batch, /*training=*/true);
     for (Buffer& b : buffers_) b.gradient_ready = false;
     Buffer& logits = buffers_[net_.output];

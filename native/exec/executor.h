@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/pool.h"
+#include "data/augment.h"
 #include "data/dataset.h"
 #include "exec/store.h"
 #include "kernels/kernels.h"
@@ -21,6 +22,18 @@ struct Normaliser {
 struct Batch {
   const Dataset* data = nullptr;
   std::span<const int32_t> examples;  // rows of the data set
+  std::span<const Crop> crops;        // one per example, or none: the images as they are
+};
+
+// What a batch does to the running statistics of normalisation.
+struct Statistics {
+  enum { kLayers, kAverage, kLeave } how = kLayers;
+  int64_t batches = 0;  // kAverage: that were averaged before
+
+  // running = (1 - m) * running + m * batch
+  double momentum(double of_layer) const {
+    return how == kLayers ? of_layer : how == kLeave ? 0 : 1 / static_cast<double>(batches + 1);
+  }
 };
 
 struct BatchResult {
@@ -32,7 +45,7 @@ class Executor {
  public:
   virtual ~Executor() = default;
   // Gradients of the mean loss over the batch go to the store.
-  virtual BatchResult train(const Batch& batch) = 0;
+  virtual BatchResult train(const Batch& batch, const Statistics& statistics) = 0;
   virtual BatchResult evaluate(const Batch& batch) = 0;
   // Examples that one evaluate call takes at most.
   virtual int64_t evaluation_batch() const = 0;

@@ -1,5 +1,6 @@
 #include "exec/store.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -28,7 +29,8 @@ double deviation(const ParameterSpec& p) {
   switch (p.initialisation) {
     case Initialisation::kGlorotNormal: return std::sqrt(2.0 / static_cast<double>(p.fan_in + p.fan_out));
     case Initialisation::kKaimingNormal: return std::sqrt(2.0 / static_cast<double>(p.fan_in));
-    case Initialisation::kZeros: return 0;
+    case Initialisation::kZeros:
+    case Initialisation::kOnes: return 0;
   }
   return 0;
 }
@@ -37,6 +39,7 @@ template <typename T>
 void draw_weights(const ParameterLayout& layout, const Stream& numbers, T* values) {
   for (size_t i = 0; i < layout.parameters.size(); ++i) {
     const ParameterSpec& p = layout.parameters[i];
+    if (p.initialisation == Initialisation::kOnes) std::fill_n(values + p.offset, p.size, T(1));
     const double scale = deviation(p);
     if (scale == 0) continue;
     for (int64_t x = 0; x < p.size; ++x) {

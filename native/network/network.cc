@@ -1,5 +1,6 @@
 #include "network/network.h"
 
+#include <cstdint>
 #include <map>
 #include <set>
 
@@ -16,6 +17,22 @@ const char* name_of(LayerSpec::Type type) {
     case LayerSpec::kFlatten: return "flatten";
     case LayerSpec::kLinear: return "linear";
     case LayerSpec::kRelu: return "relu";
+    case LayerSpec::kConvolution: return "conv";
+    case LayerSpec::kBatchNorm: return "batchnorm";
+    case LayerSpec::kMaxPool: return "maxpool";
+    case LayerSpec::kGlobalPool: return "globalpool";
+    default: return "add";
+  }
+}
+
+const char* name_of(Operation::Type type) {
+  switch (type) {
+    case Operation::kLinear: return "linear";
+    case Operation::kRelu: return "relu";
+    case Operation::kConvolution: return "conv";
+    case Operation::kBatchNorm: return "batchnorm";
+    case Operation::kMaxPool: return "maxpool";
+    case Operation::kGlobalPool: return "globalpool";
     default: return "add";
   }
 }
@@ -82,6 +99,13 @@ class Compiler {
       case LayerSpec::kLinear: linear(layer, inputs[0]); break;
       case LayerSpec::kRelu: operation(Operation::kRelu, layer, inputs, inputs[0].as); break;
       case LayerSpec::kAdd: sum(layer, inputs); break;
+      case LayerSpec::kConvolution: convolution(layer, inputs[0]); break;
+      case LayerSpec::kBatchNorm: batch_norm(layer, inputs[0]); break;
+      case LayerSpec::kMaxPool: max_pool(layer, inputs[0]); break;
+      case LayerSpec::kGlobalPool:
+        operation(Operation::kGlobalPool, layer, {image(layer, inputs[0])},
+                  {{inputs[0].as.shape[0]}, inputs[0].as.shape[0]});
+        break;
     }
     unused_.insert(layer.name);
     last_ = layer.name;
@@ -110,16 +134,116 @@ class Compiler {
     weight.fan_out = layer.units;
     Operation& op = operation(Operation::kLinear, layer, {input}, {{layer.units}, layer.units});
     op.weight = layout_->add(std::move(weight));
-    if (layer.bias) {
-      ParameterSpec bias;
-      bias.name = layer.name + ".bias";
-      bias.shape = {layer.units};
-      op.bias = layout_->add(std::move(bias));
-    }
+    if (layer.bias) op.bias = per_unit(layer.name + ".bias", layer.units);
+    count_flops(layer, size);
+  }
+
+  // A parameter with one element per unit or channel.
+  int per_unit(const std::string& name, int64_t units, Initialisation initialisation = Initialisation::kZeros) {
+    ParameterSpec p;
+    p.name = name;
+    p.shape = {units};
+    p.initialisation = initialisation;
+    return layout_->add(std::move(p));
+  }
+
+  // `products`: multiply-adds of one forward of one example.
+  void count_flops(const LayerSpec& layer, int64_t products) {
     if (layout_->arena > kMostElements) {
       throw Error("invalid-argument", tag(layer) + " the network has too many parameters");
     }
-    out_->flops += 2 * size;
+    if (out_->flops > INT64_MAX / 2 - 2 * products) {
+      throw Error("invalid-argument", tag(layer) + " the network has too many operations");
+    }
+    out_->flops += 2 * products;
+  }
+
+  static const Named& image(const LayerSpec& layer, const Named& input) {
+    if (input.as.shape.size() != 3) {
+      throw Error("wrong-shape", tag(layer) + " wants (N,C,H,W) but reads " + text_of(input.as.shape));
+    }
+    return input;
+  }
+
+  // Positions of a window along one axis of extent `size`.
+  static int64_t positions(const LayerSpec& layer, int64_t size, int64_t kernel, int64_t stride, int64_t padding) {
+    if (kernel < 1 || stride < 1 || padding < 0 || padding >= kernel) {
+      throw Error("invalid-argument", tag(layer) + " kernel and stride must be at least 1, padding below the kernel, are " +
+                                          std::to_string(kernel) + ", " + std::to_string(stride) + ", " +
+                                          std::to_string(padding));
+    }
+    if (size + 2 * padding < kernel) {
+      throw Error("wrong-shape", tag(layer) + " a kernel of " + std::to_string(kernel) + " is larger than its input of " +
+                                     std::to_string(size) + " with padding " + std::to_string(padding));
+    }
+    return (size + 2 * padding - kernel) / stride + 1;
+  }
+
+  void windows(Operation& op, const LayerSpec& layer) {
+    op.kernel = layer.kernel;
+    op.stride = layer.stride;
+    op.padding = layer.padding;
+  }
+
+  Value slid_over(const LayerSpec& layer, const Named& input, int64_t channels) {
+    const std::vector<int64_t>& shape = image(layer, input).as.shape;
+    const std::vector<int64_t> out = {channels,
+                                      positions(layer, shape[1], layer.kernel.h, layer.stride.h, layer.padding.h),
+                                      positions(layer, shape[2], layer.kernel.w, layer.stride.w, layer.padding.w)};
+    return {out, product(out, tag(layer) + " output " + text_of(out))};
+  }
+
+  void convolution(const LayerSpec& layer, const Named& input) {
+    const Value value = slid_over(layer, input, layer.units);
+    const int64_t in = input.as.shape[0], area = layer.kernel.h * layer.kernel.w;
+    ParameterSpec weight;
+    weight.name = layer.name + ".weight";
+    weight.shape = {layer.units, in, layer.kernel.h, layer.kernel.w};
+    const int64_t size = product(weight.shape, tag(layer) + " weight");
+    weight.prunable = layer.prunable;
+    weight.weight = true;
+    weight.initialisation = layer.initialisation;
+    weight.fan_in = in * area;
+    weight.fan_out = layer.units * area;
+    const int64_t places = value.shape[1] * value.shape[2];
+    if (size > kMostElements / places) throw Error("invalid-argument", tag(layer) + " has too many operations");
+    Operation& op = operation(Operation::kConvolution, layer, {input}, value);
+    windows(op, layer);
+    op.weight = layout_->add(std::move(weight));
+    if (layer.bias) op.bias = per_unit(layer.name + ".bias", layer.units);
+    count_flops(layer, size * places);
+  }
+
+  void batch_norm(const LayerSpec& layer, const Named& input) {
+    if (!(layer.epsilon > 0) || !(layer.momentum > 0) || layer.momentum > 1) {
+      throw Error("invalid-argument", tag(layer) + " epsilon must be above 0 and momentum in (0, 1]");
+    }
+    const int64_t channels = input.as.shape[0];
+    Operation& op = operation(Operation::kBatchNorm, layer, {input}, input.as);
+    op.epsilon = layer.epsilon;
+    op.momentum = layer.momentum;
+    op.weight = per_unit(layer.name + ".weight", channels, Initialisation::kOnes);
+    op.bias = per_unit(layer.name + ".bias", channels);
+  }
+
+  void max_pool(const LayerSpec& layer, const Named& input) {
+    const Value value = slid_over(layer, input, image(layer, input).as.shape[0]);
+    windows(operation(Operation::kMaxPool, layer, {input}, value), layer);
+  }
+
+  // Behind all trainable parameters.
+  void add_running_statistics() {
+    for (Operation& op : out_->operations) {
+      if (op.type != Operation::kBatchNorm) continue;
+      for (const bool is_mean : {true, false}) {
+        ParameterSpec p;
+        p.name = op.name + (is_mean ? ".running_mean" : ".running_var");
+        p.shape = layout_->parameters[op.weight].shape;
+        p.trainable = false;
+        p.initialisation = is_mean ? Initialisation::kZeros : Initialisation::kOnes;
+        (is_mean ? op.running_mean : op.running_variance) = layout_->add(std::move(p));
+      }
+    }
   }
 
   void sum(const LayerSpec& layer, const std::vector<Named>& inputs) {
@@ -157,8 +281,10 @@ class Compiler {
     if (out_->operations.empty() || layout_->parameters.empty()) {
       throw Error("invalid-argument", "[network " + spec.name + "] has nothing to train");
     }
+    add_running_statistics();
     fuse();
     for (const ParameterSpec& p : layout_->parameters) {
+      if (!p.trainable) continue;
       out_->parameter_count += p.size;
       if (p.weight) out_->weight_count += p.size;
       if (p.prunable) out_->prunable_count += p.size;
@@ -167,22 +293,41 @@ class Compiler {
     describe();
   }
 
-  // A ReLU that is the only reader of a linear layer becomes that layer's epilogue: one pass less over the
-  // activations, forward and backward.
+  // Epilogues: a ReLU that is the only reader of a linear layer or batch norm, and before it the sum that is the only
+  // reader of a batch norm (a residual connection), are done while that layer's output is at hand: passes less over
+  // the activations, forward and backward.
   void fuse() {
-    std::vector<int> readers(out_->values.size(), 0), producer(out_->values.size(), -1);
+    std::vector<int> readers(out_->values.size(), 0);
     for (const Operation& op : out_->operations) {
       for (int input : op.inputs) ++readers[input];
     }
     ++readers[out_->output];
     std::vector<Operation> fused;
+    std::vector<int> made_by(out_->values.size(), -1);  // index in `fused`
+    const auto open = [&](int value, Operation::Type type) {
+      const int maker = made_by[value];
+      return maker >= 0 && readers[value] == 1 && fused[maker].type == type && !fused[maker].fused_relu;
+    };
     for (Operation& op : out_->operations) {
-      const int before = producer[op.inputs[0]];
-      if (op.type == Operation::kRelu && before >= 0 && readers[op.inputs[0]] == 1) {
-        fused[before].fused_relu = true;
-        fused[before].output = op.output;
+      int into = -1;
+      if (op.type == Operation::kRelu &&
+          (open(op.inputs[0], Operation::kLinear) || open(op.inputs[0], Operation::kBatchNorm))) {
+        into = made_by[op.inputs[0]];
+        fused[into].fused_relu = true;
+      } else if (op.type == Operation::kAdd && op.inputs.size() == 2) {
+        // Into the later of the two, so that the other term is there when it is wanted.
+        const int later = made_by[op.inputs[0]] > made_by[op.inputs[1]] ? 0 : 1;
+        const int value = op.inputs[later], other = op.inputs[1 - later];
+        if (value != other && open(value, Operation::kBatchNorm) && fused[made_by[value]].inputs.size() == 1) {
+          into = made_by[value];
+          fused[into].inputs.push_back(other);
+        }
+      }
+      if (into >= 0) {
+        fused[into].output = op.output;
+        made_by[op.output] = into;
       } else {
-        if (op.type == Operation::kLinear) producer[op.output] = static_cast<int>(fused.size());
+        made_by[op.output] = static_cast<int>(fused.size());
         fused.push_back(std::move(op));
       }
     }
@@ -190,7 +335,7 @@ class Compiler {
     drop_fused_values();
   }
 
-  // What lay between a linear layer and its ReLU is never stored: executors make a buffer for each value that is left.
+  // What lay between an operation and its epilogue is never stored: executors make a buffer for each value that is left.
   void drop_fused_values() {
     std::vector<Value> kept = {out_->values[0]};
     std::vector<int> renamed(out_->values.size(), 0);
@@ -209,10 +354,9 @@ class Compiler {
   void describe() {
     for (const Operation& op : out_->operations) {
       const Value &in = out_->values[op.inputs[0]], &to = out_->values[op.output];
-      std::string line = op.name + ": ";
-      line += op.type == Operation::kLinear ? (op.fused_relu ? "linear + relu" : "linear")
-              : op.type == Operation::kRelu ? "relu"
-                                            : "add";
+      std::string line = op.name + ": " + name_of(op.type);
+      if (op.type == Operation::kBatchNorm && op.inputs.size() > 1) line += " + add";
+      if (op.fused_relu) line += " + relu";
       out_->operation_lines.push_back(line + " " + text_of(in.shape) + " -> " + text_of(to.shape));
     }
   }
@@ -225,6 +369,13 @@ class Compiler {
 };
 
 }  // namespace
+
+bool CompiledNetwork::convolutional() const {
+  for (const Operation& op : operations) {
+    if (op.type != Operation::kLinear && op.type != Operation::kRelu && op.type != Operation::kAdd) return true;
+  }
+  return false;
+}
 
 std::shared_ptr<const CompiledNetwork> compile(const NetworkSpec& spec) { return Compiler(spec).run(); }
 

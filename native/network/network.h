@@ -9,12 +9,18 @@
 
 namespace lth {
 
+struct Pair {
+  int64_t h = 0, w = 0;
+};
+
 struct LayerSpec {
-  enum Type { kFlatten, kLinear, kRelu, kAdd };
+  enum Type { kFlatten, kLinear, kRelu, kAdd, kConvolution, kBatchNorm, kMaxPool, kGlobalPool };
   std::string name;
   Type type = kLinear;
   std::vector<std::string> inputs;  // names of layers before this one; "input" is the example
-  int64_t units = 0;                // linear: features out
+  int64_t units = 0;                // linear: features out; convolution: channels out
+  Pair kernel, stride, padding;     // convolution, max pool: height and width
+  double epsilon = 1e-5, momentum = 0.1;  // batch norm; running = (1 - momentum) * running + momentum * batch
   bool bias = true;
   bool prunable = true;
   Initialisation initialisation = Initialisation::kGlorotNormal;
@@ -27,21 +33,24 @@ struct NetworkSpec {
   std::vector<LayerSpec> layers;  // in topological order; the last gives the logits
 };
 
-// A tensor of activations, without the batch. Flatten makes no value of its own: it renames one. Neither does a
-// linear layer whose ReLU is fused: only what an executor must store is a value.
+// A tensor of activations, without the batch. Flatten makes no value of its own: it renames one. Neither does what
+// is fused into an operation after it: only what an executor must store is a value.
 struct Value {
   std::vector<int64_t> shape;
   int64_t features = 0;
 };
 
 struct Operation {
-  enum Type { kLinear, kRelu, kAdd };
+  enum Type { kLinear, kRelu, kAdd, kConvolution, kBatchNorm, kMaxPool, kGlobalPool };
   Type type = kLinear;
   std::string name;         // of the layer
-  std::vector<int> inputs;  // indices of values
+  std::vector<int> inputs;  // indices of values; batch norm: a second one is the fused sum's other term
   int output = -1;
-  int weight = -1, bias = -1;  // indices of parameters; -1: none
-  bool fused_relu = false;     // linear: y = max(x W^T + b, 0)
+  int weight = -1, bias = -1;                   // indices of parameters; -1: none
+  int running_mean = -1, running_variance = -1;  // batch norm
+  bool fused_relu = false;  // linear: y = max(x W^T + b, 0); batch norm: y = max(norm(x) [+ other], 0)
+  Pair kernel, stride, padding;
+  double epsilon = 0, momentum = 0;
 };
 
 struct CompiledNetwork {
@@ -50,9 +59,12 @@ struct CompiledNetwork {
   std::vector<Value> values;
   std::vector<Operation> operations;
   int input = 0, output = 0;  // values
-  int64_t parameter_count = 0, weight_count = 0, prunable_count = 0;
+  int64_t parameter_count = 0, weight_count = 0, prunable_count = 0;  // trainable ones
   int64_t flops = 0;  // multiply-adds x 2 of one forward of one example
   std::vector<std::string> operation_lines;
+
+  // Has it layers that look at height and width, or at the whole batch? (Others are products of rows alone.)
+  bool convolutional() const;
 };
 
 // Validates and compiles. Errors are "wrong-shape" or "invalid-argument" and start with the layer they are about.

@@ -36,7 +36,7 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
   T* s0 = store.optimiser.empty() ? nullptr : store.optimiser[0].values.data_ptr<T>();
   T* s1 = store.optimiser.size() < 2 ? nullptr : store.optimiser[1].values.data_ptr<T>();
   const uint64_t* mask = store.masks->words.data();
-  const int64_t words = static_cast<int64_t>(store.masks->words.size());
+  const int64_t words = store.layout().trainable / 64;
   const SgdStep<T> sgd = {static_cast<T>(rate), static_cast<T>(o.momentum), static_cast<T>(o.weight_decay), o.nesterov};
   const AdamStep<T> adam = adam_step<T>(o, rate, store.optimiser_updates + 1);
   pool.parallel((words + kWordsPerTask - 1) / kWordsPerTask, [&](int64_t task) {
@@ -52,30 +52,32 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
 // The same arithmetic through ATen, for devices our kernels do not run on.
 void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
   c10::NoGradGuard no_grad;
+  const auto trainable = [&](const at::Tensor& flat) { return flat.narrow(0, 0, store.layout().trainable); };
   const at::Tensor zero = at::zeros({}, store.weights.options());
-  const at::Tensor g = at::add(store.gradients, store.weights, o.weight_decay);
+  const at::Tensor weights = trainable(store.weights), keep = trainable(store.keep);
+  const at::Tensor g = at::add(trainable(store.gradients), weights, o.weight_decay);
   at::Tensor next;
   if (o.type == OptimiserOptions::kSgd) {
     at::Tensor update = g;
     if (!store.optimiser.empty()) {
-      at::Tensor& m = store.optimiser[0].values;
+      at::Tensor m = trainable(store.optimiser[0].values);
       m.mul_(o.momentum).add_(g);
       update = o.nesterov ? at::add(g, m, o.momentum) : m;
-      next = at::add(store.weights, update, -rate);
-      m.copy_(at::where(store.keep, m, zero));
+      next = at::add(weights, update, -rate);
+      m.copy_(at::where(keep, m, zero));
     } else {
-      next = at::add(store.weights, update, -rate);
+      next = at::add(weights, update, -rate);
     }
   } else {
     const AdamStep<double> s = adam_step<double>(o, rate, store.optimiser_updates + 1);
-    at::Tensor &m = store.optimiser[0].values, &v = store.optimiser[1].values;
+    at::Tensor m = trainable(store.optimiser[0].values), v = trainable(store.optimiser[1].values);
     m.lerp_(g, 1 - o.beta1);
     v.mul_(o.beta2).addcmul_(g, g, 1 - o.beta2);
-    next = at::add(store.weights, m / (at::sqrt(v) / s.root + o.epsilon), -s.step_size);
-    m.copy_(at::where(store.keep, m, zero));
-    v.copy_(at::where(store.keep, v, zero));
+    next = at::add(weights, m / (at::sqrt(v) / s.root + o.epsilon), -s.step_size);
+    m.copy_(at::where(keep, m, zero));
+    v.copy_(at::where(keep, v, zero));
   }
-  store.weights.copy_(at::where(store.keep, next, zero));
+  weights.copy_(at::where(keep, next, zero));
 }
 
 }  // namespace

@@ -167,7 +167,7 @@ std::vector<int32_t> Session::batch(int64_t step, uint64_t noise) {
 Gradients Session::gradients(int64_t step, uint64_t noise) {
   use_one_thread();
   const std::vector<int32_t> rows = batch(step, noise);
-  const BatchResult result = executor_->train({options_.train.get(), rows});
+  const BatchResult result = executor_->train({options_.train.get(), rows, {}}, {Statistics::kLeave});
   return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
 }
 
@@ -182,7 +182,7 @@ Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
       return e;
     }
     const BatchResult r = executor_->evaluate(
-        {&data_of(split), std::span(rows).subspan(i, std::min(at_once, count - i))});
+        {&data_of(split), std::span(rows).subspan(i, std::min(at_once, count - i)), {}});
     e.loss += r.loss;
     correct += r.correct;
   }
@@ -230,7 +230,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     }
     rows_.clear();
     for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
-    const BatchResult r = executor_->train({options_.train.get(), rows_});
+    const BatchResult r = executor_->train({options_.train.get(), rows_, {}}, {});
     const double rate = options_.schedule.rate(step);
     row.loss += r.loss;
     row.correct += r.correct;

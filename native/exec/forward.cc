@@ -1,0 +1,84 @@
+#include "exec/forward.h"
+
+#include <map>
+
+namespace lth {
+namespace {
+
+class Forward {
+ public:
+  Forward(const CompiledNetwork& network, const std::vector<at::Tensor>& parameters, const ForwardOptions& options)
+      : net_(network), parameters_(parameters), options_(options) {
+    for (size_t i = 0; i < net_.layout->parameters.size(); ++i) {
+      index_[net_.layout->parameters[i].name] = static_cast<int>(i);
+    }
+  }
+
+  at::Tensor run(const at::Tensor& x) {
+    values_["input"] = x;
+    at::Tensor last;
+    for (const LayerSpec& layer : net_.spec.layers) {
+      last = apply(layer, values_.at(layer.inputs[0]));
+      values_[layer.name] = last;
+    }
+    return last;
+  }
+
+ private:
+  const at::Tensor& parameter(const LayerSpec& layer, const char* name) const {
+    return parameters_[index_.at(layer.name + "." + name)];
+  }
+
+  at::Tensor bias(const LayerSpec& layer) const { return layer.bias ? parameter(layer, "bias") : at::Tensor(); }
+
+  at::Tensor apply(const LayerSpec& layer, const at::Tensor& in) {
+    switch (layer.type) {
+      case LayerSpec::kFlatten: return in.flatten(1);
+      case LayerSpec::kLinear: return at::linear(in, parameter(layer, "weight"), bias(layer));
+      case LayerSpec::kRelu: return at::relu(in);
+      case LayerSpec::kConvolution:
+        return at::conv2d(in, parameter(layer, "weight"), bias(layer), {layer.stride.h, layer.stride.w},
+                          at::IntArrayRef({layer.padding.h, layer.padding.w}));
+      case LayerSpec::kBatchNorm: return batch_norm(layer, in);
+      case LayerSpec::kMaxPool:
+        return at::max_pool2d(in, {layer.kernel.h, layer.kernel.w}, {layer.stride.h, layer.stride.w},
+                              {layer.padding.h, layer.padding.w});
+      case LayerSpec::kGlobalPool: return in.mean({2, 3});
+      case LayerSpec::kAdd: break;
+    }
+    at::Tensor sum = in;
+    for (size_t i = 1; i < layer.inputs.size(); ++i) sum = sum + values_.at(layer.inputs[i]);
+    return sum;
+  }
+
+  at::Tensor batch_norm(const LayerSpec& layer, const at::Tensor& in) {
+    const at::Tensor mean = parameter(layer, "running_mean"), variance = parameter(layer, "running_var");
+    if (options_.training && options_.statistics) {
+      c10::NoGradGuard no_grad;
+      std::vector<int64_t> others = {0};
+      for (int64_t d = 2; d < in.dim(); ++d) others.push_back(d);
+      const auto [v, m] = at::var_mean(in.detach(), others, /*correction=*/at::Scalar(1));
+      options_.statistics->push_back(
+          {index_.at(layer.name + ".running_mean"), index_.at(layer.name + ".running_var"), layer.momentum, m, v});
+    }
+    const bool training = options_.training;
+    return at::batch_norm(in, parameter(layer, "weight"), parameter(layer, "bias"), training ? at::Tensor() : mean,
+                          training ? at::Tensor() : variance, training, layer.momentum, layer.epsilon,
+                          /*cudnn_enabled=*/true);
+  }
+
+  const CompiledNetwork& net_;
+  const std::vector<at::Tensor>& parameters_;
+  const ForwardOptions& options_;
+  std::map<std::string, int> index_;
+  std::map<std::string, at::Tensor> values_;
+};
+
+}  // namespace
+
+at::Tensor forward(const CompiledNetwork& network, const at::Tensor& x, const std::vector<at::Tensor>& parameters,
+                   const ForwardOptions& options) {
+  return Forward(network, parameters, options).run(x);
+}
+
+}  // namespace lth
