@@ -6,7 +6,18 @@ export { datasetNames, datasetSource } from './data/catalogue.js';
 export { type FetchEvent, type Fetched, type FetchOptions, fetchDataset } from './data/fetch.js';
 export type { Source, SourceFile } from './data/sources.js';
 export type { ExperimentEvent } from './experiment/Event.js';
-export type { Problem, Result, RunSummary, UnitCounts } from './experiment/Result.js';
+export type {
+  ConnectivityResult,
+  MaskPlace,
+  OverlapCounts,
+  OverlapResult,
+  Problem,
+  Result,
+  RunSummary,
+  StabilityResult,
+  TensorDistance,
+  UnitCounts,
+} from './experiment/Result.js';
 export type { Keep } from './experiment/retention.js';
 export { type RunOptions, runExperiment } from './experiment/run.js';
 export { summarise } from './experiment/summary.js';

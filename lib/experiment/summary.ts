@@ -79,5 +79,7 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
     fingerprints: [...new Set(records.flatMap((record) => record.fingerprints))],
     paper: recipe.paper,
     results,
+    stability: [],
+    connectivity: [],
   };
 }
