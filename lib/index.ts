@@ -9,7 +9,6 @@ export type { ExperimentEvent } from './experiment/Event.js';
 export type {
   ConnectivityResult,
   MaskPlace,
-  OverlapCounts,
   OverlapResult,
   Problem,
   Result,
@@ -39,7 +38,13 @@ export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.j
 export { metricsSchema } from './session/arrow.js';
 export { CompiledNetwork } from './session/CompiledNetwork.js';
 export { Dataset } from './session/Dataset.js';
-export { Masks, type MaskView, type PruneOptions } from './session/Masks.js';
+export {
+  type MaskOverlap,
+  Masks,
+  type MaskView,
+  type OverlapCounts,
+  type PruneOptions,
+} from './session/Masks.js';
 export {
   type Evaluation,
   type OpenOptions,
@@ -48,4 +53,4 @@ export {
   type SplitName,
   type TrainOptions,
 } from './session/Session.js';
-export { Snapshot, type SnapshotView } from './session/Snapshot.js';
+export { Snapshot, type SnapshotDistance, type SnapshotView } from './session/Snapshot.js';

@@ -1,4 +1,5 @@
 import type { PaperFigures } from '../recipe/Recipe.js';
+import type { MaskOverlap } from '../session/Masks.js';
 
 /** One training's outcome: one line of `show`, one element of `results` in the JSON. */
 export interface Result {
@@ -102,29 +103,13 @@ export interface MaskPlace {
   level: number;
 }
 
-/** What two masks share, of one tensor or of all prunable ones. */
-export interface OverlapCounts {
-  /** Weights, and how many of them each mask keeps. */
-  size: number;
-  a: number;
-  b: number;
-  intersection: number;
-  union: number;
-  /** intersection / union; null where both are empty. */
-  jaccard: number | null;
-  /** Of random masks that keep as many of each tensor: expected intersection, and the Jaccard index at it. */
-  chanceIntersection: number;
-  chance: number | null;
-}
-
 /** IMP's masks at two places of a run. Read from the masks of a run by `maskOverlap`; not part of RunSummary. */
-export interface OverlapResult extends OverlapCounts {
+export interface OverlapResult extends MaskOverlap {
   /** What differs between the two places. */
   between: 'replicates' | 'levels' | 'rewind';
   method: Result['method'];
   /** Where the masks of counts `a` and `b` are. */
   places: [MaskPlace, MaskPlace];
-  layers: (OverlapCounts & { name: string })[];
 }
 
 /** How many of a plan's units are where. */
