@@ -5,7 +5,16 @@
 export { datasetNames, datasetSource } from './data/catalogue.js';
 export { type FetchEvent, type Fetched, type FetchOptions, fetchDataset } from './data/fetch.js';
 export type { Source, SourceFile } from './data/sources.js';
+export {
+  type AnalysisOptions,
+  type AnalysisSummary,
+  type ConnectivityOptions,
+  measureConnectivity,
+  measureStability,
+  type StabilityOptions,
+} from './experiment/analyse.js';
 export type { ExperimentEvent } from './experiment/Event.js';
+export { maskOverlap } from './experiment/overlap.js';
 export type {
   ConnectivityResult,
   MaskPlace,
