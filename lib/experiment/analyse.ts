@@ -57,7 +57,7 @@ export interface AnalysisSummary<R> {
  * @returns every sample for both scopes.
  * @throws LthError as runExperiment, and "io" where there is no run, "recipe" where it has no such level.
  */
-export function measureStability(
+export async function measureStability(
   run: string,
   options: StabilityOptions = {},
 ): Promise<AnalysisSummary<StabilityResult>> {
@@ -77,7 +77,7 @@ export function measureStability(
  * different noise (linear mode connectivity). The copies are those of `measureStability`.
  * @throws LthError as measureStability.
  */
-export function measureConnectivity(
+export async function measureConnectivity(
   run: string,
   options: ConnectivityOptions = {},
 ): Promise<AnalysisSummary<ConnectivityResult>> {

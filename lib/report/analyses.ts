@@ -145,9 +145,9 @@ export function renderConnectivity(results: ConnectivityResult[]): string {
     ? `${alphas.length} points with both ends, train error of ${trainExamples} examples`
     : 'several numbers of points or examples';
   return [
-    `error on the line between copies trained under different noise (${how}); barrier: largest error less the mean of`,
-    `the ends, mean [min-max] over lines; stable: mean test barrier below ${percent(STABLE_BELOW)} points; running`,
-    'statistics, where there are any, are interpolated as the weights are',
+    `error on lines between copies trained under different noise: ${how};`,
+    "barrier: largest error less the mean of the ends', mean [min-max] over lines;",
+    `stable: mean test barrier below ${percent(STABLE_BELOW)} points; running statistics are interpolated as the weights are`,
     ...columns(rows),
   ].join('\n');
 }
