@@ -5,8 +5,27 @@
 export { datasetNames, datasetSource } from './data/catalogue.js';
 export { type FetchEvent, type Fetched, type FetchOptions, fetchDataset } from './data/fetch.js';
 export type { Source, SourceFile } from './data/sources.js';
+export {
+  type AnalysisOptions,
+  type AnalysisSummary,
+  type ConnectivityOptions,
+  measureConnectivity,
+  measureStability,
+  type StabilityOptions,
+} from './experiment/analyse.js';
 export type { ExperimentEvent } from './experiment/Event.js';
-export type { Problem, Result, RunSummary, UnitCounts } from './experiment/Result.js';
+export { maskOverlap } from './experiment/overlap.js';
+export type {
+  ConnectivityResult,
+  MaskPlace,
+  OverlapResult,
+  Problem,
+  Result,
+  RunSummary,
+  StabilityResult,
+  TensorDistance,
+  UnitCounts,
+} from './experiment/Result.js';
 export type { Keep } from './experiment/retention.js';
 export { type RunOptions, runExperiment } from './experiment/run.js';
 export { summarise } from './experiment/summary.js';
@@ -28,7 +47,13 @@ export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.j
 export { metricsSchema } from './session/arrow.js';
 export { CompiledNetwork } from './session/CompiledNetwork.js';
 export { Dataset } from './session/Dataset.js';
-export { Masks, type MaskView, type PruneOptions } from './session/Masks.js';
+export {
+  type MaskOverlap,
+  Masks,
+  type MaskView,
+  type OverlapCounts,
+  type PruneOptions,
+} from './session/Masks.js';
 export {
   type Evaluation,
   type OpenOptions,
@@ -37,4 +62,4 @@ export {
   type SplitName,
   type TrainOptions,
 } from './session/Session.js';
-export { Snapshot, type SnapshotView } from './session/Snapshot.js';
+export { Snapshot, type SnapshotDistance, type SnapshotView } from './session/Snapshot.js';
