@@ -44,6 +44,8 @@ export { lenet } from './networks/lenet.js';
 export type { Add, Flatten, Initialisation, Layer, Linear, Network, Relu } from './networks/Network.js';
 export { loadRecipe, type RecipeOverrides, recipeNames, toYaml } from './recipe/load.js';
 export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.js';
+export { type LayerDensities, type ReportExtras, reportExtras } from './report/extras.js';
+export { renderReport } from './report/report.js';
 export { metricsSchema } from './session/arrow.js';
 export { CompiledNetwork } from './session/CompiledNetwork.js';
 export { Dataset } from './session/Dataset.js';

@@ -11,6 +11,7 @@ import { listCommand } from './commands/list.js';
 import { overlapCommand } from './commands/overlap.js';
 import { planCommand } from './commands/plan.js';
 import { recipesCommand } from './commands/recipes.js';
+import { reportCommand } from './commands/report.js';
 import { runCommand } from './commands/run.js';
 import { showCommand } from './commands/show.js';
 import { stabilityCommand } from './commands/stability.js';
@@ -57,6 +58,7 @@ export async function main(argv: string[]): Promise<number> {
     runCommand(exit),
     planCommand(),
     showCommand(),
+    reportCommand(),
     stabilityCommand(exit),
     connectivityCommand(exit),
     overlapCommand(),

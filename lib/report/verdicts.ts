@@ -1,0 +1,107 @@
+import type { RunSummary } from '../experiment/Result.js';
+import { rangeOf, STABLE_BELOW } from './analyses.js';
+import { groups } from './analysisFigures.js';
+import { commonLevel } from './figures.js';
+import { percent } from './html.js';
+import { type Curve, curves, type LevelRow, verdicts } from './matching.js';
+
+/** `1-4, 6`. */
+export function rangesOf(levels: number[]): string {
+  const parts: [number, number][] = [];
+  for (const level of levels) {
+    const last = parts.at(-1);
+    if (last && last[1] === level - 1) last[1] = level;
+    else parts.push([level, level]);
+  }
+  return parts.map(([a, b]) => (a === b ? String(a) : `${a}-${b}`)).join(', ');
+}
+
+const plural = (rows: LevelRow[]) => (rows.length === 1 ? 'level' : 'levels');
+const levelsOf = (rows: LevelRow[]) => `${plural(rows)} ${rangesOf(rows.map((row) => row.level))}`;
+
+function curveVerdicts(curve: Curve): string[] {
+  const where = `k = ${curve.rewind}, ${curve.method === 'oneshot' ? 'one-shot' : 'iterative'}`;
+  const measured = curve.rows.filter((row) => row.level > 0 && row.accuracy.imp);
+  if (measured.length === 0) return [`${where}: no level was trained yet.`];
+  const matching = measured.filter((row) => row.matching);
+  const winning = measured.filter((row) => row.winning);
+  const down = matching.at(-1);
+  const diverged = curve.rows.flatMap((row) => row.diverged);
+  return [
+    down
+      ? `${where}: IMP matches the dense network at ${levelsOf(matching)} of ${measured.length}, down to ${percent(down.densityPrunable)} % of the prunable weights.`
+      : `${where}: IMP matches the dense network at no level.`,
+    ...(curve.rewind === 0
+      ? [
+          winning.length > 0
+            ? `${where}: winning tickets (matching from initialisation, and as early) at ${levelsOf(winning)}.`
+            : `${where}: no winning ticket.`,
+        ]
+      : []),
+    ...verdicts(curve).map((words) => `${where}, ${words}.`),
+    ...(diverged.length > 0
+      ? [
+          `${where}: ${diverged.length} ${diverged.length === 1 ? 'training' : 'trainings'} diverged: ${diverged.map((r) => `${r.branch} of replicate ${r.replicate} at level ${r.level}`).join(', ')}.`,
+        ]
+      : []),
+  ];
+}
+
+/** From which rewind point on IMP matches, at the sparsest level that all of them have. */
+function rewindVerdict(of: Curve[]): string[] {
+  const level = commonLevel(of);
+  if (of.length < 2 || level === null) return [];
+  const rows = of.map((curve) => ({
+    rewind: curve.rewind,
+    row: curve.rows.find((one) => one.level === level) as LevelRow,
+  }));
+  rows.sort((a, b) => a.rewind - b.rewind);
+  const first = rows.findIndex(({ row }) => row.matching);
+  const at = `at level ${level} (${percent(rows[0]?.row.densityPrunable ?? 0)} % of the prunable weights)`;
+  if (first < 0) return [`No rewind point matches ${at}.`];
+  const later = rows.slice(first).filter(({ row }) => !row.matching);
+  const but = later.length > 0 ? `; later ones that do not: ${later.map((r) => r.rewind).join(', ')}` : '';
+  return [`Rewinding starts to match at k = ${rows[first]?.rewind} ${at}${but}.`];
+}
+
+function barrierVerdicts({ connectivity }: RunSummary): string[] {
+  return groups(connectivity, (c) => `${c.method} ${c.branch} ${c.level} ${c.statistics}`).map((mine) => {
+    const [{ branch, level }] = mine as [(typeof mine)[0]];
+    const stable = groups(mine, (c) => String(c.rewind)).flatMap((here) => {
+      const mean = rangeOf(here.map((c) => c.barrier.test))?.mean ?? 1;
+      return mean < STABLE_BELOW ? [here[0]?.rewind] : [];
+    });
+    const which = `Linear mode connectivity of ${branch}, level ${level}`;
+    return stable.length > 0
+      ? `${which}: stable (test barrier below ${STABLE_BELOW * 100} points) at k = ${stable.join(', ')}.`
+      : `${which}: not stable at any k measured.`;
+  });
+}
+
+function stabilityVerdicts({ stability }: RunSummary): string[] {
+  const masked = stability.filter(({ scope }) => scope === 'masked');
+  return groups(masked, (s) => `${s.method} ${s.rewind} ${s.level} ${s.kind}`).flatMap((mine) => {
+    const [imp, random] = (['imp', 'random'] as const).map((branch) =>
+      rangeOf(mine.filter((s) => s.branch === branch).map((s) => s.distance)),
+    );
+    const [{ rewind, level, kind }] = mine as [(typeof mine)[0]];
+    if (!imp || !random || imp.mean === 0) return [];
+    const word = kind === 'order' ? 'data order' : 'pruning';
+    return [
+      `Stability to ${word}, k = ${rewind}, level ${level}: random subnetworks end ${(random.mean / imp.mean).toFixed(1)} times as far apart as IMP's.`,
+    ];
+  });
+}
+
+/** What the run found, in sentences. */
+export function findings(summary: RunSummary): string[] {
+  const all = curves(summary.results);
+  return [
+    ...all.flatMap(curveVerdicts),
+    ...(['iterative', 'oneshot'] as const).flatMap((method) =>
+      rewindVerdict(all.filter((curve) => curve.method === method)),
+    ),
+    ...stabilityVerdicts(summary),
+    ...barrierVerdicts(summary),
+  ];
+}
