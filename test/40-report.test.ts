@@ -12,7 +12,7 @@ import { loadRecipe } from '../lib/recipe/load.js';
 import { type ReportExtras, reportExtras } from '../lib/report/extras.js';
 import { curves } from '../lib/report/matching.js';
 import { renderReport } from '../lib/report/report.js';
-import { findings, rangesOf } from '../lib/report/verdicts.js';
+import { curveVerdicts, findings, rangesOf } from '../lib/report/verdicts.js';
 import { executable } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
 import { all, parseXml, type XmlElement } from './helpers/xml.js';
@@ -197,7 +197,8 @@ test("the dense accuracy and the paper's own curve are drawn", () => {
 });
 
 test('what is found is said in sentences: matching levels, tickets, the k where rewinding starts to match', () => {
-  const words = findings({ ...made(), ...analysed() });
+  const summary = { ...made(), ...analysed() };
+  const words = [...findings(summary), ...curves(summary.results).flatMap(curveVerdicts)];
   const said = (pattern: RegExp) =>
     assert.ok(
       words.some((one) => pattern.test(one)),
@@ -207,7 +208,7 @@ test('what is found is said in sentences: matching levels, tickets, the k where 
   said(/^k = 0, iterative: no winning ticket\.$/);
   said(/^Rewinding starts to match at k = 500 at level 8 \(16\.78 %/);
   said(/level 8: imp is 9\.52 points above random on the mean, more than the widest spread/);
-  said(/^Stability to data order, k = 0, level 8: random subnetworks end 2\.8 times as far apart/);
+  said(/^Stability to data order, level 8: .* of IMP's: 2\.8 at k = 0, 4\.3 at k = 500\.$/);
   said(/connectivity of imp, level 8: stable .* at k = 500\.$/);
   assert.equal(rangesOf([1, 2, 3, 5, 7, 8]), '1-3, 5, 7-8');
 });
@@ -326,7 +327,7 @@ test('runs that are not complete or diverged are told of, and what is missing br
   const warning = all(page, 'div', 'warning')[0]?.text ?? '';
   assert.match(warning, /^Not complete: 75 of 80 units are done, 1 running, 3 waiting, 1 failed/);
   assert.match(warning, /failed: replicate 0, level 9: no space/);
-  assert.match(page.text, /3 trainings diverged: imp of replicate 0 at level 4/);
+  assert.match(page.text, /3 trainings of imp diverged at level 4 \(replicates 0-2\)/);
   const chart = all(byId(page, 'run0-k0-iterative-accuracy'), 'svg', 'chart')[0] as XmlElement;
   const lines = all(chart, 'path', 'line').filter((one) => one.attributes.class?.includes('c0'));
   assert.deepEqual(

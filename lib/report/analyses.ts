@@ -32,11 +32,12 @@ function ratio(imp: Range | null, random: Range | null): string {
 }
 
 /** Groups in the order in which they first come. */
-function groups<T>(values: T[], keyOf: (value: T) => string): T[][] {
+export function groups<T>(values: T[], keyOf: (value: T) => string): T[][] {
   const found = new Map<string, T[]>();
   for (const value of values) {
-    const key = keyOf(value);
-    found.set(key, [...(found.get(key) ?? []), value]);
+    const group = found.get(keyOf(value));
+    if (group) group.push(value);
+    else found.set(keyOf(value), [value]);
   }
   return [...found.values()];
 }

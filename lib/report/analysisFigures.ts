@@ -1,21 +1,10 @@
 import type { ConnectivityResult, OverlapResult, RunSummary, StabilityResult } from '../experiment/Result.js';
-import { STABLE_BELOW } from './analyses.js';
+import { groups, STABLE_BELOW } from './analyses.js';
 import { placeOf, pointOf, updatesAxis } from './figures.js';
 import { figure, percent, spreadCell } from './html.js';
 import { type Markup, markup, type Piece } from './markup.js';
 import { type Spread, spread } from './matching.js';
 import type { Chart, Series } from './svg.js';
-
-/** In the order in which they first come. */
-export function groups<T>(values: T[], keyOf: (value: T) => string): T[][] {
-  const found = new Map<string, T[]>();
-  for (const value of values) {
-    const group = found.get(keyOf(value));
-    if (group) group.push(value);
-    else found.set(keyOf(value), [value]);
-  }
-  return [...found.values()];
-}
 
 const unique = <T>(values: T[]) => [...new Set(values)];
 const kinds = { order: 'data order', pruning: 'pruning' };

@@ -1,9 +1,10 @@
 import type { Result, RunSummary } from '../experiment/Result.js';
-import { figure, percent, shortPercent, spreadCell, type Table } from './html.js';
-import type { Markup } from './markup.js';
+import { figure, items, percent, shortPercent, spreadCell, type Table } from './html.js';
+import { type Markup, markup } from './markup.js';
 import { type Curve, curves, type LevelRow, type Spread } from './matching.js';
 import { paperFiguresOf } from './paper.js';
 import type { Axis, Chart, Point, Series } from './svg.js';
+import { commonLevel, curveVerdicts } from './verdicts.js';
 
 export const remainingAxis: Axis = {
   label: 'prunable weights remaining (%)',
@@ -219,19 +220,15 @@ function accuracyOverRewind(of: Curve[], level: number, id: string): Markup {
   });
 }
 
-/** The sparsest level that IMP has at every rewind point. */
-export function commonLevel(of: Curve[]): number | null {
-  const levels = of.map((curve) =>
-    curve.rows.filter((r) => r.level > 0 && r.accuracy.imp).map((r) => r.level),
-  );
-  const common = (levels[0] ?? []).filter((level) => levels.every((some) => some.includes(level)));
-  return common.length > 0 ? Math.max(...common) : null;
-}
-
 /** All figures of trainings: each rewind point and method, then what compares them. */
 export function trainingFigures(summary: RunSummary, id: string): Markup[] {
   const all = curves(summary.results).filter((curve) => curve.rows.some((row) => row.accuracy.imp));
-  const parts = all.flatMap((curve) => [accuracyFigure(summary, curve, id), earlyStopFigure(curve, id)]);
+  // What all curves' first sentences say stands at the head of the run.
+  const parts = all.flatMap((curve) => [
+    items(curveVerdicts(curve).slice(1)) ?? markup``,
+    accuracyFigure(summary, curve, id),
+    earlyStopFigure(curve, id),
+  ]);
   if (all.length > 1)
     parts.unshift(
       impFigure(

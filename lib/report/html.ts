@@ -14,6 +14,12 @@ export function spreadCell(s: Spread | null | undefined, show: (value: number) =
     : show(s.mean);
 }
 
+/** A list of sentences, or nothing. */
+export const items = (texts: string[]) =>
+  texts.length === 0
+    ? null
+    : markup`<ul class="verdicts">${texts.map((text) => markup`<li>${text}</li>`)}</ul>\n`;
+
 export interface Table {
   caption: string;
   head: string[];
@@ -36,7 +42,10 @@ export function table({ caption, head, rows, words = [] }: Table): Markup {
   )}</tbody></table></div>`;
 }
 
+/** Tables of more columns stand below their chart, also where there is room beside it. */
+const WIDE = 8;
+
 /** A chart, its legend and the table of its numbers. */
 export function figure(chart: Chart, numbers: Table): Markup {
-  return markup`<figure id="${chart.id}"><figcaption><h3>${chart.title}</h3></figcaption><div class="beside"><div>${draw(chart)}${legend(chart)}</div>${table(numbers)}</div></figure>\n`;
+  return markup`<figure id="${chart.id}"><figcaption><h3>${chart.title}</h3></figcaption><div class="beside${numbers.head.length > WIDE ? ' below' : ''}"><div>${draw(chart)}${legend(chart)}</div>${table(numbers)}</div></figure>\n`;
 }

@@ -5,7 +5,7 @@ import { packageRoot } from '../package.js';
 import { connectivityFigures, overlapTables, stabilityFigures } from './analysisFigures.js';
 import type { LayerDensities, ReportExtras } from './extras.js';
 import { impFigure, trainingFigures } from './figures.js';
-import { percent, table } from './html.js';
+import { items, percent, table } from './html.js';
 import { Markup, markup } from './markup.js';
 import { curves, matchingRule } from './matching.js';
 import { style } from './style.js';
@@ -13,11 +13,6 @@ import { findings } from './verdicts.js';
 
 const version = () =>
   (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
-
-const items = (texts: string[], kind = 'verdicts') =>
-  texts.length === 0
-    ? null
-    : markup`<ul class="${kind}">${texts.map((text) => markup`<li>${text}</li>`)}</ul>\n`;
 
 /** What is not there, in words. */
 function gaps({ units, problems, complete }: RunSummary, extras: ReportExtras | undefined): Markup | null {

@@ -58,7 +58,7 @@ export interface Chart {
 
 /** In units of the drawing, which are CSS pixels on a wide screen. */
 const WIDTH = 560;
-const HEIGHT = 350;
+const HEIGHT = 344;
 const plot = { left: 64, right: 544, top: 34, bottom: 284 };
 /** A character of a tick label on a small screen, where style.ts makes letters larger against the drawing. */
 const CHARACTER = 11;

@@ -1,7 +1,5 @@
-import type { RunSummary } from '../experiment/Result.js';
-import { rangeOf, STABLE_BELOW } from './analyses.js';
-import { groups } from './analysisFigures.js';
-import { commonLevel } from './figures.js';
+import type { Result, RunSummary } from '../experiment/Result.js';
+import { groups, rangeOf, STABLE_BELOW } from './analyses.js';
 import { percent } from './html.js';
 import { type Curve, curves, type LevelRow, verdicts } from './matching.js';
 
@@ -19,14 +17,27 @@ export function rangesOf(levels: number[]): string {
 const plural = (rows: LevelRow[]) => (rows.length === 1 ? 'level' : 'levels');
 const levelsOf = (rows: LevelRow[]) => `${plural(rows)} ${rangesOf(rows.map((row) => row.level))}`;
 
-function curveVerdicts(curve: Curve): string[] {
+/** `3 trainings of imp diverged at level 4 (replicates 0-2)`. */
+function divergedWords(mine: Result[]): string {
+  const [{ branch, level }] = mine as [Result];
+  const replicates = mine.map(({ replicate }) => replicate).sort((a, b) => a - b);
+  return mine.length === 1
+    ? `1 training of ${branch} diverged at level ${level} (replicate ${replicates[0]})`
+    : `${mine.length} trainings of ${branch} diverged at level ${level} (replicates ${rangesOf(replicates)})`;
+}
+
+/** What is to be said of one rewind point and method. */
+export function curveVerdicts(curve: Curve): string[] {
   const where = `k = ${curve.rewind}, ${curve.method === 'oneshot' ? 'one-shot' : 'iterative'}`;
   const measured = curve.rows.filter((row) => row.level > 0 && row.accuracy.imp);
   if (measured.length === 0) return [`${where}: no level was trained yet.`];
   const matching = measured.filter((row) => row.matching);
   const winning = measured.filter((row) => row.winning);
   const down = matching.at(-1);
-  const diverged = curve.rows.flatMap((row) => row.diverged);
+  const diverged = groups(
+    curve.rows.flatMap((row) => row.diverged),
+    (r) => `${r.branch} ${r.level}`,
+  ).map(divergedWords);
   return [
     down
       ? `${where}: IMP matches the dense network at ${levelsOf(matching)} of ${measured.length}, down to ${percent(down.densityPrunable)} % of the prunable weights.`
@@ -39,12 +50,17 @@ function curveVerdicts(curve: Curve): string[] {
         ]
       : []),
     ...verdicts(curve).map((words) => `${where}, ${words}.`),
-    ...(diverged.length > 0
-      ? [
-          `${where}: ${diverged.length} ${diverged.length === 1 ? 'training' : 'trainings'} diverged: ${diverged.map((r) => `${r.branch} of replicate ${r.replicate} at level ${r.level}`).join(', ')}.`,
-        ]
-      : []),
+    ...diverged.map((words) => `${where}: ${words}.`),
   ];
+}
+
+/** The sparsest level that IMP has at every rewind point. */
+export function commonLevel(of: Curve[]): number | null {
+  const levels = of.map((curve) =>
+    curve.rows.filter((r) => r.level > 0 && r.accuracy.imp).map((r) => r.level),
+  );
+  const common = (levels[0] ?? []).filter((level) => levels.every((some) => some.includes(level)));
+  return common.length > 0 ? Math.max(...common) : null;
 }
 
 /** From which rewind point on IMP matches, at the sparsest level that all of them have. */
@@ -80,24 +96,28 @@ function barrierVerdicts({ connectivity }: RunSummary): string[] {
 
 function stabilityVerdicts({ stability }: RunSummary): string[] {
   const masked = stability.filter(({ scope }) => scope === 'masked');
-  return groups(masked, (s) => `${s.method} ${s.rewind} ${s.level} ${s.kind}`).flatMap((mine) => {
-    const [imp, random] = (['imp', 'random'] as const).map((branch) =>
-      rangeOf(mine.filter((s) => s.branch === branch).map((s) => s.distance)),
-    );
-    const [{ rewind, level, kind }] = mine as [(typeof mine)[0]];
-    if (!imp || !random || imp.mean === 0) return [];
+  return groups(masked, (s) => `${s.method} ${s.level} ${s.kind}`).flatMap((mine) => {
+    const [{ level, kind }] = mine as [(typeof mine)[0]];
+    const ratios = groups(mine, (s) => String(s.rewind)).flatMap((here) => {
+      const [imp, random] = (['imp', 'random'] as const).map((branch) =>
+        rangeOf(here.filter((s) => s.branch === branch).map((s) => s.distance)),
+      );
+      if (!imp || !random || imp.mean === 0) return [];
+      return [`${(random.mean / imp.mean).toFixed(1)} at k = ${here[0]?.rewind}`];
+    });
+    if (ratios.length === 0) return [];
     const word = kind === 'order' ? 'data order' : 'pruning';
     return [
-      `Stability to ${word}, k = ${rewind}, level ${level}: random subnetworks end ${(random.mean / imp.mean).toFixed(1)} times as far apart as IMP's.`,
+      `Stability to ${word}, level ${level}: distance of random subnetworks over that of IMP's: ${ratios.join(', ')}.`,
     ];
   });
 }
 
-/** What the run found, in sentences. */
+/** What the run found, in sentences: of each curve the first, and what follows of several. */
 export function findings(summary: RunSummary): string[] {
   const all = curves(summary.results);
   return [
-    ...all.flatMap(curveVerdicts),
+    ...all.flatMap((curve) => curveVerdicts(curve).slice(0, 1)),
     ...(['iterative', 'oneshot'] as const).flatMap((method) =>
       rewindVerdict(all.filter((curve) => curve.method === method)),
     ),
