@@ -53,7 +53,9 @@ function stabilityFigure(mine: StabilityResult[], what: 'distance' | 'angle', id
 }
 
 export function stabilityFigures({ stability }: RunSummary, id: string): Markup[] {
-  return groups(stability, ({ method, level, scope }) => `${method} ${level} ${scope}`).flatMap((mine) => [
+  // As in the paper first: the masked weights alone.
+  const sorted = [...stability].sort((a, b) => b.scope.localeCompare(a.scope));
+  return groups(sorted, ({ method, level, scope }) => `${method} ${level} ${scope}`).flatMap((mine) => [
     stabilityFigure(mine, 'distance', id),
     ...(mine.some(({ angle }) => angle !== null) ? [stabilityFigure(mine, 'angle', id)] : []),
   ]);

@@ -42,10 +42,10 @@ export function table({ caption, head, rows, words = [] }: Table): Markup {
   )}</tbody></table></div>`;
 }
 
-/** Tables of more columns stand below their chart, also where there is room beside it. */
-const WIDE = 8;
+/** Tables of more series stand below their chart, also where there is room beside it. */
+const WIDE = 4;
 
 /** A chart, its legend and the table of its numbers. */
 export function figure(chart: Chart, numbers: Table): Markup {
-  return markup`<figure id="${chart.id}"><figcaption><h3>${chart.title}</h3></figcaption><div class="beside${numbers.head.length > WIDE ? ' below' : ''}"><div>${draw(chart)}${legend(chart)}</div>${table(numbers)}</div></figure>\n`;
+  return markup`<figure id="${chart.id}"><figcaption><h3>${chart.title}</h3></figcaption><div class="beside${chart.series.length > WIDE ? ' below' : ''}"><div>${draw(chart)}${legend(chart)}</div>${table(numbers)}</div></figure>\n`;
 }

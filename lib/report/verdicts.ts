@@ -54,30 +54,35 @@ export function curveVerdicts(curve: Curve): string[] {
   ];
 }
 
-/** The sparsest level that IMP has at every rewind point. */
-export function commonLevel(of: Curve[]): number | null {
+/** Levels that IMP has at every rewind point, the sparsest first. */
+function commonLevels(of: Curve[]): number[] {
   const levels = of.map((curve) =>
     curve.rows.filter((r) => r.level > 0 && r.accuracy.imp).map((r) => r.level),
   );
-  const common = (levels[0] ?? []).filter((level) => levels.every((some) => some.includes(level)));
-  return common.length > 0 ? Math.max(...common) : null;
+  return (levels[0] ?? []).filter((level) => levels.every((some) => some.includes(level))).reverse();
 }
 
-/** From which rewind point on IMP matches, at the sparsest level that all of them have. */
+/** The sparsest level that IMP has at every rewind point. */
+export const commonLevel = (of: Curve[]): number | null => commonLevels(of)[0] ?? null;
+
+/** From which rewind point on IMP matches, at the sparsest level that all of them have, or the sparsest where one does. */
 function rewindVerdict(of: Curve[]): string[] {
-  const level = commonLevel(of);
-  if (of.length < 2 || level === null) return [];
-  const rows = of.map((curve) => ({
-    rewind: curve.rewind,
-    row: curve.rows.find((one) => one.level === level) as LevelRow,
-  }));
-  rows.sort((a, b) => a.rewind - b.rewind);
+  const levels = commonLevels(of);
+  if (of.length < 2 || levels[0] === undefined) return [];
+  const rowsAt = (level: number) =>
+    of
+      .map((curve) => ({ k: curve.rewind, row: curve.rows.find((one) => one.level === level) as LevelRow }))
+      .sort((a, b) => a.k - b.k);
+  const words = (level: number) =>
+    `level ${level} (${percent(rowsAt(level)[0]?.row.densityPrunable ?? 0)} % of the prunable weights)`;
+  const level = levels.find((one) => rowsAt(one).some(({ row }) => row.matching));
+  if (level === undefined) return ['No rewind point matches at any level that all of them have.'];
+  const rows = rowsAt(level);
   const first = rows.findIndex(({ row }) => row.matching);
-  const at = `at level ${level} (${percent(rows[0]?.row.densityPrunable ?? 0)} % of the prunable weights)`;
-  if (first < 0) return [`No rewind point matches ${at}.`];
   const later = rows.slice(first).filter(({ row }) => !row.matching);
-  const but = later.length > 0 ? `; later ones that do not: ${later.map((r) => r.rewind).join(', ')}` : '';
-  return [`Rewinding starts to match at k = ${rows[first]?.rewind} ${at}${but}.`];
+  const but = later.length > 0 ? `; later ones that do not: ${later.map(({ k }) => k).join(', ')}` : '';
+  const none = level === levels[0] ? [] : [`No rewind point matches at ${words(levels[0])}.`];
+  return [...none, `Rewinding starts to match at k = ${rows[first]?.k} at ${words(level)}${but}.`];
 }
 
 function barrierVerdicts({ connectivity }: RunSummary): string[] {
