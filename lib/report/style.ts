@@ -63,12 +63,15 @@ th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--hair);v
 thead th{font-weight:600;border-bottom:2px solid var(--hair);vertical-align:bottom}
 tbody th{font-weight:400}
 th.words,td.words{text-align:left;min-width:6.5rem}
-.heat td{background:color-mix(in srgb,var(--c0) calc(var(--h)*55%),transparent)}
+.heat td{background:color-mix(in srgb,var(--c0) calc(var(--h)*42%),transparent)}
+.heat .range{color:var(--ink)}
+.heat table{min-width:min(100%,34rem)}
+.scroll+.scroll{margin-top:1.5rem}
 summary{cursor:pointer;color:var(--soft);font-size:.9rem}
-pre{background:var(--wash);border:1px solid var(--hair);border-radius:6px;padding:.75rem 1rem;overflow-x:auto;
+pre{background:var(--wash);border:1px solid var(--hair);border-radius:6px;padding:.75rem 1rem;white-space:pre-wrap;
 font:13px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 @media (max-width:34rem){dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
 @media print{:root{color-scheme:light;${light}}body{max-width:none;padding:0;font-size:10pt}
 figure,tr,.warning{break-inside:avoid}h2,h3,figcaption{break-after:avoid}.scroll{overflow:visible}
-pre{white-space:pre-wrap}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}`;
+*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}`;
