@@ -1,7 +1,7 @@
 /** The report: its numbers are the run's, it stands alone, and nothing that a run says gets into it unescaped. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -248,6 +248,7 @@ test('whatever a run says is escaped', () => {
       },
     ],
     overlap: [],
+    masksProblem: hostile,
   };
   const text = renderReport(
     [
@@ -382,6 +383,22 @@ test('lth-train report writes the page of a real run: layers, overlap, recipe, c
   const set = words.filter((_, i) => words[i - 1] === '--set');
   assert.deepEqual(loadRecipe('quickstart', { set }), recipe);
   assert.ok(text.includes('fc3.weight: 0.25'));
+});
+
+test('damaged masks are told of, and the rest of the page is there', async () => {
+  const out = join(folder, 'damaged');
+  await runExperiment(tinyRecipe({ rewind: ['0it'], controls: [] }), { out, threads: 2 });
+  const whole = await reportExtras(out);
+  assert.equal(whole.masksProblem, null);
+  const id = readdirSync(join(out, 'units')).find((one) => one.includes('l01-prune'));
+  truncateSync(join(out, 'units', id ?? '', 'masks.safetensors'), 100);
+  const extras = await reportExtras(out);
+  assert.match(extras.masksProblem ?? '', /masks\.safetensors: has 100 bytes/);
+  assert.deepEqual(extras.layers, []);
+  const page = pageOf(renderReport([await summarise(out)], [extras]));
+  assert.match(page.text, /because masks cannot be read: .*masks\.safetensors/);
+  assert.equal(cells(byId(page, 'run0-k0-iterative-accuracy')).length, 4);
+  assert.deepEqual((await reportExtras(out, { masks: false })).masksProblem, null);
 });
 
 test('a folder that is no run is an error, and no page is written', () => {

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { maskOverlap } from '../experiment/overlap.js';
 import type { OverlapResult, Result } from '../experiment/Result.js';
 import { type Survey, survey, type UnitState } from '../experiment/survey.js';
+import { LthError } from '../native/errors.js';
 import { loadRecipe, recipeNames, toYaml } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { CompiledNetwork } from '../session/CompiledNetwork.js';
@@ -27,6 +28,8 @@ export interface ReportExtras {
   unfinished: { label: string; state: UnitState; updates: number; of: number }[];
   layers: LayerDensities[];
   overlap: OverlapResult[];
+  /** Why there is nothing of layers and overlap: a file of masks is damaged. */
+  masksProblem: string | null;
 }
 
 /** One word of a shell. */
@@ -113,15 +116,30 @@ async function layersOf({ folder, recipe, units }: Survey): Promise<LayerDensiti
   return [...found.values()];
 }
 
+type OfMasks = Pick<ReportExtras, 'layers' | 'overlap' | 'masksProblem'>;
+
+async function ofMasks(found: Survey): Promise<OfMasks> {
+  try {
+    return {
+      layers: await layersOf(found),
+      overlap: await maskOverlap(found.folder.path),
+      masksProblem: null,
+    };
+  } catch (error) {
+    // The page says so; what the records tell is as good as before.
+    if (!(error instanceof LthError) || error.code !== 'corrupt-file') throw error;
+    return { layers: [], overlap: [], masksProblem: error.message };
+  }
+}
+
 /**
  * What a report wants to know of a run folder beside `summarise`.
  * @param options.masks false: masks are not read, so there is nothing of layers and overlap. Default true.
- * @throws LthError "io" where there is no run, "corrupt-file".
+ * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json or requests.json.
  */
 export async function reportExtras(path: string, options: { masks?: boolean } = {}): Promise<ReportExtras> {
   const found = await survey(path);
   const { folder, recipe, units } = found;
-  const masks = options.masks ?? true;
   return {
     recipe: toYaml(recipe),
     commands: [
@@ -131,7 +149,6 @@ export async function reportExtras(path: string, options: { masks?: boolean } = 
     unfinished: units.flatMap(({ unit, state, updates }) =>
       state === 'done' ? [] : [{ label: unit.label, state, updates, of: unit.updates }],
     ),
-    layers: masks ? await layersOf(found) : [],
-    overlap: masks ? await maskOverlap(path) : [],
+    ...(options.masks === false ? { layers: [], overlap: [], masksProblem: null } : await ofMasks(found)),
   };
 }

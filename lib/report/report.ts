@@ -81,7 +81,11 @@ ${gaps(summary, extras)}${items(found)}${
 ${trainingFigures(summary, id)}${stabilityFigures(summary, id)}${connectivityFigures(summary, id)}${section(
   'Weights remaining by layer',
   (extras?.layers ?? []).map(layerTable),
-)}${section('Overlap of masks', overlapTables(extras?.overlap ?? []))}${howMade(summary, extras)}
+)}${
+  extras?.masksProblem
+    ? markup`<div class="warning"><p>Nothing is told of layers and overlap, because masks cannot be read: ${extras.masksProblem}</p></div>`
+    : null
+}${section('Overlap of masks', overlapTables(extras?.overlap ?? []))}${howMade(summary, extras)}
 </section>\n`;
 }
 

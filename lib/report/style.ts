@@ -35,7 +35,7 @@ h4{font-size:1rem;margin:1.5rem 0 .25rem}
 figcaption p{margin:.15rem 0}
 .beside{display:grid;gap:1rem 2rem;grid-template-columns:minmax(0,1fr);align-items:start}
 @media (min-width:70rem){.beside:not(.below){grid-template-columns:minmax(0,35rem) minmax(0,1fr)}}
-.chart{display:block;width:100%;max-width:40rem;height:auto;font-size:13px}
+.chart{display:block;width:100%;max-width:40rem;height:auto;overflow:visible;font-size:13px}
 @media (max-width:34rem){.chart{font-size:18px}}
 .chart text{fill:var(--ink);font-variant-numeric:tabular-nums}
 .y-ticks text{text-anchor:end}
