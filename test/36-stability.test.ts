@@ -320,6 +320,28 @@ test('levels that a run has not trained yet are trained first', async () => {
   assert.equal((await summarise(path)).complete, false, 'the run itself is not complete by that');
 });
 
+test('where the dense network diverged there is nothing to compare, and that is said', async () => {
+  const path = join(folder, 'diverged');
+  await runExperiment(
+    tinyRecipe(
+      {},
+      {},
+      { optimiser: { type: 'sgd', learningRate: 1e6, momentum: 0, nesterov: false, weightDecay: 0 } },
+    ),
+    { out: path },
+  );
+  const { results, complete, units } = await measureStability(path, asked);
+  assert.deepEqual(results, []);
+  assert.equal(complete, true);
+  assert.ok(units.impossible > 0 && units.failed === 0);
+  const { out, code } = await cli.run('stability', path, '--orders', '3');
+  assert.equal(code, 0);
+  assert.match(
+    out,
+    /no stability was measured yet\n\d+ units cannot be done: a training that they need diverged/,
+  );
+});
+
 test('with --keep needed the weights of levels may be gone: copies need none of them, and stay', async () => {
   const path = join(folder, 'kept');
   await runExperiment(recipe, { out: path, threads: 2, keep: 'needed' });
