@@ -183,17 +183,23 @@ test('bands reach from the smallest to the largest, and the mean lines are insid
 });
 
 test("the dense accuracy and the paper's own curve are drawn", () => {
-  const figures = [0, 1, 2].map((level) => ({ branch: 'imp' as const, level, accuracy: 0.9 - 0.01 * level }));
+  const figures = [0, 1, 2, 9].map((level) => ({
+    branch: 'imp' as const,
+    level,
+    densityPrunable: 0.8 ** level,
+    accuracy: 0.9 - 0.01 * level,
+  }));
   const page = pageOf(renderReport([{ ...made(), paper: { source: 'A <paper> & more', figures } }]));
   const figure = byId(page, 'run0-k0-iterative-accuracy');
   assert.equal(all(all(figure, 'svg', 'chart')[0] as XmlElement, 'path', 'rule').length, 1);
-  assert.equal(all(all(figure, 'svg', 'chart')[0] as XmlElement, 'path', 'hollow').length, 3);
+  assert.equal(all(all(figure, 'svg', 'chart')[0] as XmlElement, 'path', 'hollow').length, 4);
   assert.match(all(figure, 'ul', 'legend')[0]?.text ?? '', /dense, 91\.11 %/);
   assert.match(all(figure, 'ul', 'legend')[0]?.text ?? '', /imp, paper/);
   assert.deepEqual(
     cells(figure).map((row) => row[6]),
-    ['imp, paper', '90.00', '89.00', '88.00', ...Array(6).fill('-')],
+    ['imp, paper', '90.00', '89.00', '88.00', ...Array(6).fill('-'), '81.00'],
   );
+  assert.deepEqual(cells(figure).at(-1), ['9', '13.42', '-', '-', '-', '-', '81.00', 'paper only']);
 });
 
 test('what is found is said in sentences: matching levels, tickets, the k where rewinding starts to match', () => {

@@ -102,20 +102,27 @@ function accuracyFigure(summary: RunSummary, curve: Curve, id: string): Markup {
   };
   const figures = paperFiguresOf(summary.paper, curve);
   const papers = [...new Set(figures.map((one) => one.branch))];
+  const unrun = [...new Set(figures.map((one) => one.level))]
+    .filter((level) => !curve.rows.some((row) => row.level === level))
+    .sort((a, b) => a - b);
   const numbers: Table = {
     caption: `Test accuracy in %, mean [min-max] over replicates${papers.length > 0 ? `; paper: ${summary.paper?.source}` : ''}`,
     head: ['level', 'prunable %', 'overall %', ...curve.branches, ...papers.map((b) => `${b}, paper`), ''],
-    rows: curve.rows.map((row) => [
-      row.level,
-      percent(row.densityPrunable),
-      percent(row.densityOverall),
-      ...curve.branches.map((branch) => spreadCell(row.accuracy[branch], percent)),
-      ...papers.map((branch) => {
-        const one = figures.find((f) => f.branch === branch && f.level === row.level);
-        return one ? percent(one.accuracy) : '-';
-      }),
-      note(row),
-    ]),
+    rows: [...curve.rows.map((row) => row.level), ...unrun].map((level) => {
+      const row = curve.rows.find((one) => one.level === level);
+      const theirs = figures.find((f) => f.level === level)?.densityPrunable;
+      return [
+        level,
+        row ? percent(row.densityPrunable) : theirs === undefined ? '-' : percent(theirs),
+        row ? percent(row.densityOverall) : '-',
+        ...curve.branches.map((branch) => spreadCell(row?.accuracy[branch], percent)),
+        ...papers.map((branch) => {
+          const one = figures.find((f) => f.branch === branch && f.level === level);
+          return one ? percent(one.accuracy) : '-';
+        }),
+        row ? note(row) : 'paper only',
+      ];
+    }),
   };
   numbers.words = [numbers.head.length - 1];
   return figure(chart, numbers);
