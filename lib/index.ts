@@ -5,8 +5,27 @@
 export { datasetNames, datasetSource } from './data/catalogue.js';
 export { type FetchEvent, type Fetched, type FetchOptions, fetchDataset } from './data/fetch.js';
 export type { Source, SourceFile } from './data/sources.js';
+export {
+  type AnalysisOptions,
+  type AnalysisSummary,
+  type ConnectivityOptions,
+  measureConnectivity,
+  measureStability,
+  type StabilityOptions,
+} from './experiment/analyse.js';
 export type { ExperimentEvent } from './experiment/Event.js';
-export type { Problem, Result, RunSummary, UnitCounts } from './experiment/Result.js';
+export { maskOverlap } from './experiment/overlap.js';
+export type {
+  ConnectivityResult,
+  MaskPlace,
+  OverlapResult,
+  Problem,
+  Result,
+  RunSummary,
+  StabilityResult,
+  TensorDistance,
+  UnitCounts,
+} from './experiment/Result.js';
 export type { Keep } from './experiment/retention.js';
 export { type RunOptions, runExperiment } from './experiment/run.js';
 export { summarise } from './experiment/summary.js';
@@ -40,10 +59,18 @@ export { resnet } from './networks/resnet.js';
 export { vgg } from './networks/vgg.js';
 export { loadRecipe, type RecipeOverrides, recipeNames, toYaml } from './recipe/load.js';
 export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.js';
+export { type LayerDensities, type ReportExtras, reportExtras } from './report/extras.js';
+export { renderReport } from './report/report.js';
 export { metricsSchema } from './session/arrow.js';
 export { CompiledNetwork } from './session/CompiledNetwork.js';
 export { Dataset } from './session/Dataset.js';
-export { Masks, type MaskView, type PruneOptions } from './session/Masks.js';
+export {
+  type MaskOverlap,
+  Masks,
+  type MaskView,
+  type OverlapCounts,
+  type PruneOptions,
+} from './session/Masks.js';
 export {
   type Evaluation,
   type OpenOptions,
@@ -52,4 +79,4 @@ export {
   type SplitName,
   type TrainOptions,
 } from './session/Session.js';
-export { Snapshot, type SnapshotView } from './session/Snapshot.js';
+export { Snapshot, type SnapshotDistance, type SnapshotView } from './session/Snapshot.js';

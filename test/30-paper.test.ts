@@ -110,6 +110,8 @@ const summary = (paper: PaperFigures | null, results: Result[]): RunSummary => (
   recipe: 'x',
   complete: true,
   units: { total: 1, done: 1, running: 0, waiting: 0, failed: 0, impossible: 0, damaged: 0 },
+  stability: [],
+  connectivity: [],
   problems: [],
   fingerprints: ['kernels=1'],
   paper,

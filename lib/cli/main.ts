@@ -4,13 +4,17 @@ import { Command, CommanderError } from 'commander';
 import { fromFileSystem } from '../files.js';
 import { type ErrorCode, LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
+import { connectivityCommand } from './commands/connectivity.js';
 import { dataCommand } from './commands/data.js';
 import { doctorCommand } from './commands/doctor.js';
 import { listCommand } from './commands/list.js';
+import { overlapCommand } from './commands/overlap.js';
 import { planCommand } from './commands/plan.js';
 import { recipesCommand } from './commands/recipes.js';
+import { reportCommand } from './commands/report.js';
 import { runCommand } from './commands/run.js';
 import { showCommand } from './commands/show.js';
+import { stabilityCommand } from './commands/stability.js';
 import { verifyCommand } from './commands/verify.js';
 import { watchCommand } from './commands/watch.js';
 import { exitOnSignal } from './signals.js';
@@ -18,6 +22,9 @@ import { exitOnSignal } from './signals.js';
 const USAGE = 2;
 /** Errors of what was asked for, rather than of doing it. */
 const usageCodes: ErrorCode[] = ['recipe', 'invalid-argument'];
+
+/** Commands that train. */
+const saving = ['run', 'stability', 'connectivity'];
 
 /** Whoever reads our output may leave (`| head`): no reason to fail, and none to end a training of days. */
 function outliveReaders(): void {
@@ -33,8 +40,8 @@ function outliveReaders(): void {
 /** The command line. @returns the exit code: 0 done, 1 failure, 2 usage, 75 saved and stopped. */
 export async function main(argv: string[]): Promise<number> {
   outliveReaders();
-  // Only a run has something to save.
-  if (argv[0] !== 'run') exitOnSignal();
+  // Only what trains has something to save.
+  if (!saving.includes(argv[0] ?? '')) exitOnSignal();
   let code = 0;
   const exit = (value: number) => {
     code = value;
@@ -51,6 +58,10 @@ export async function main(argv: string[]): Promise<number> {
     runCommand(exit),
     planCommand(),
     showCommand(),
+    reportCommand(),
+    stabilityCommand(exit),
+    connectivityCommand(exit),
+    overlapCommand(),
     listCommand(),
     watchCommand(exit),
     verifyCommand(exit),

@@ -22,3 +22,27 @@ export function list(text: string, before: string[] | undefined): string[] {
 export function repeated(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];
 }
+
+/** Whole numbers between commas; may stand several times. */
+export function integers(
+  low: number,
+  high: number,
+): (text: string, before: number[] | undefined) => number[] {
+  const one = integer(low, high);
+  return (text, before) => [...(before ?? []), ...text.split(',').map((part) => one(part.trim()))];
+}
+
+/** One of some words. */
+export function choice<T extends string>(...words: T[]): (text: string) => T {
+  return (text) => {
+    const found = words.find((word) => word === text);
+    if (found === undefined) throw new InvalidArgumentError(`Expected ${words.join(' or ')}.`);
+    return found;
+  };
+}
+
+/** Some of some words, between commas; may stand several times. */
+export function choices<T extends string>(...words: T[]): (text: string, before: T[] | undefined) => T[] {
+  const one = choice(...words);
+  return (text, before) => [...(before ?? []), ...text.split(',').map((part) => one(part.trim()))];
+}

@@ -2,6 +2,15 @@ import type { ExperimentEvent } from '../experiment/Event.js';
 import { statusLine } from './statusLine.js';
 import { duration, size } from './words.js';
 
+/** What a comparison of two copies found, in words. */
+function findings({ stability, connectivity, diverged }: Extract<ExperimentEvent, { type: 'unit-end' }>) {
+  if (diverged) return 'diverged';
+  const sample = stability.find(({ scope }) => scope === 'masked');
+  if (sample)
+    return `distance ${sample.distance.toPrecision(4)}, angle ${sample.angle?.toFixed(1) ?? 'none'}`;
+  return connectivity && `test barrier ${(connectivity.barrier.test * 100).toFixed(2)} points`;
+}
+
 /**
  * Tells people on stderr what an experiment does: one line a finished training, and on a terminal a bar below them.
  */
@@ -36,15 +45,18 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
         break;
       }
       case 'unit-end': {
+        const how = event.skipped ? 'done by another process' : `${event.seconds.toFixed(1)} s`;
         const [result] = event.results;
-        if (!result) break;
+        if (!result) {
+          const found = findings(event);
+          if (found) line(`${event.label}: ${found}, ${how}`);
+          break;
+        }
         const accuracy =
           result.testAccuracy === null
             ? 'diverged'
             : `test accuracy ${(result.testAccuracy * 100).toFixed(2)} %`;
-        line(
-          `${event.label}: ${(result.densityPrunable * 100).toFixed(2)} % left, ${accuracy}, ${event.skipped ? 'done by another process' : `${event.seconds.toFixed(1)} s`}`,
-        );
+        line(`${event.label}: ${(result.densityPrunable * 100).toFixed(2)} % left, ${accuracy}, ${how}`);
         break;
       }
     }

@@ -15,7 +15,7 @@ export interface RecipeOptions extends RecipeOverrides {
 }
 
 /** `30s`, `500it`, both between a comma, or `never`. */
-function cadence(text: string): RunOptions['checkpoint'] {
+export function cadence(text: string): RunOptions['checkpoint'] {
   const found: { seconds: number | null; updates: number | null } = { seconds: null, updates: null };
   if (text === 'never') return found;
   for (const part of text.split(',')) {
@@ -30,7 +30,7 @@ function cadence(text: string): RunOptions['checkpoint'] {
   return found;
 }
 
-function keep(text: string): string {
+export function keep(text: string): string {
   if (text !== 'all' && text !== 'needed') throw new InvalidArgumentError('Expected all or needed.');
   return text;
 }

@@ -1,4 +1,4 @@
-import type { Result } from './Result.js';
+import type { ConnectivityResult, Result, StabilityResult } from './Result.js';
 
 /** What a running experiment tells; `fraction` is of all updates of the plan. */
 export type ExperimentEvent =
@@ -24,6 +24,9 @@ export type ExperimentEvent =
       id: string;
       label: string;
       results: Result[];
+      /** Of a comparison of two copies. */
+      stability: StabilityResult[];
+      connectivity: ConnectivityResult | null;
       /** By another process, since this one began. */
       skipped: boolean;
       diverged: boolean;

@@ -9,7 +9,8 @@ import { Checkpoints } from '../store/Checkpoints.js';
 import { type MetricRow, readMetrics, writeMetrics } from '../store/metrics.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
-import type { DenseUnit, Plan, PruneUnit, ResolvedSteps, TrainUnit, Unit } from './plan.js';
+import { measureDistance, measureLine } from './compare.js';
+import type { CopyUnit, DenseUnit, Plan, PruneUnit, ResolvedSteps, TrainUnit, Unit } from './plan.js';
 import type { Result } from './Result.js';
 import { type Cadence, trainWithCheckpoints } from './training.js';
 
@@ -26,7 +27,15 @@ export interface UnitContext {
 
 type Outcome = Pick<
   UnitRecord,
-  'diverged' | 'updates' | 'result' | 'rewind' | 'method' | 'fingerprints' | 'seconds'
+  | 'diverged'
+  | 'updates'
+  | 'result'
+  | 'rewind'
+  | 'method'
+  | 'fingerprints'
+  | 'seconds'
+  | 'stability'
+  | 'connectivity'
 > & {
   files: string[];
 };
@@ -77,6 +86,11 @@ export class Workplace {
     return [this.data.train.info, this.data.test.info];
   }
 
+  /** Examples that are trained on. */
+  get trainExamples(): number {
+    return this.data.train.info.count - this.recipe.data.validation;
+  }
+
   openSession(replicate: number, threads: number, steps?: ResolvedSteps): Promise<Session> {
     const { recipe } = this;
     return Session.open({
@@ -102,22 +116,44 @@ export class Workplace {
 
   async run(unit: Unit, plan: Plan, context: UnitContext): Promise<Outcome> {
     if (unit.kind === 'prune') return this.prune(unit, context);
+    if (unit.kind === 'distance') return { ...notAResult, ...(await measureDistance(this, unit, context)) };
     const session = await this.openSession(unit.replicate, context.threads, plan.steps);
     try {
-      return unit.kind === 'dense'
-        ? await this.dense(session, unit, plan, context)
-        : await this.train(session, unit, plan, context);
+      switch (unit.kind) {
+        case 'dense':
+          return await this.dense(session, unit, plan, context);
+        case 'train':
+          return await this.train(session, unit, plan, context);
+        case 'copy':
+          return await this.copy(session, unit, plan, context);
+        case 'interpolation':
+          return { ...notAResult, ...(await measureLine(this, session, unit, context)) };
+      }
     } finally {
       session.dispose();
     }
   }
 
-  private async snapshot(id: string): Promise<Snapshot> {
+  async snapshot(id: string): Promise<Snapshot> {
     return Snapshot.read(this.network, await this.folder.file(id, 'snapshot.safetensors'));
   }
 
-  private async masks(id: string): Promise<Masks> {
+  async masks(id: string): Promise<Masks> {
     return Masks.read(this.network, await this.folder.file(id, 'masks.safetensors'));
+  }
+
+  /** The masks of a branch: IMP's, or as many weights at random places; all ones for the dense network. */
+  async masksOf(unit: {
+    branch: 'dense' | 'imp' | 'random';
+    masks: string | null;
+    replicate: number;
+  }): Promise<Masks> {
+    if (!unit.masks) return Masks.ones(this.network);
+    const imp = await this.masks(unit.masks);
+    if (unit.branch === 'imp') return imp;
+    const random = await imp.random(this.recipe.seed, unit.replicate);
+    imp.dispose();
+    return random;
   }
 
   /**
@@ -126,7 +162,7 @@ export class Workplace {
    */
   private async advance(
     session: Session,
-    unit: DenseUnit | TrainUnit,
+    unit: DenseUnit | TrainUnit | CopyUnit,
     { steps }: Plan,
     context: UnitContext,
     how: { until: number; noise: number; continues: boolean; ends: boolean; begin: () => Promise<void> },
@@ -277,6 +313,30 @@ export class Workplace {
     );
     for (const resource of new Set([snapshot, imp, masks])) resource.dispose();
     return { files, diverged, updates, seconds, fingerprints, result, rewind, method };
+  }
+
+  /** A^(T-k)(m * W_k, u) for one more u, or of the dense network (paper section 2). */
+  private async copy(session: Session, unit: CopyUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
+    const masks = await this.masksOf(unit);
+    if (unit.masks) await session.setMasks(masks);
+    masks.dispose();
+    const { step, diverged, seconds, fingerprints } = await this.advance(session, unit, plan, context, {
+      until: plan.steps.total,
+      noise: unit.noise,
+      continues: false,
+      ends: true,
+      begin: async () => {
+        const start = await this.snapshot(unit.start);
+        await session.load(start, { optimiser: this.recipe.rewindOptimiser });
+        start.dispose();
+      },
+    });
+    const snapshot = await session.snapshot();
+    const path = join(this.folder.unit(unit.id), 'snapshot.safetensors');
+    await snapshot.write(path, { unit: unit.id }, { optimiser: false });
+    snapshot.dispose();
+    const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
+    return { files, diverged, updates: step - unit.rewind, seconds, fingerprints, ...notAResult };
   }
 }
 

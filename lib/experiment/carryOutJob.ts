@@ -1,8 +1,10 @@
 import { LthError } from '../native/errors.js';
 import { RunFolder } from '../store/RunFolder.js';
+import { planAnalysis } from './analyses.js';
 import type { UnitEvent } from './Event.js';
 import type { JobOrder } from './jobs.js';
 import { openPlan } from './openPlan.js';
+import { planRequests } from './plan.js';
 import { finishedUnits } from './run.js';
 import { runPlan } from './scheduler.js';
 
@@ -12,7 +14,7 @@ export async function carryOutJob(
   signal: AbortSignal,
   onEvent: (event: UnitEvent) => void,
 ): Promise<void> {
-  const { workplace, plan, experiment } = await openPlan(order.recipe);
+  const { workplace, plan: asked, experiment } = await openPlan(order.recipe);
   try {
     if (experiment.fingerprint !== order.how.fingerprint)
       throw new LthError(
@@ -21,6 +23,13 @@ export async function carryOutJob(
       );
     const folder = RunFolder.open(order.out);
     workplace.folder = folder;
+    const plan = order.analysis
+      ? planAnalysis(
+          planRequests(order.recipe, await folder.requests(), experiment),
+          order.recipe,
+          order.analysis,
+        )
+      : asked;
     const { allowDifferentBits, fingerprint } = order.how;
     const finished = await finishedUnits(folder, plan, allowDifferentBits ? null : fingerprint);
     await runPlan(plan, workplace, { ...order.how, finished, signal, onEvent });

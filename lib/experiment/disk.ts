@@ -20,6 +20,7 @@ function stateBytes(recipe: Recipe, counts: Counts): { weights: number; withOpti
 /** Bytes that a finished unit takes on disk, within a few per cent. */
 export function unitBytes(unit: Unit, plan: Plan, recipe: Recipe, counts: Counts, keep: Keep): number {
   if (unit.kind === 'prune') return counts.prunable + OVERHEAD;
+  if (unit.kind === 'distance' || unit.kind === 'interpolation') return OVERHEAD;
   const { metricsEvery, evaluateEvery } = plan.steps;
   const rows =
     unit.updates * ((metricsEvery ? 1 / metricsEvery : 0) + (evaluateEvery ? 2 / evaluateEvery : 0)) + 3;

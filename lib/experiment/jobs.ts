@@ -4,12 +4,15 @@ import { type ErrorCode, LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import type { RunFolder } from '../store/RunFolder.js';
+import type { Analysis } from '../store/records.js';
 import type { UnitEvent } from './Event.js';
 import type { ScheduleOptions } from './scheduler.js';
 
 /** What a job process is told first. */
 export interface JobOrder {
   recipe: Recipe;
+  /** What to measure on the run; null: the run itself. */
+  analysis: Analysis | null;
   out: string;
   how: Pick<
     ScheduleOptions,
@@ -25,6 +28,7 @@ export type JobReport =
 
 export interface JobsOptions {
   recipe: Recipe;
+  analysis: Analysis | null;
   folder: RunFolder;
   how: Omit<JobOrder['how'], 'threads' | 'command'>;
   jobs: number;
@@ -41,9 +45,9 @@ export interface JobsOptions {
  * unit is noted as failed and another process takes the dead one's place.
  */
 export async function runJobs(o: JobsOptions): Promise<void> {
-  const { recipe, folder, command } = o;
+  const { recipe, analysis, folder, command } = o;
   const threads = Math.max(1, Math.floor(o.threads / o.jobs));
-  const order: JobOrder = { recipe, out: folder.path, how: { ...o.how, threads, command } };
+  const order: JobOrder = { recipe, analysis, out: folder.path, how: { ...o.how, threads, command } };
   const children = new Set<ChildProcess>();
   let failure: unknown;
   let stopping = false;

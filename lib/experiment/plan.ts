@@ -4,7 +4,7 @@ import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { toUpdates } from '../recipe/steps.js';
 import type { Request } from '../store/records.js';
-import type { Result } from './Result.js';
+import type { ConnectivityResult, Result, StabilityResult } from './Result.js';
 
 /** All step counts of a recipe in updates. */
 export interface ResolvedSteps {
@@ -95,7 +95,48 @@ export interface TrainUnit extends UnitBase {
   noise: number;
 }
 
-export type Unit = DenseUnit | PruneUnit | TrainUnit;
+/** One more training k -> T of a subnetwork or of the dense network, to compare with others of its kind. */
+export interface CopyUnit extends UnitBase {
+  kind: 'copy';
+  branch: ConnectivityResult['branch'];
+  rewind: number;
+  /** The dense unit at k. */
+  start: string;
+  /** IMP's masks of the level: taken as they are (imp), or their counts (random); null: dense. */
+  masks: string | null;
+  /** i of its data order u_i, and u_i's noise id. */
+  index: number;
+  noise: number;
+}
+
+interface ComparisonBase extends UnitBase {
+  method: Result['method'];
+  level: number;
+  rewind: number;
+  copies: [string, string];
+  noises: [number, number];
+}
+
+/** Distance and angle between two copies, under the subnetwork's masks. */
+export interface DistanceUnit extends ComparisonBase {
+  kind: 'distance';
+  of: StabilityResult['kind'];
+  branch: StabilityResult['branch'];
+  masks: string;
+}
+
+/** Errors on the line between two copies. */
+export interface InterpolationUnit extends ComparisonBase {
+  kind: 'interpolation';
+  branch: ConnectivityResult['branch'];
+  masks: string | null;
+  alphas: number;
+  statistics: ConnectivityResult['statistics'];
+  /** null: all. */
+  trainExamples: number | null;
+}
+
+export type Unit = DenseUnit | PruneUnit | TrainUnit | CopyUnit | DistanceUnit | InterpolationUnit;
 
 export interface Plan {
   units: Unit[];
@@ -165,10 +206,10 @@ export function experimentOf(
   };
 }
 
-const hash = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+export const hash = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex');
 
 /** A noise id in [1, 2^48] from what the training is; never 0, which is the dense run's. */
-function freshNoise(...parts: (string | number)[]): number {
+export function freshNoise(...parts: (string | number)[]): number {
   return 1 + Number.parseInt(hash(parts).slice(0, 12), 16);
 }
 

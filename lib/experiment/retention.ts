@@ -4,7 +4,7 @@ import type { Plan, TrainUnit, Unit } from './plan.js';
  * Which final weights stay on disk. "all": every unit's. "needed": those of rewind points, of the dense training and
  * of the last level of iterative IMP, from which everything that a later command may add (levels, rewind points, controls) can
  * start; those of the controls and of the levels between go when nothing of the plan reads them any more. Masks and
- * metrics always stay.
+ * metrics always stay, and so do copies: more orders, and lines between them, start from those.
  */
 export type Keep = 'all' | 'needed';
 

@@ -5,7 +5,7 @@ import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
 import { RunFolder } from '../store/RunFolder.js';
-import type { UnitRecord } from '../store/records.js';
+import type { Analysis, UnitRecord } from '../store/records.js';
 import { diskBytes } from './disk.js';
 import type { ExperimentEvent, UnitEvent } from './Event.js';
 import { runJobs } from './jobs.js';
@@ -17,6 +17,7 @@ import type { Keep } from './retention.js';
 import { runPlan } from './scheduler.js';
 import { summarise } from './summary.js';
 import { type Cadence, defaultCadence } from './training.js';
+import type { Workplace } from './Workplace.js';
 
 export interface RunOptions {
   /** The run folder; created if missing. Finished units in it are not done again. */
@@ -61,45 +62,64 @@ export async function runExperiment(
   // A recipe made in JavaScript is checked as one in a file is; its folder may be read from another place later.
   const recipe = parseRecipe(asked, 'recipe');
   if (recipe.data.folder) recipe.data.folder = resolve(recipe.data.folder);
-  const threads = checkInteger(options.threads ?? availableParallelism(), 'threads', 1, 1024);
-  const jobs = checkInteger(options.jobs ?? 1, 'jobs', 1, 1024);
-  const keep = checkOneOf(options.keep ?? 'all', 'keep', ['all', 'needed']);
-  const cadence = cadenceOf(options);
-  const allowDifferentBits = options.allowDifferentBits ?? false;
-  const tell = options.onEvent ?? (() => {});
+  const checked = checkRunOptions(options);
   // Everything that can be wrong with the recipe is found before the folder is touched.
   const { workplace, plan, experiment } = await openPlan(recipe);
   try {
-    const folder = await RunFolder.create(options.out, recipe, experiment, {
-      allowDifferentBits,
+    workplace.folder = await RunFolder.create(options.out, recipe, experiment, {
+      allowDifferentBits: options.allowDifferentBits ?? false,
       request: requestOf(recipe),
     });
-    workplace.folder = folder;
-    const finished = await finishedUnits(folder, plan, allowDifferentBits ? null : experiment.fingerprint);
-    const meter = new Meter(plan, tell);
-    for (const id of finished.keys()) {
-      await folder.cleanFinished(id);
-      meter.finishedBefore(id);
-    }
-    const trainings = Math.max(jobs, threads);
-    tell({
-      type: 'plan',
-      units: plan.units.length,
-      done: finished.size,
-      updates: meter.totalUpdates,
-      ...diskBytes(plan, recipe, workplace.network.summary.counts, { keep, trainings }),
-    });
-    const how = { cadence, keep, allowDifferentBits, fingerprint: experiment.fingerprint };
-    const onEvent = (event: UnitEvent) => meter.take(event);
-    const command = randomUUID();
-    const { signal } = options;
-    if (jobs === 1) await runPlan(plan, workplace, { ...how, threads, command, finished, signal, onEvent });
-    else await runJobs({ recipe, folder, how, jobs, threads, command, signal, onEvent });
+    await carryOut(workplace, plan, experiment.fingerprint, checked);
   } finally {
     workplace.dispose();
   }
   const summary = await summarise(options.out, recipe);
   return { ...summary, stopped: options.signal?.aborted === true && !summary.complete };
+}
+
+/** Options with defaults. @throws LthError "invalid-argument". */
+export function checkRunOptions(options: Omit<RunOptions, 'out'>) {
+  return {
+    threads: checkInteger(options.threads ?? availableParallelism(), 'threads', 1, 1024),
+    jobs: checkInteger(options.jobs ?? 1, 'jobs', 1, 1024),
+    keep: checkOneOf(options.keep ?? 'all', 'keep', ['all', 'needed']),
+    cadence: cadenceOf(options),
+    allowDifferentBits: options.allowDifferentBits ?? false,
+    tell: options.onEvent ?? (() => {}),
+    signal: options.signal,
+  };
+}
+
+/** Does what is left of a plan, here or in several processes. */
+export async function carryOut(
+  workplace: Workplace,
+  plan: Plan,
+  fingerprint: string,
+  options: ReturnType<typeof checkRunOptions>,
+  analysis: Analysis | null = null,
+): Promise<void> {
+  const { threads, jobs, keep, cadence, allowDifferentBits, tell, signal } = options;
+  const { folder, recipe } = workplace;
+  const finished = await finishedUnits(folder, plan, allowDifferentBits ? null : fingerprint);
+  const meter = new Meter(plan, tell);
+  for (const id of finished.keys()) {
+    await folder.cleanFinished(id);
+    meter.finishedBefore(id);
+  }
+  const trainings = Math.max(jobs, threads);
+  tell({
+    type: 'plan',
+    units: plan.units.length,
+    done: finished.size,
+    updates: meter.totalUpdates,
+    ...diskBytes(plan, recipe, workplace.network.summary.counts, { keep, trainings }),
+  });
+  const how = { cadence, keep, allowDifferentBits, fingerprint };
+  const onEvent = (event: UnitEvent) => meter.take(event);
+  const command = randomUUID();
+  if (jobs === 1) await runPlan(plan, workplace, { ...how, threads, command, finished, signal, onEvent });
+  else await runJobs({ recipe, analysis, folder, how, jobs, threads, command, signal, onEvent });
 }
 
 /**

@@ -177,7 +177,7 @@ class Scheduler {
         cadence: options.cadence,
         signal: this.stop.signal,
         onStart: (step) => {
-          const resumed = unit.kind === 'prune' ? 0 : step - first;
+          const resumed = unit.updates === 0 ? 0 : step - first;
           heartbeat.begin(resumed);
           options.onEvent({ type: 'unit-start', id, label, resumed });
         },
@@ -234,6 +234,8 @@ class Scheduler {
       id: unit.id,
       label: unit.label,
       results: resultsOf(record, this.plan.steps.rewind, this.workplace.recipe.pruning.method),
+      stability: record.stability ?? [],
+      connectivity: record.connectivity ?? null,
       skipped,
       diverged: record.diverged,
       seconds: record.seconds,

@@ -2,7 +2,14 @@ import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
-import type { Problem, Result, RunSummary, UnitCounts } from './Result.js';
+import type {
+  ConnectivityResult,
+  Problem,
+  Result,
+  RunSummary,
+  StabilityResult,
+  UnitCounts,
+} from './Result.js';
 import { type Survey, survey } from './survey.js';
 
 /** A unit's results: the dense run is level 0 of every rewind point and of the recipe's method. */
@@ -15,6 +22,22 @@ export function resultsOf(record: UnitRecord, rewinds: number[], method: Result[
 }
 
 const branches = ['imp', 'random', 'reinit'];
+
+/** rewind, level, kind, branch, replicate, noises, scope. */
+function byPlace(a: StabilityResult | ConnectivityResult, b: typeof a): number {
+  const word = (one: typeof a, what: 'kind' | 'scope') => String(Reflect.get(one, what) ?? '');
+  return (
+    a.method.localeCompare(b.method) ||
+    a.rewind - b.rewind ||
+    a.level - b.level ||
+    word(a, 'kind').localeCompare(word(b, 'kind')) ||
+    a.branch.localeCompare(b.branch) ||
+    a.replicate - b.replicate ||
+    a.noises[0] - b.noises[0] ||
+    a.noises[1] - b.noises[1] ||
+    word(a, 'scope').localeCompare(word(b, 'scope'))
+  );
+}
 
 /** Every record of the folder that can be read, of units that the recipe does not ask for as well. */
 async function recordsOf(folder: RunFolder): Promise<UnitRecord[]> {
@@ -45,6 +68,12 @@ export function countsOf({ units }: Survey): UnitCounts {
   return counts;
 }
 
+export function problemsOf({ units }: Survey): Problem[] {
+  return units.flatMap(({ unit: { id, label }, state, message }): Problem[] =>
+    state === 'failed' || state === 'damaged' ? [{ id, label, state, message: message ?? '' }] : [],
+  );
+}
+
 /**
  * What a run folder holds, also while the run is going on elsewhere; results in the order method, rewind, replicate,
  * level, branch.
@@ -67,17 +96,16 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
       branches.indexOf(a.branch) - branches.indexOf(b.branch),
   );
   const units = countsOf(found);
-  const problems = found.units.flatMap(({ unit: { id, label }, state, message }): Problem[] =>
-    state === 'failed' || state === 'damaged' ? [{ id, label, state, message: message ?? '' }] : [],
-  );
   return {
     run: path,
     recipe: recipe.name,
     complete: units.done + units.impossible === units.total,
     units,
-    problems,
+    problems: problemsOf(found),
     fingerprints: [...new Set(records.flatMap((record) => record.fingerprints))],
     paper: recipe.paper,
     results,
+    stability: records.flatMap((record) => record.stability ?? []).sort(byPlace),
+    connectivity: records.flatMap((record) => record.connectivity ?? []).sort(byPlace),
   };
 }

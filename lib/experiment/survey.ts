@@ -5,7 +5,8 @@ import type { Recipe } from '../recipe/Recipe.js';
 import { Checkpoints } from '../store/Checkpoints.js';
 import { type Pulse, readPulse } from '../store/Heartbeat.js';
 import { RunFolder } from '../store/RunFolder.js';
-import type { UnitRecord } from '../store/records.js';
+import type { Analysis, UnitRecord } from '../store/records.js';
+import { addAnalyses, planAnalysis } from './analyses.js';
 import { type Experiment, type Plan, planRequests, requestOf, type Unit } from './plan.js';
 
 export type UnitState = 'done' | 'running' | 'waiting' | 'failed' | 'impossible' | 'damaged';
@@ -50,23 +51,31 @@ async function experimentOf(folder: RunFolder): Promise<Experiment> {
 }
 
 /**
- * The plan of a run folder, without its data: of one recipe, or of all that commands on it asked for.
+ * The plan of a run folder, without its data: of one recipe, of one analysis, or of all that commands on it asked for.
  * @throws LthError "corrupt-file", "recipe".
  */
-async function planOf(folder: RunFolder, recipe: Recipe, asked: Recipe | undefined): Promise<Plan> {
-  const requests = asked ? [requestOf(asked)] : await folder.requests();
-  return planRequests(recipe, requests, await experimentOf(folder));
+async function planOf(
+  folder: RunFolder,
+  recipe: Recipe,
+  asked: Recipe | undefined,
+  analysis: Analysis | undefined,
+): Promise<Plan> {
+  const experiment = await experimentOf(folder);
+  if (asked) return planRequests(recipe, [requestOf(asked)], experiment);
+  const plan = planRequests(recipe, await folder.requests(), experiment);
+  return analysis ? planAnalysis(plan, recipe, analysis) : addAnalyses(plan, recipe, await folder.analyses());
 }
 
 /**
  * Where every unit of a run is, also while it is going on elsewhere; nothing is changed.
  * @param asked what is looked for; default: what all commands on the folder asked for.
+ * @param analysis look for what this one needs instead.
  * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json or recipe.yaml.
  */
-export async function survey(path: string, asked?: Recipe): Promise<Survey> {
+export async function survey(path: string, asked?: Recipe, analysis?: Analysis): Promise<Survey> {
   const folder = RunFolder.open(path);
   const recipe = asked ?? (await folder.recipe());
-  const plan = await planOf(folder, recipe, asked);
+  const plan = await planOf(folder, recipe, asked, analysis);
   const units: UnitStatus[] = [];
   const lost = new Set<string>();
   for (const unit of plan.units) {
@@ -88,7 +97,12 @@ async function statusOf(folder: RunFolder, unit: Unit): Promise<UnitStatus> {
     return { ...status, state: 'damaged', message: error.message };
   }
   const [checkpoint] = await Checkpoints.steps(folder.unit(unit.id));
-  const first = unit.kind === 'dense' ? unit.to - unit.updates : unit.kind === 'train' ? unit.rewind : 0;
+  const first =
+    unit.kind === 'dense'
+      ? unit.to - unit.updates
+      : unit.kind === 'train' || unit.kind === 'copy'
+        ? unit.rewind
+        : 0;
   if (checkpoint !== undefined) status.updates = Math.max(0, checkpoint - first);
   if (folder.locked(unit.id)) {
     const pulse = await readPulse(folder.unit(unit.id));

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { damage, fromFileSystem } from '../files.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -10,7 +11,8 @@ import { Checkpoints, readCheckpoint } from '../store/Checkpoints.js';
 import { readMetrics } from '../store/metrics.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
-import type { Plan, PruneUnit, TrainUnit, Unit } from './plan.js';
+import { samplesOf } from './compare.js';
+import type { CopyUnit, DistanceUnit, Plan, PruneUnit, TrainUnit, Unit } from './plan.js';
 import { type Survey, survey } from './survey.js';
 
 export interface VerifyProblem {
@@ -34,7 +36,7 @@ export interface Verification {
 /**
  * Looks at everything in a run folder: every checksum, every record; that masks hold exactly the weights that the rule
  * leaves, nested from level to level, random ones with IMP's counts; that pruned entries are exactly +0 in every
- * snapshot; that masks follow from the weights they were made of, where these were kept.
+ * snapshot; that distances are those of the copies they were measured between; that masks follow from the weights they were made of, where these were kept.
  * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json, requests.json, recipe.yaml.
  */
 export async function verifyRun(path: string): Promise<Verification> {
@@ -148,7 +150,9 @@ class Verifier {
     if (!(await this.files(record))) return;
     if (unit?.kind === 'prune') await this.masks(unit);
     if (unit?.kind === 'train') await this.training(unit, record);
-    if (unit && unit.kind !== 'prune') await readMetrics(join(this.folder.unit(id), 'metrics.arrow'));
+    if (unit?.kind === 'copy') await this.copy(unit, record);
+    if (unit?.kind === 'distance') await this.distance(unit, record);
+    if (unit && unit.updates > 0) await readMetrics(join(this.folder.unit(id), 'metrics.arrow'));
   }
 
   /** Are the files what was written? */
@@ -238,14 +242,51 @@ class Verifier {
       if (!same(masks, expected)) this.problem(unit.id, "its masks are not the random control's");
       expected.dispose();
     }
-    if (!record.files['snapshot.safetensors']?.removed) {
-      const path = join(this.folder.unit(unit.id), 'snapshot.safetensors');
-      const snapshot = await Snapshot.read(this.network, path);
-      const wrong = await masks.violations(snapshot);
-      if (wrong > 0) this.problem(unit.id, `${path}: ${wrong} pruned entries are not +0`);
-      snapshot.dispose();
-    }
+    await this.zeros(unit.id, record, masks);
     for (const one of new Set([imp, masks])) one.dispose();
+  }
+
+  private async zeros(id: string, record: UnitRecord, masks: Masks): Promise<void> {
+    if (record.files['snapshot.safetensors']?.removed) return;
+    const path = join(this.folder.unit(id), 'snapshot.safetensors');
+    const snapshot = await Snapshot.read(this.network, path);
+    const wrong = await masks.violations(snapshot);
+    if (wrong > 0) this.problem(id, `${path}: ${wrong} pruned entries are not +0`);
+    snapshot.dispose();
+  }
+
+  /** The masks of a comparison's branch; null where IMP's are a problem of their own. */
+  private async branchMasks(unit: CopyUnit | DistanceUnit): Promise<Masks | null> {
+    if (unit.masks === null) return Masks.ones(this.network);
+    if (!(await this.isWhole(unit.masks, 'masks.safetensors'))) return null;
+    const imp = await this.readMasks(unit.masks);
+    if (unit.branch === 'imp') return imp;
+    const random = await imp.random(this.found.recipe.seed, unit.replicate);
+    imp.dispose();
+    return random;
+  }
+
+  private async copy(unit: CopyUnit, record: UnitRecord): Promise<void> {
+    const masks = await this.branchMasks(unit);
+    if (!masks) return;
+    await this.zeros(unit.id, record, masks);
+    masks.dispose();
+  }
+
+  /** Distances are those of the copies that lie there. */
+  private async distance(unit: DistanceUnit, record: UnitRecord): Promise<void> {
+    const masks = await this.branchMasks(unit);
+    const whole = await Promise.all(unit.copies.map((id) => this.isWhole(id, 'snapshot.safetensors')));
+    if (!masks || whole.includes(false)) return;
+    const [a, b] = await Promise.all(
+      unit.copies.map((id) =>
+        Snapshot.read(this.network, join(this.folder.unit(id), 'snapshot.safetensors')),
+      ),
+    );
+    const samples = await samplesOf(unit, a as Snapshot, b as Snapshot, masks);
+    if (!isDeepStrictEqual(samples, record.stability))
+      this.problem(unit.id, 'its distances are not those of its copies');
+    for (const one of [a, b, masks]) one?.dispose();
   }
 }
 

@@ -78,6 +78,8 @@ function tellUnit(
       id,
       label,
       results,
+      stability: record.stability ?? [],
+      connectivity: record.connectivity ?? null,
       skipped: false,
       diverged: record.diverged,
       seconds: record.seconds,

@@ -254,6 +254,26 @@ export interface PruneOptions {
   rates: Record<string, number>;
 }
 
+/** Between two snapshots. */
+export interface DistanceResult {
+  /** L2 norm of the difference. */
+  distance: number;
+  /** Degrees in [0, 180]; null where one of the two is a zero vector. */
+  angle: number | null;
+}
+
+/** Between two masks. */
+export interface OverlapResult {
+  /** Weights, and how many of them each mask keeps. */
+  size: number;
+  a: number;
+  b: number;
+  intersection: number;
+  union: number;
+  /** Expected intersection of independent random masks that keep as many of each tensor. */
+  chance: number;
+}
+
 export interface Addon {
   info(): BuildInfo;
   /** Idempotent. On a session: aborts and joins what is running. Snapshot and mask memory lives on until its views are collected. */
@@ -306,6 +326,8 @@ export interface Addon {
   sessionEvaluate(
     session: SessionHandle,
     split: 'train' | 'validation' | 'test',
+    /** So many, evenly spaced over the split; 0: all. */
+    examples: number,
   ): { run: RunHandle; end: Promise<RunEnd> };
   /** Takes the rows that wait, or null. Training blocks when 65,536 rows wait. */
   runDrain(run: RunHandle): MetricColumns | null;
@@ -326,6 +348,18 @@ export interface Addon {
     optimiser: boolean,
   ): Promise<void>;
   snapshotRead(network: NetworkHandle, path: string): Promise<SnapshotHandle>;
+  /**
+   * || m*a - m*b || and the angle between the two, summed up in double in a fixed order. "masked": prunable parameters;
+   * "all": every trainable one. By parameter in `layers`.
+   */
+  snapshotDistance(
+    a: SnapshotHandle,
+    b: SnapshotHandle,
+    masks: MasksHandle,
+    scope: 'masked' | 'all',
+  ): Promise<DistanceResult & { layers: (DistanceResult & { name: string })[] }>;
+  /** (1 - alpha) * a + alpha * b over all parameters, alpha in [0, 1]; without optimiser state. */
+  snapshotInterpolate(a: SnapshotHandle, b: SnapshotHandle, alpha: number): Promise<SnapshotHandle>;
 
   /** All ones over the prunable weights. */
   masksOnes(network: NetworkHandle): MasksHandle;
@@ -340,6 +374,11 @@ export interface Addon {
   masksNested(inner: MasksHandle, outer: MasksHandle): boolean;
   /** Entries of pruned places, in weights and optimiser state, that are not exactly +0. */
   masksViolations(masks: MasksHandle, snapshot: SnapshotHandle): Promise<number>;
+  /** Counts over all prunable parameters, and by parameter in `layers`. */
+  masksOverlap(
+    a: MasksHandle,
+    b: MasksHandle,
+  ): OverlapResult & { layers: (OverlapResult & { name: string })[] };
   /** floor(fraction * remaining), for the decimal that the fraction was written as. */
   prunedCount(fraction: number, remaining: number): number;
   /** safetensors BOOL tensors. */

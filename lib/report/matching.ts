@@ -54,7 +54,13 @@ function deviation(values: number[]): number {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
 }
 
-const order: Result['branch'][] = ['imp', 'random', 'reinit'];
+const first: Result['branch'][] = ['imp', 'random', 'reinit'];
+
+/** These three, then what other branches there are. */
+const branchesOf = (results: Result[]) => {
+  const there = new Set(results.map((r) => r.branch));
+  return [...new Set([...first, ...[...there].sort()])].filter((branch) => there.has(branch));
+};
 
 /** Results grouped into one curve for each rewind point and method. */
 export function curves(results: Result[]): Curve[] {
@@ -66,12 +72,13 @@ export function curves(results: Result[]): Curve[] {
     const dense = spread(denseOnes.map((r) => r.testAccuracy));
     const denseStop = spread(denseOnes.map((r) => r.earlyStop));
     const tolerance = Math.max(deviation(denseOnes.map((r) => r.testAccuracy as number)), SMALLEST_TOLERANCE);
+    const branches = branchesOf(of);
     const levels = [...new Set(of.map((r) => r.level))].sort((a, b) => a - b);
     const rows = levels.map((level): LevelRow => {
       const here = of.filter((r) => r.level === level);
       const accuracy: LevelRow['accuracy'] = {};
       const earlyStop: LevelRow['earlyStop'] = {};
-      for (const branch of order) {
+      for (const branch of branches) {
         const mine = here.filter((r) => r.branch === branch);
         const [a, e] = [spread(mine.map((r) => r.testAccuracy)), spread(mine.map((r) => r.earlyStop))];
         if (a) accuracy[branch] = a;
@@ -97,7 +104,7 @@ export function curves(results: Result[]): Curve[] {
         winning: rewind === 0 && matching && soonEnough,
       };
     });
-    return { method, rewind, branches: order.filter((branch) => of.some((r) => r.branch === branch)), rows };
+    return { method, rewind, branches, rows };
   });
 }
 

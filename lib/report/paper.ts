@@ -19,11 +19,16 @@ function level(row: LevelRow, figures: PaperFigure[]): string {
   return `  level ${row.level}${remaining}: ${figures.map((one) => figure(one, row)).join(', ')}`;
 }
 
-/** The paper's test accuracies beside the measured means: a line for each level of the curve that it has figures of. */
-export function paperLines(paper: PaperFigures | null, curve: Curve): string[] {
-  const ofRewind = (paper?.figures ?? []).filter(
+/** The paper's figures that belong to the curve's rewind point. */
+export function paperFiguresOf(paper: PaperFigures | null, curve: Curve): PaperFigure[] {
+  return (paper?.figures ?? []).filter(
     ({ rewind }) => rewind === undefined || Number.parseInt(rewind, 10) === curve.rewind,
   );
+}
+
+/** The paper's test accuracies beside the measured means: a line for each level of the curve that it has figures of. */
+export function paperLines(paper: PaperFigures | null, curve: Curve): string[] {
+  const ofRewind = paperFiguresOf(paper, curve);
   const lines = curve.rows.flatMap((row) => {
     const figures = ofRewind.filter((one) => one.level === row.level);
     return figures.length > 0 ? [level(row, figures)] : [];

@@ -17,7 +17,7 @@ function note(row: LevelRow): string {
   return words.filter(Boolean).join('; ');
 }
 
-function columns(rows: string[][]): string[] {
+export function columns(rows: string[][]): string[] {
   const widths = rows[0]?.map((_, c) => Math.max(...rows.map((row) => (row[c] ?? '').length))) ?? [];
   return rows.map((row) =>
     row
@@ -67,6 +67,12 @@ export function renderTable(summary: RunSummary): string {
   }
   if (summary.results.length === 0) lines.push('no training has finished yet');
   else lines.push('', matchingRule);
+  const { stability, connectivity } = summary;
+  const samples = stability.filter(({ scope }) => scope === 'masked').length;
+  if (samples + connectivity.length > 0)
+    lines.push(
+      `${samples} stability samples and ${connectivity.length} lines between copies are here: \`lth-train show ${summary.run} --analyses\``,
+    );
   if (summary.units.impossible > 0)
     lines.push(`${summary.units.impossible} units cannot be done: a training that they need diverged`);
   if (summary.fingerprints.length > 1)

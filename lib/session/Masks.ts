@@ -1,5 +1,5 @@
 import type { Bool, Vector } from 'apache-arrow';
-import type { MasksHandle } from '../native/AddonTypes.js';
+import type { MasksHandle, OverlapResult } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { boolVector, pinned } from './arrow.js';
@@ -25,6 +25,39 @@ export interface PruneOptions {
   pooling?: 'global' | 'layerwise';
   /** layerwise: other fractions by parameter name, e.g. { 'fc3.weight': 0.1 }. */
   rates?: Record<string, number>;
+}
+
+/** What two masks share, of one tensor or of all prunable ones. */
+export interface OverlapCounts {
+  /** Weights, and how many of them each mask keeps. */
+  size: number;
+  a: number;
+  b: number;
+  intersection: number;
+  union: number;
+  /** intersection / union; null where both are empty. */
+  jaccard: number | null;
+  /** Of random masks that keep as many of each tensor: expected intersection, and the Jaccard index at it. */
+  chanceIntersection: number;
+  chance: number | null;
+}
+
+export interface MaskOverlap extends OverlapCounts {
+  layers: (OverlapCounts & { name: string })[];
+}
+
+function overlapOf({ size, a, b, intersection, union, chance }: OverlapResult): OverlapCounts {
+  const ratio = (of: number, all: number) => (all === 0 ? null : of / all);
+  return {
+    size,
+    a,
+    b,
+    intersection,
+    union,
+    jaccard: ratio(intersection, union),
+    chanceIntersection: chance,
+    chance: ratio(chance, a + b - chance),
+  };
 }
 
 /** Which prunable weights remain: m of the subnetwork (W, m) (paper section 2). Immutable. */
@@ -107,6 +140,15 @@ export class Masks extends Resource<MasksHandle> {
   /** Is every weight of these masks also in `outer`? */
   nestedIn(outer: Masks): boolean {
     return loadAddon().masksNested(this.handle, checkResource(outer, Masks, 'outer').handle);
+  }
+
+  /** What these masks and others share, and what random ones would: of all prunable weights together, and by tensor. */
+  overlap(other: Masks): MaskOverlap {
+    const { layers, ...total } = loadAddon().masksOverlap(
+      this.handle,
+      checkResource(other, Masks, 'other').handle,
+    );
+    return { ...overlapOf(total), layers: layers.map((one) => ({ name: one.name, ...overlapOf(one) })) };
   }
 
   /** Entries of pruned places in a snapshot, weights and optimiser state, that are not exactly +0: there are none. */

@@ -309,13 +309,22 @@ export class Session extends Resource<SessionHandle> {
     }
   }
 
-  /** Mean loss and accuracy over a split. Aborting throws the signal's reason. */
-  async evaluate(split: SplitName, options: { signal?: AbortSignal } = {}): Promise<Evaluation> {
+  /**
+   * Mean loss and accuracy over a split. Aborting throws the signal's reason.
+   * @param options.examples only so many, evenly spaced over the split. Default: all.
+   */
+  async evaluate(
+    split: SplitName,
+    options: { signal?: AbortSignal; examples?: number } = {},
+  ): Promise<Evaluation> {
     options.signal?.throwIfAborted();
+    const { examples: wanted } = options;
+    if (wanted !== undefined) checkInteger(wanted, 'examples', 1, 2 ** 31 - 1);
     const addon = loadAddon();
     const { run, end } = addon.sessionEvaluate(
       this.handle,
       checkOneOf(split, 'split', ['train', 'validation', 'test']),
+      wanted ?? 0,
     );
     const abort = () => addon.runAbort(run);
     options.signal?.addEventListener('abort', abort);

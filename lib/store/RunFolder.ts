@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { damage, ioError, makeFolder, readRecord, removeTemporaries, sealOf, writeRecord } from '../files.js';
 import type { LockHandle } from '../native/AddonTypes.js';
@@ -13,6 +14,7 @@ import { parseRecipe } from '../recipe/schema.js';
 import { isCheckpointFile, removeCheckpoints } from './Checkpoints.js';
 import { pulseFile } from './Heartbeat.js';
 import {
+  type Analysis,
   type FailureRecord,
   FORMAT,
   failureRecord,
@@ -58,6 +60,8 @@ export interface CreateOptions {
   allowDifferentBits?: boolean;
   /** How far this command goes. */
   request: Request;
+  /** What this command asks of the subnetworks. Default: nothing. */
+  analysis?: Analysis;
 }
 
 /** Does the first request include all of the second? */
@@ -99,7 +103,7 @@ export class RunFolder {
     try {
       await removeTemporaries(path);
       await folder.claim(experiment, options.allowDifferentBits ?? false);
-      await folder.addRequest(recipe, options.request);
+      await folder.addRequest(recipe, options.request, options.analysis);
       await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
     } finally {
       loadAddon().dispose(lock);
@@ -119,11 +123,14 @@ export class RunFolder {
     }
   }
 
-  private async addRequest(recipe: Recipe, request: Request): Promise<void> {
-    const before = existsSync(this.requestsPath) ? await this.requests() : [];
+  private async addRequest(recipe: Recipe, request: Request, analysis?: Analysis): Promise<void> {
+    const there = existsSync(this.requestsPath) ? await this.asked() : { requests: [], analyses: [] };
+    const before = there.requests;
     const isNew = !before.some((one) => includes(one, request));
     const requests = isNew ? [...before.filter((one) => !includes(request, one)), request] : before;
-    await writeRecord(this.requestsPath, { format: FORMAT, requests, recipe });
+    const known = analysis === undefined || there.analyses.some((one) => isDeepStrictEqual(one, analysis));
+    const analyses = known ? there.analyses : [...there.analyses, analysis];
+    await writeRecord(this.requestsPath, { format: FORMAT, requests, analyses, recipe });
   }
 
   private async claim(experiment: { fingerprint: string }, allowDifferentBits: boolean): Promise<void> {
@@ -166,7 +173,7 @@ export class RunFolder {
   }
 
   /** @throws LthError "corrupt-file". */
-  private async asked(): Promise<{ requests: Request[]; recipe: unknown }> {
+  private async asked(): Promise<{ requests: Request[]; analyses: Analysis[]; recipe: unknown }> {
     return readAs(
       this.requestsPath,
       requestsRecord,
@@ -177,6 +184,11 @@ export class RunFolder {
   /** All that commands on this folder asked for. @throws LthError "corrupt-file". */
   async requests(): Promise<Request[]> {
     return (await this.asked()).requests;
+  }
+
+  /** What commands on this folder asked of its subnetworks. @throws LthError "corrupt-file". */
+  async analyses(): Promise<Analysis[]> {
+    return (await this.asked()).analyses;
   }
 
   /** What the last command on this folder asked for. @throws LthError "corrupt-file". */

@@ -40,6 +40,37 @@ const result = z.strictObject({
   seconds: z.number().min(0),
 });
 
+const between = {
+  replicate: count,
+  rewind: count,
+  method: z.enum(['iterative', 'oneshot']),
+  level: count,
+  noises: z.tuple([noise, noise]),
+  densityPrunable: z.number().min(0).max(1),
+};
+const distance = z.number().min(0);
+const angle = z.number().min(0).max(180).nullable();
+const stability = z.strictObject({
+  kind: z.enum(['order', 'pruning']),
+  branch: z.enum(['imp', 'random']),
+  ...between,
+  scope: z.enum(['masked', 'all']),
+  distance,
+  angle,
+  layers: z.array(z.strictObject({ name, distance, angle })).max(1_000_000),
+});
+const errors = z.array(z.number().min(0).max(1)).min(2).max(10_000);
+const connectivity = z.strictObject({
+  branch: z.enum(['dense', 'imp', 'random']),
+  ...between,
+  statistics: z.enum(['interpolated', 'reestimated']),
+  alphas: errors,
+  testError: errors,
+  trainError: errors,
+  trainExamples: count,
+  barrier: z.strictObject({ test: distance, train: distance }),
+});
+
 /** Of LibTorch, device, instruction set, kernels: those under which updates of the unit were made, in order. */
 const fingerprints = z.array(name).min(1).max(1000);
 
@@ -47,7 +78,7 @@ const fingerprints = z.array(name).min(1).max(1000);
 export const unitRecord = z.strictObject({
   format: z.literal(FORMAT),
   id: name,
-  kind: z.enum(['dense', 'prune', 'train']),
+  kind: z.enum(['dense', 'prune', 'train', 'copy', 'distance', 'interpolation']),
   label: name,
   /** Hash of all that decides the unit's bits. */
   key: sha256,
@@ -63,6 +94,10 @@ export const unitRecord = z.strictObject({
   rewind: count.nullable(),
   method: z.enum(['iterative', 'oneshot']).nullable(),
   seconds: z.number().min(0),
+  /** distance: one sample, for each scope. */
+  stability: z.array(stability).length(2).optional(),
+  /** interpolation: one line. */
+  connectivity: connectivity.optional(),
 });
 export type UnitRecord = z.infer<typeof unitRecord>;
 
@@ -105,10 +140,49 @@ const request = z.strictObject({
 });
 export type Request = z.infer<typeof request>;
 
+/** Where comparisons are made: at these rewind points (in updates) and levels of all replicates. */
+const places = {
+  rewind: z.array(count).min(1).max(1000),
+  levels: z.array(count).max(1000),
+  /** Copies trained from each place, each under a noise of its own; all pairs are compared. */
+  orders: z.int().min(2).max(1000),
+};
+
+/** What was asked for about a run's subnetworks, beside the run itself. */
+const analysis = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('stability'),
+    ...places,
+    /** Comparisons of dense network and subnetwork, for each replicate. */
+    samples: z.int().min(0).max(1000),
+    branches: z
+      .array(z.enum(['imp', 'random']))
+      .min(1)
+      .max(2),
+  }),
+  z.strictObject({
+    kind: z.literal('connectivity'),
+    ...places,
+    branches: z
+      .array(z.enum(['dense', 'imp', 'random']))
+      .min(1)
+      .max(3),
+    alphas: z.int().min(2).max(10_000),
+    statistics: z.enum(['interpolated', 'reestimated']),
+    /** Of the training set; null: all. */
+    trainExamples: z.int().min(1).nullable(),
+  }),
+]);
+export type Analysis = z.infer<typeof analysis>;
+export type StabilityAnalysis = Extract<Analysis, { kind: 'stability' }>;
+export type ConnectivityAnalysis = Extract<Analysis, { kind: 'connectivity' }>;
+
 /** What `requests.json` says: all that commands on the folder asked for, but for what another one includes. */
 export const requestsRecord = z.strictObject({
   format: z.literal(FORMAT),
   requests: z.array(request).min(1).max(10_000),
+  /** Not there in folders of before there were any. */
+  analyses: z.array(analysis).max(10_000).default([]),
   /** The last command's recipe, with all defaults. */
   recipe: z.unknown(),
 });

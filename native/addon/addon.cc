@@ -90,6 +90,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_sessions(exports);
   define_snapshots(exports);
   define_masks(exports);
+  define_analyse(exports);
   return exports;
 }
 

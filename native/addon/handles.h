@@ -86,5 +86,6 @@ void define_data(Napi::Object& exports);
 void define_sessions(Napi::Object& exports);
 void define_snapshots(Napi::Object& exports);
 void define_masks(Napi::Object& exports);
+void define_analyse(Napi::Object& exports);
 
 }  // namespace lth

@@ -196,8 +196,9 @@ Napi::Value session_train(const Napi::CallbackInfo& info) {
 Napi::Value session_evaluate(const Napi::CallbackInfo& info) {
   auto session = from_handle<Session>(info[0]);
   const SplitName split = split_name(info[1], "split");
+  const int64_t examples = to_int(info[2], "examples");
   return start_run(info.Env(), session, info.Env().Undefined(),
-                   [&](RunEvents events) { return session->evaluate(split, std::move(events)); });
+                   [&](RunEvents events) { return session->evaluate(split, examples, std::move(events)); });
 }
 
 template <typename Array, typename T>

@@ -172,7 +172,10 @@ Gradients Session::gradients(int64_t step, uint64_t noise) {
 }
 
 Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
-  const std::vector<int32_t>& rows = examples_of(split);
+  return evaluate_rows(data_of(split), examples_of(split), run);
+}
+
+Session::Evaluation Session::evaluate_rows(const Dataset& data, std::span<const int32_t> rows, const Run* run) {
   const int64_t at_once = executor_->evaluation_batch(), count = static_cast<int64_t>(rows.size());
   Evaluation e;
   int64_t correct = 0;
@@ -182,7 +185,7 @@ Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
       return e;
     }
     const BatchResult r = executor_->evaluate(
-        {&data_of(split), std::span(rows).subspan(i, std::min(at_once, count - i)), {}});
+        {&data, rows.subspan(i, std::min(at_once, count - i)), {}});
     e.loss += r.loss;
     correct += r.correct;
   }
@@ -284,21 +287,31 @@ std::shared_ptr<Run> Session::train(const TrainOptions& o, RunEvents events) {
   return start("train", [this, o](Run& run) { return train_loop(run, o); }, std::move(events));
 }
 
-std::shared_ptr<Run> Session::evaluate(SplitName split, RunEvents events) {
-  if (examples(split) == 0) throw Error("invalid-argument", "[evaluate] that split has no examples");
+std::shared_ptr<Run> Session::evaluate(SplitName split, int64_t count, RunEvents events) {
+  const std::vector<int32_t>& all = examples_of(split);
+  const auto size = static_cast<int64_t>(all.size());
+  if (size == 0) throw Error("invalid-argument", "[evaluate] that split has no examples");
+  if (count > size) {
+    throw Error("invalid-argument", "[evaluate] " + std::to_string(count) + " examples of a split that has " +
+                                        std::to_string(size));
+  }
+  // Evenly spaced: data sets may be sorted by class.
+  std::vector<int32_t> rows = all;
+  for (int64_t i = 0; i < count; ++i) rows[i] = all[i * size / count];
+  if (count > 0) rows.resize(count);
   return start(
       "evaluate",
-      [this, split](Run& run) {
+      [this, split, rows = std::move(rows)](Run& run) {
         use_one_thread();
         const double start = now_seconds();
-        const Evaluation e = evaluate_split(split, &run);
+        const Evaluation e = evaluate_rows(data_of(split), rows, &run);
         RunEnd end;
         end.state = e.complete ? RunEnd::kDone : RunEnd::kAborted;
         end.step = store_->step;
         if (e.complete) {
           end.loss = e.loss;
           end.accuracy = e.accuracy;
-          end.examples = examples(split);
+          end.examples = static_cast<int64_t>(rows.size());
         }
         end.seconds = now_seconds() - start;
         return end;

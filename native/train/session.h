@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -96,7 +97,8 @@ class Session {
 
   // Both claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
   std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);
-  std::shared_ptr<Run> evaluate(SplitName split, RunEvents events);
+  // `examples` of the split, evenly spaced over it; 0: all.
+  std::shared_ptr<Run> evaluate(SplitName split, int64_t examples, RunEvents events);
   // Stops and joins what is going on.
   void stop();
   // Has it stop at the next step.
@@ -109,6 +111,7 @@ class Session {
   };
   RunEnd train_loop(Run& run, const TrainOptions& options);
   Evaluation evaluate_split(SplitName split, const Run* run);
+  Evaluation evaluate_rows(const Dataset& data, std::span<const int32_t> rows, const Run* run);
   const std::vector<int32_t>& examples_of(SplitName split) const;
   const Dataset& data_of(SplitName split) const;
   std::shared_ptr<Run> start(const char* operation, Run::Work work, RunEvents events);

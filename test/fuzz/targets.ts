@@ -131,6 +131,15 @@ const set: Target = {
 };
 
 const key = 'ab'.repeat(32);
+const comparison = {
+  branch: 'imp',
+  replicate: 0,
+  rewind: 0,
+  method: 'iterative',
+  level: 1,
+  noises: [1, 2],
+  densityPrunable: 0.5,
+};
 const recordSeeds: [file: string, record: object][] = [
   [
     'unit.json',
@@ -165,6 +174,25 @@ const recordSeeds: [file: string, record: object][] = [
       rewind: 0,
       method: 'iterative',
       seconds: 1.5,
+      connectivity: {
+        ...comparison,
+        statistics: 'interpolated',
+        alphas: [0, 1],
+        testError: [0.1, 0.2],
+        trainError: [0, 1],
+        trainExamples: 9,
+        barrier: { test: 0.05, train: 0.5 },
+      },
+      stability: ['masked', 'all'].map((scope) => ({
+        ...comparison,
+        ...{
+          kind: 'order',
+          scope,
+          distance: 2.5,
+          angle: 90,
+          layers: [{ name: 'w', distance: 0, angle: null }],
+        },
+      })),
     },
   ],
   [
@@ -186,6 +214,9 @@ const recordSeeds: [file: string, record: object][] = [
     {
       format: FORMAT,
       requests: [{ levels: 2, replicates: 1, rewind: ['0it', '5%'], controls: ['random'] }],
+      analyses: [
+        { kind: 'stability', rewind: [0], levels: [2], orders: 4, samples: 1, branches: ['imp', 'random'] },
+      ],
       recipe: JSON.parse(other),
     },
   ],
@@ -223,7 +254,7 @@ const records: Target = {
     writeFileSync(path, text);
     if (name === 'unit.json') assert.equal((await store.record('unit'))?.id, 'unit');
     if (name === 'checkpoint-20.json') await readCheckpoint(unit, 20);
-    if (name === 'requests.json') await Promise.all([store.requests(), store.recipe()]);
+    if (name === 'requests.json') await Promise.all([store.requests(), store.analyses(), store.recipe()]);
     if (name === 'experiment.json') await store.experiment();
     if (name === 'failure.json') assert.equal(typeof (await store.failure('unit'))?.message, 'string');
   },

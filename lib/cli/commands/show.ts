@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { RunSummary } from '../../experiment/Result.js';
 import { summarise } from '../../experiment/summary.js';
+import { renderConnectivity, renderStability } from '../../report/analyses.js';
 import { curves } from '../../report/matching.js';
 import { renderCurve, renderTable } from '../../report/terminal.js';
 
@@ -16,13 +17,18 @@ export function showCommand(): Command {
   return new Command('show')
     .description('what a run has found so far')
     .argument('<run>', 'run folder')
+    .option('--analyses', 'stability and connectivity that were measured, too')
     .option('--json', 'as one JSON object')
-    .action(async (run: string, options: { json?: boolean }) => {
+    .action(async (run: string, options: { analyses?: boolean; json?: boolean }) => {
       const summary = await summarise(run);
       if (options.json) process.stdout.write(`${JSON.stringify(summaryOf(summary))}\n`);
       else
         process.stdout.write(
           `${renderTable(summary)}\n${summary.results.length > 0 ? `\n${renderCurve(summary)}\n` : ''}`,
         );
+      if (options.analyses && !options.json) {
+        const stability = renderStability(summary.stability, { scope: 'masked', layers: false });
+        process.stdout.write(`\n${stability}\n\n${renderConnectivity(summary.connectivity)}\n`);
+      }
     });
 }

@@ -1,0 +1,72 @@
+import type { Command } from 'commander';
+import type { AnalysisOptions, AnalysisSummary } from '../experiment/analyse.js';
+import { integer, integers, list } from './options.js';
+import { progressPrinter } from './progress.js';
+import { cadence, keep, type RecipeOptions } from './recipeOptions.js';
+import { abortOnSignal } from './signals.js';
+
+export interface AnalysisFlags extends Pick<RecipeOptions, 'threads' | 'jobs' | 'keep' | 'checkpointEvery'> {
+  rewind?: string[];
+  levels?: number[];
+  orders?: number;
+  allowDifferentBits?: boolean;
+  json?: boolean;
+}
+
+/** Saved and stopped: requeue me. */
+const STOPPED = 75;
+const FAILED = 1;
+
+/** The argument and options of commands that train and compare copies of a run's networks. */
+export function takesRun(command: Command, orders: number): Command {
+  return command
+    .argument('<run>', 'run folder')
+    .option('--levels <list>', 'levels, e.g. 4,8 (default: the last one)', integers(1, 1000))
+    .option('--rewind <steps>', 'rewind points of the run, e.g. 0it,500it (default: all)', list)
+    .option(
+      '--orders <n>',
+      `copies of each network, each under a data order of its own (default: ${orders})`,
+      integer(2, 1000),
+    )
+    .option('--threads <n>', 'threads of all jobs together (default: all cores)', integer(1, 1024))
+    .option('--jobs <n>', 'processes that share the units (default: 1)', integer(1, 1024))
+    .option('--keep <rule>', 'weights that stay on disk, as in `run`; copies always do (default: all)', keep)
+    .option('--checkpoint-every <cadence>', 'as in `run`', cadence)
+    .option('--allow-different-bits', 'go on where another LibTorch, instruction set or device began')
+    .option('--json', 'every sample as one JSON object on stdout; everything else on stderr');
+}
+
+export function analysisOptions(flags: AnalysisFlags): AnalysisOptions {
+  const signal = abortOnSignal((which) =>
+    process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
+  );
+  return {
+    signal,
+    onEvent: progressPrinter(process.stderr),
+    allowDifferentBits: flags.allowDifferentBits ?? false,
+    ...(flags.rewind === undefined ? {} : { rewind: flags.rewind }),
+    ...(flags.levels === undefined ? {} : { levels: flags.levels }),
+    ...(flags.orders === undefined ? {} : { orders: flags.orders }),
+    ...(flags.threads === undefined ? {} : { threads: flags.threads }),
+    ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
+    ...(flags.keep === undefined ? {} : { keep: flags.keep }),
+    ...(flags.checkpointEvery === undefined ? {} : { checkpoint: flags.checkpointEvery }),
+  };
+}
+
+/** Prints what was found. @returns the exit code. */
+export function finish(found: AnalysisSummary<unknown>, table: string, json: object | null): number {
+  const { run, recipe, complete, stopped, units, problems } = found;
+  const lines = [
+    '',
+    `${recipe}: ${run}${complete ? '' : ` (not complete: ${units.done} of ${units.total} units done)`}`,
+    table,
+    ...(units.impossible > 0
+      ? [`${units.impossible} units cannot be done: a training that they need diverged`]
+      : []),
+    ...problems.map(({ id, label, state, message }) => `${state}: ${label} (${id}): ${message}`),
+  ];
+  (json ? process.stderr : process.stdout).write(`${lines.join('\n')}\n`);
+  if (json) process.stdout.write(`${JSON.stringify(json)}\n`);
+  return stopped ? STOPPED : complete ? 0 : FAILED;
+}

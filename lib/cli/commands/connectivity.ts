@@ -1,0 +1,35 @@
+import { Command } from 'commander';
+import { measureConnectivity } from '../../experiment/analyse.js';
+import type { ConnectivityResult } from '../../experiment/Result.js';
+import { renderConnectivity } from '../../report/analyses.js';
+import { type AnalysisFlags, analysisOptions, finish, takesRun } from '../analysisOptions.js';
+import { choices, integer } from '../options.js';
+
+interface Flags extends AnalysisFlags {
+  branches?: ConnectivityResult['branch'][];
+  alphas?: number;
+  trainExamples?: number;
+}
+
+export function connectivityCommand(exit: (code: number) => void): Command {
+  return takesRun(
+    new Command('connectivity').description(
+      "the error on straight lines between copies of a run's networks that were trained under other data orders",
+    ),
+    2,
+  )
+    .option('--branches <list>', 'dense, imp, random (default: all)', choices('dense', 'imp', 'random'))
+    .option('--alphas <n>', 'points on each line, both ends included (default: 30)', integer(2, 10_000))
+    .option('--train-examples <n>', 'of the training set, evenly spaced over it (default: all)', integer(1))
+    .action(async (run: string, flags: Flags) => {
+      const found = await measureConnectivity(run, {
+        ...analysisOptions(flags),
+        ...(flags.branches === undefined ? {} : { branches: flags.branches }),
+        ...(flags.alphas === undefined ? {} : { alphas: flags.alphas }),
+        ...(flags.trainExamples === undefined ? {} : { trainExamples: flags.trainExamples }),
+      });
+      const { results, ...summary } = found;
+      const json = flags.json ? { ...summary, connectivity: results } : null;
+      exit(finish(found, renderConnectivity(results), json));
+    });
+}

@@ -1,0 +1,158 @@
+import { checkInteger, checkOneOf, LthError, wrongValue } from '../native/errors.js';
+import type { Steps } from '../recipe/Recipe.js';
+import { toUpdates } from '../recipe/steps.js';
+import { RunFolder } from '../store/RunFolder.js';
+import type { Analysis, ConnectivityAnalysis, StabilityAnalysis } from '../store/records.js';
+import { placesOf, planAnalysis } from './analyses.js';
+import { openPlan } from './openPlan.js';
+import { type Plan, planRequests, requestOf } from './plan.js';
+import type { ConnectivityResult, Problem, StabilityResult, UnitCounts } from './Result.js';
+import { carryOut, checkRunOptions, type RunOptions } from './run.js';
+import { countsOf, problemsOf } from './summary.js';
+import { survey } from './survey.js';
+
+export interface AnalysisOptions extends Omit<RunOptions, 'out'> {
+  /** Default: all of the run. */
+  rewind?: Steps[];
+  /** Default: the last level that all of these rewind points have. */
+  levels?: number[];
+  /** Trainings from each (W_k, m), each under a data order of its own; all pairs are compared. Raising it continues. */
+  orders?: number;
+}
+
+export interface StabilityOptions extends AnalysisOptions {
+  /** Data orders under which the dense network and the subnetwork are compared, for each replicate. Default 1. */
+  samples?: number;
+  /** Default: both. */
+  branches?: StabilityResult['branch'][];
+}
+
+export interface ConnectivityOptions extends AnalysisOptions {
+  /** Default: all three. */
+  branches?: ConnectivityResult['branch'][];
+  /** Points on the line, both ends included. Default 30, as in the paper. */
+  alphas?: number;
+  /** Of the training set, evenly spaced over it. Default: all. */
+  trainExamples?: number;
+}
+
+export interface AnalysisSummary<R> {
+  /** The run folder. */
+  run: string;
+  recipe: string;
+  /** All is done that can be done for what was asked. */
+  complete: boolean;
+  /** The signal ended it before. */
+  stopped: boolean;
+  /** Of this analysis and of what it needs. */
+  units: UnitCounts;
+  problems: Problem[];
+  results: R[];
+}
+
+/**
+ * Measures how stable a run's subnetworks are to data order and to pruning (paper section 2): trains `orders` copies of
+ * each and takes all pairs, and compares the subnetwork with the dense network under the same data order. Work goes to
+ * the run folder as units; what is done is not done again, and what of the run itself is missing is made first.
+ * @returns every sample for both scopes.
+ * @throws LthError as runExperiment, and "io" where there is no run, "recipe" where it has no such level.
+ */
+export async function measureStability(
+  run: string,
+  options: StabilityOptions = {},
+): Promise<AnalysisSummary<StabilityResult>> {
+  const orders = checkInteger(options.orders ?? 4, 'orders', 2, 1000);
+  const samples = checkInteger(options.samples ?? 1, 'samples', 0, 1000);
+  const branches = checkBranches(options.branches, ['imp', 'random'] as const);
+  const analysis = ({ rewind, levels }: Places): StabilityAnalysis => {
+    if (levels.length === 0)
+      throw new LthError('recipe', `--levels: ${run} has no level beside the dense network`);
+    return { kind: 'stability', rewind, levels, orders, samples, branches };
+  };
+  return analyse(run, options, analysis, ({ stability }) => stability ?? []);
+}
+
+/**
+ * Measures the error on the straight line between copies that were trained from the same W_k, or m * W_k, under
+ * different noise (linear mode connectivity). The copies are those of `measureStability`.
+ * @throws LthError as measureStability.
+ */
+export async function measureConnectivity(
+  run: string,
+  options: ConnectivityOptions = {},
+): Promise<AnalysisSummary<ConnectivityResult>> {
+  const orders = checkInteger(options.orders ?? 2, 'orders', 2, 1000);
+  const alphas = checkInteger(options.alphas ?? 30, 'alphas', 2, 10_000);
+  const branches = checkBranches(options.branches, ['dense', 'imp', 'random'] as const);
+  const wanted = options.trainExamples;
+  const analysis = ({ rewind, levels, trainExamples: all }: Places): ConnectivityAnalysis => {
+    if (wanted !== undefined) checkInteger(wanted, 'trainExamples', 1, all);
+    const trainExamples = wanted === undefined || wanted === all ? null : wanted;
+    if (levels.length === 0 && !branches.includes('dense'))
+      throw new LthError('recipe', `--levels: ${run} has no level beside the dense network`);
+    const statistics = 'interpolated';
+    return { kind: 'connectivity', rewind, levels, orders, branches, alphas, statistics, trainExamples };
+  };
+  return analyse(run, options, analysis, ({ connectivity }) => (connectivity ? [connectivity] : []));
+}
+
+/** In one order, so that the same question is the same request. */
+function checkBranches<B extends string>(asked: readonly B[] | undefined, all: readonly B[]): B[] {
+  for (const branch of asked ?? []) checkOneOf(branch, 'branches', all);
+  const branches = all.filter((branch) => !asked || asked.includes(branch));
+  if (branches.length === 0) throw wrongValue(`some of ${all.join(', ')}`, 'branches', asked);
+  return branches;
+}
+
+interface Places {
+  rewind: number[];
+  levels: number[];
+  trainExamples: number;
+}
+
+async function analyse<R>(
+  run: string,
+  options: AnalysisOptions,
+  analysisOf: (places: Places) => Analysis,
+  resultsOf: (record: { stability?: StabilityResult[]; connectivity?: ConnectivityResult }) => R[],
+): Promise<AnalysisSummary<R>> {
+  const checked = checkRunOptions(options);
+  const there = RunFolder.open(run);
+  const recipe = await there.recipe();
+  const { workplace, experiment } = await openPlan(recipe);
+  let analysis: Analysis;
+  try {
+    const whole = planRequests(recipe, await there.requests(), experiment);
+    const places = placesOf(whole, run, {
+      rewind: options.rewind ? updatesOf(options.rewind, whole) : null,
+      levels: options.levels ?? null,
+    });
+    analysis = analysisOf({ ...places, trainExamples: workplace.trainExamples });
+    workplace.folder = await RunFolder.create(run, recipe, experiment, {
+      allowDifferentBits: checked.allowDifferentBits,
+      request: requestOf(recipe),
+      analysis,
+    });
+    const plan = planAnalysis(whole, recipe, analysis);
+    await carryOut(workplace, plan, experiment.fingerprint, checked, analysis);
+  } finally {
+    workplace.dispose();
+  }
+  const found = await survey(run, undefined, analysis);
+  const units = countsOf(found);
+  const complete = units.done + units.impossible === units.total;
+  return {
+    run,
+    recipe: recipe.name,
+    complete,
+    stopped: options.signal?.aborted === true && !complete,
+    units,
+    problems: problemsOf(found),
+    results: found.units.flatMap(({ record }) => (record ? resultsOf(record) : [])),
+  };
+}
+
+function updatesOf(rewind: Steps[], { steps }: Plan): number[] {
+  const scale = { updatesPerEpoch: steps.updatesPerEpoch, total: steps.total };
+  return rewind.map((text) => toUpdates(text, '--rewind', scale));
+}
