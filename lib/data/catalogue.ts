@@ -4,39 +4,82 @@ import type { DatasetHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
 import { didYouMean } from '../recipe/nearest.js';
+import { type CifarSet, cifar10, cifar100, findCifar, readCifar } from './cifar.js';
 import { dataFolders, fileIn, findFile } from './folders.js';
 import { readIdxDataset } from './idx.js';
-import { fashionMnist, mnist, type Source } from './sources.js';
+import { cifar10Source, cifar100Source, fashionMnist, mnist, type Source } from './sources.js';
 
-interface IdxSet {
+interface CatalogueSet {
   description: string;
-  classes: number;
   /** Folder inside this package, or what `data fetch` gets. */
   from: { folder: string } | { source: Source };
+  format: Format;
 }
 
-const sets: Record<string, IdxSet> = {
+/** How the files of a set are read. */
+interface Format {
+  /** Are all of its files in the folder? They are looked for, not read. */
+  isIn(folder: string): boolean;
+  /** @param hint what to do where a file is missing. */
+  read(folder: string, hint: string): Promise<{ train: DatasetHandle; test: DatasetHandle }>;
+}
+
+const parts = ['train', 't10k'] as const;
+const idxNames = (part: string) => [`${part}-images-idx3-ubyte`, `${part}-labels-idx1-ubyte`] as const;
+
+function idxFormat(classes: number): Format {
+  return {
+    isIn: (folder) => parts.flatMap(idxNames).every((name) => findFile(folder, name)),
+    async read(folder, hint) {
+      const [train, test] = await Promise.all(
+        parts.map((part) => {
+          const [images, labels] = idxNames(part);
+          return readIdxDataset(fileIn(folder, images, hint), fileIn(folder, labels, hint), classes);
+        }),
+      );
+      return { train: train as DatasetHandle, test: test as DatasetHandle };
+    },
+  };
+}
+
+function cifarFormat(set: CifarSet): Format {
+  return {
+    isIn: (folder) => findCifar(set, folder)?.missing.length === 0,
+    read: (folder, hint) => readCifar(set, folder, hint),
+  };
+}
+
+const sets: Record<string, CatalogueSet> = {
   'mnist-10k': {
     description: '10,000 real MNIST digits (8,004 training, 1,996 test); comes with the package',
-    classes: 10,
     from: { folder: join(packageRoot, 'data', 'mnist-10k') },
+    format: idxFormat(10),
   },
-  mnist: { description: 'MNIST, 60,000 + 10,000 digits', classes: 10, from: { source: mnist } },
+  mnist: {
+    description: 'MNIST, 60,000 + 10,000 digits',
+    from: { source: mnist },
+    format: idxFormat(10),
+  },
   'fashion-mnist': {
     description: 'Fashion-MNIST, 60,000 + 10,000 pictures of clothes in the format of MNIST',
-    classes: 10,
     from: { source: fashionMnist },
+    format: idxFormat(10),
+  },
+  'cifar-10': {
+    description: 'CIFAR-10, 50,000 + 10,000 colour pictures of 32x32 in 10 classes',
+    from: { source: cifar10Source },
+    format: cifarFormat(cifar10),
+  },
+  'cifar-100': {
+    description: 'CIFAR-100, 50,000 + 10,000 colour pictures of 32x32 in 100 classes',
+    from: { source: cifar100Source },
+    format: cifarFormat(cifar100),
   },
 };
 
 export const datasetNames = Object.keys(sets);
 
-const fileNames = ['train', 't10k'].flatMap((part) => [
-  `${part}-images-idx3-ubyte`,
-  `${part}-labels-idx1-ubyte`,
-]);
-
-function setNamed(name: string): IdxSet {
+function setNamed(name: string): CatalogueSet {
   const set = Object.hasOwn(sets, name) ? sets[name] : undefined;
   if (set) return set;
   throw new LthError(
@@ -87,11 +130,11 @@ export interface DatasetPlace {
 
 /** All data sets and where they would be read from; files are looked for, not read. */
 export function datasetPlaces(): DatasetPlace[] {
-  return Object.entries(sets).map(([set, { description, from }]) => {
+  return Object.entries(sets).map(([set, { description, from, format }]) => {
     const places = 'folder' in from ? [from.folder] : dataFolders(set);
     // As `datasetFolder` does: the first that is there counts, also where files are missing in it.
     const first = places.find((place) => existsSync(place));
-    const folder = first && fileNames.every((name) => findFile(first, name)) ? first : null;
+    const folder = first && format.isIn(first) ? first : null;
     const get = 'folder' in from ? 'npm rebuild lth-train' : fetchCommand(set);
     return { set, description, folder, get: folder ? null : get };
   });
@@ -103,14 +146,6 @@ export async function openDataset(
   folder: string | null,
 ): Promise<{ train: DatasetHandle; test: DatasetHandle }> {
   const where = datasetFolder(name, folder);
-  const { classes, from } = setNamed(name);
-  const hint = folder || 'folder' in from ? '' : `: run \`${fetchCommand(name)}\``;
-  const part = (prefix: string) =>
-    readIdxDataset(
-      fileIn(where, `${prefix}-images-idx3-ubyte`, hint),
-      fileIn(where, `${prefix}-labels-idx1-ubyte`, hint),
-      classes,
-    );
-  const [train, test] = await Promise.all([part('train'), part('t10k')]);
-  return { train, test };
+  const { from, format } = setNamed(name);
+  return format.read(where, folder || 'folder' in from ? '' : `: run \`${fetchCommand(name)}\``);
 }

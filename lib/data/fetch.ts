@@ -7,8 +7,8 @@ import { LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { attempt, type Seen, Trouble } from './download.js';
 import { dataFolders } from './folders.js';
-import { copyInto, largestPacking, place, present } from './place.js';
-import type { Source, SourceFile } from './sources.js';
+import { copyInto, largestOf, place, present } from './place.js';
+import { packedName, type Source, type SourceFile } from './sources.js';
 
 export interface FetchedFile {
   /** As it is in the folder, e.g. "train-images-idx3-ubyte.gz". */
@@ -38,7 +38,7 @@ export interface FetchOptions {
   folder?: string;
   /** Copies from this folder, instead of any mirror. */
   from?: string;
-  /** Instead of the official mirrors: folders with NAME.gz in them. */
+  /** Instead of the official mirrors: folders with the packed files in them. */
   mirrors?: string[];
   /** Without a byte for so long an attempt is given up. */
   stallMs?: number;
@@ -73,7 +73,7 @@ class Fetch {
 
   /** Call with the folder's lock held. */
   async bring(file: SourceFile): Promise<FetchedFile> {
-    const part = join(this.folder, `${file.name}.gz.part`);
+    const part = join(this.folder, `${packedName(file)}.part`);
     const there = await present(this.folder, file, (text) => this.tell({ type: 'trouble', text }));
     if (there) return this.done(basename(there), 'there');
     if (this.options.from !== undefined) {
@@ -94,7 +94,7 @@ class Fetch {
     const reasons: string[] = [];
     const { mirrors } = this;
     for (const mirror of mirrors) {
-      const url = new URL(`${file.name}.gz`, mirror).href;
+      const url = new URL(packedName(file), mirror).href;
       try {
         const name = await this.fromMirror(url, file, part);
         // The next file is asked for where this one was got.
@@ -109,7 +109,7 @@ class Fetch {
     }
     throw new LthError(
       'io',
-      `${file.name}.gz could not be fetched:\n  ${reasons.join('\n  ')}\n` +
+      `${packedName(file)} could not be fetched:\n  ${reasons.join('\n  ')}\n` +
         'Without network: `--from DIR` copies the files from a folder, `--mirror URL` names another server.',
     );
   }
@@ -142,13 +142,13 @@ class Fetch {
       let reached: number | null = null;
       try {
         await attempt(url, part, seen, {
-          atMost: largestPacking(file.bytes),
+          atMost: largestOf(file),
           stallMs: this.stallMs,
           onBytes: (done, size) => {
             // An attempt that begins at 0 leaves nothing of those before it.
             if (reached === null) resumed = done > 0;
             reached = done;
-            this.tell({ type: 'bytes', name: `${file.name}.gz`, done, size });
+            this.tell({ type: 'bytes', name: packedName(file), done, size });
           },
         });
         return resumed;
@@ -183,7 +183,7 @@ async function lockOf(folder: string, tell: (event: FetchEvent) => void): Promis
 
 /**
  * Brings the files of a data set into a folder: what is there and right stays, the rest is copied or downloaded. A file
- * has its name only once its SHA-256 is right; what was downloaded of one stays for the next call.
+ * has its name only once its checksums are right; what was downloaded of one stays for the next call.
  * @throws LthError "io" (no mirror gives a file, or the folder cannot be written), "corrupt-file" (a file of `from`),
  * "invalid-argument".
  */

@@ -1,36 +1,23 @@
 import { createHash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
 import { basename } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import type { DatasetHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
+import { withRegularFile } from './regularFile.js';
 
 /** Past this an IDX file is refused: the largest kin of MNIST (EMNIST) has 0.7 GB. */
 const LARGEST_IDX = 2 * 2 ** 30;
 /** Deflate cannot pack better than this. */
 const LARGEST_RATIO = 1032;
 
-async function firstBytes(path: string, count: number): Promise<{ head: Buffer; size: number }> {
-  // Opening a pipe would wait for its writer.
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause) => {
-    throw new LthError(
-      'io',
-      `${path}: ${cause.code === 'ENOENT' ? 'there is no such file' : cause.message}`,
-      { cause },
-    );
-  });
-  try {
-    if (!(await file.stat()).isFile()) throw new Error('is not a file');
+function firstBytes(path: string, count: number): Promise<{ head: Buffer; size: number }> {
+  return withRegularFile(path, async (file, size) => {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(count), 0, count, 0);
-    return { head: buffer.subarray(0, bytesRead), size: (await file.stat()).size };
-  } catch (cause) {
-    throw new LthError('io', `${path}: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  } finally {
-    await file.close();
-  }
+    return { head: buffer.subarray(0, bytesRead), size };
+  });
 }
 
 /** Bytes that the file will have, from its IDX header; the allocation of what follows is bounded by it. */

@@ -1,5 +1,5 @@
 /** A file of a data set: what it must hold, whatever packed it. */
-export interface SourceFile {
+export interface PlainFile {
   /** Without `.gz`, e.g. "train-images-idx3-ubyte". */
   name: string;
   /** Of the unpacked bytes, as is the sum: gzip headers differ between mirrors and packagers. */
@@ -7,11 +7,30 @@ export interface SourceFile {
   sha256: string;
 }
 
+/** A tar.gz that is kept as it is. */
+export interface Archive {
+  /** As it is on the server and on disk. */
+  name: string;
+  /** More bytes than this it never has. */
+  largest: number;
+  /** Published of the archive itself. */
+  md5: string;
+  /** Files in it whose sums are known: MD5 alone would not stop somebody who wants another file to pass. */
+  files: PlainFile[];
+}
+
+export type SourceFile = PlainFile | Archive;
+
+export const isArchive = (file: SourceFile): file is Archive => 'md5' in file;
+
+/** What mirrors call a file. */
+export const packedName = (file: SourceFile) => (isArchive(file) ? file.name : `${file.name}.gz`);
+
 /** What `data fetch` gets, and from where. */
 export interface Source {
   /** Name in the catalogue. */
   name: string;
-  /** Folders with NAME.gz in them, tried in this order. */
+  /** Folders with the packed files in them, tried in this order. */
   mirrors: string[];
   files: SourceFile[];
 }
@@ -57,3 +76,43 @@ export const fashionMnist = source(
     '0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34',
   ],
 );
+
+const LARGEST_CIFAR = 2 ** 28;
+const cifarBatch = (n: number, sha256: string): PlainFile => ({
+  name: `data_batch_${n}.bin`,
+  bytes: 10_000 * 3073,
+  sha256,
+});
+
+/** The test batch has no published sum in this layout. */
+export const cifar10Source: Source = {
+  name: 'cifar-10',
+  mirrors: ['https://www.cs.toronto.edu/~kriz/'],
+  files: [
+    {
+      name: 'cifar-10-binary.tar.gz',
+      largest: LARGEST_CIFAR,
+      md5: 'c32a1d4ab5d03f1284b67883e8d87530',
+      files: [
+        cifarBatch(1, 'cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5'),
+        cifarBatch(2, 'a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed'),
+        cifarBatch(3, 'bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67'),
+        cifarBatch(4, '014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48'),
+        cifarBatch(5, '755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add'),
+      ],
+    },
+  ],
+};
+
+export const cifar100Source: Source = {
+  name: 'cifar-100',
+  mirrors: ['https://www.cs.toronto.edu/~kriz/'],
+  files: [
+    {
+      name: 'cifar-100-binary.tar.gz',
+      largest: LARGEST_CIFAR,
+      md5: '03b5dce01913d631647c71ecec9e9cb8',
+      files: [],
+    },
+  ],
+};

@@ -120,7 +120,7 @@ export interface DatasetInfo {
   count: number;
   /** Shape of one example, e.g. [1, 28, 28]. */
   shape: number[];
-  /** SHA-256 of its unpacked files: what makes it this data set and no other. */
+  /** SHA-256 of its unpacked files, or of CIFAR's binary records: what makes it this data set and no other. */
   digest: string;
   classes: number;
   /** Per channel mean and standard deviation of x/255 over the whole set. */
@@ -288,6 +288,16 @@ export interface Addon {
     labels: Uint8Array,
     options: { classes: number; imagesName: string; labelsName: string; digest: string },
   ): Promise<DatasetHandle>;
+  /** Files of CIFAR's binary layout: per record a coarse label byte where `coarse` is above 0, the label, (3,32,32). Copies. */
+  datasetFromCifar(
+    files: Uint8Array[],
+    options: { names: string[]; classes: number; coarse: number; digest: string },
+  ): Promise<DatasetHandle>;
+  /** The records of that layout out of a pickle of CIFAR's Python layout; nothing in it is ever called. */
+  cifarRecords(
+    pickle: Uint8Array,
+    options: { name: string; classes: number; coarse: number },
+  ): Promise<Uint8Array>;
   datasetInfo(dataset: DatasetHandle): DatasetInfo;
 
   /** Allocates and draws the initial weights. From here on to sessionGradients: passes over all parameters, on libuv's pool. */

@@ -8,10 +8,8 @@
 #include "data/idx.h"
 
 namespace lth {
-namespace {
-
 // Exact integer sums, so that the figures do not depend on an order of summation.
-void measure(Dataset& data) {
+void measure_channels(Dataset& data) {
   const int64_t channels = data.shape[0], plane = data.features / channels;
   for (int64_t c = 0; c < channels; ++c) {
     uint64_t sum = 0, squares = 0;
@@ -28,8 +26,6 @@ void measure(Dataset& data) {
     data.std.push_back(std::sqrt(std::max(0.0, static_cast<double>(squares) / total - mean * mean)) / 255);
   }
 }
-
-}  // namespace
 
 std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
                                                 int classes, const std::string& images_name,
@@ -52,7 +48,7 @@ std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::
   }
   data->images.assign(x.elements.begin(), x.elements.end());
   data->labels.assign(y.elements.begin(), y.elements.end());
-  measure(*data);
+  measure_channels(*data);
   return data;
 }
 

@@ -25,6 +25,9 @@ std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::
                                                 int classes, const std::string& images_name,
                                                 const std::string& labels_name);
 
+// Fills `mean` and `std` from the images.
+void measure_channels(Dataset& data);
+
 struct Split {
   std::vector<int32_t> train, validation;  // rows of the data set, ascending
 };

@@ -15,13 +15,13 @@ interface FetchFlags {
 function fetchCommand(): Command {
   return new Command('fetch')
     .description('bring the files of a data set, checked; prints their folder')
-    .argument('<set>', 'mnist or fashion-mnist')
+    .argument('<set>', 'mnist, fashion-mnist, cifar-10 or cifar-100')
     .option('--to <folder>', 'where they go (default: LTH_DATA/SET, else the cache)')
     .option('--from <folder>', 'copy them from this folder instead of fetching')
     .addOption(
       new Option(
         '--mirror <url>',
-        'a server of yours with the .gz files, instead of the official ones (repeatable)',
+        'a server of yours with the packed files, instead of the official ones (repeatable)',
       )
         .argParser(repeated)
         .conflicts('from'),
