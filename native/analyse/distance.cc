@@ -68,7 +68,7 @@ Distances distance_in(const Snapshot& sa, const Snapshot& sb, const Masks& masks
   const T *a = reinterpret_cast<const T*>(sa.parameters.data()), *b = reinterpret_cast<const T*>(sb.parameters.data());
   std::vector<const ParameterSpec*> counted;
   for (const ParameterSpec& p : masks.layout->parameters) {
-    if (p.prunable || scope == Scope::kAll) counted.push_back(&p);
+    if (p.prunable || (scope == Scope::kAll && p.trainable)) counted.push_back(&p);
   }
   Norms all;
   std::vector<Norms> each;

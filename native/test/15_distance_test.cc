@@ -152,3 +152,19 @@ TEST("other networks and precisions are refused") {
   CHECK_THROWS({ distance(a, a, all_ones(other), Scope::kAll); }, "wrong-shape", {"[distance]"});
   CHECK_THROWS({ distance(a, drawn<double>(layout, 3), all_ones(layout), Scope::kAll); }, "wrong-shape", {"fp64"});
 }
+
+TEST("running statistics are in no distance") {
+  const auto layout = compile(test::normalised())->layout;
+  const Snapshot a = drawn<float>(layout, 3), b = drawn<float>(layout, 4);
+  const Masks masks = all_ones(layout);
+  const Distances before = distance(a, b, masks, Scope::kAll);
+  int buffers = 0;
+  for (const ParameterSpec& p : layout->parameters) {
+    if (p.trainable) continue;
+    ++buffers;
+    values<float>(a.parameters)[p.offset] = INFINITY;
+  }
+  CHECK_EQUAL(buffers, 2);
+  CHECK_EQUAL(before.layers.size(), layout->parameters.size() - 2);
+  CHECK_EQUAL(distance(a, b, masks, Scope::kAll).total.distance, before.total.distance);
+}

@@ -77,3 +77,17 @@ TEST("alphas outside the line, other networks and precisions are refused") {
   CHECK_THROWS({ interpolate(a, drawn<float>(other, 1), 0.5); }, "wrong-shape", {"[interpolate]"});
   CHECK_THROWS({ interpolate(a, drawn<double>(layout, 1), 0.5); }, "wrong-shape", {"fp64"});
 }
+
+TEST("running statistics are interpolated with the weights") {
+  const auto layout = compile(test::normalised())->layout;
+  const Snapshot a = drawn<double>(layout, 1), b = drawn<double>(layout, 2);
+  const auto half = interpolate(a, b, 0.5);
+  int buffers = 0;
+  for (const ParameterSpec& p : layout->parameters) {
+    if (p.trainable) continue;
+    ++buffers;
+    const double x = values<double>(a.parameters)[p.offset], y = values<double>(b.parameters)[p.offset];
+    CHECK(std::fabs(values<double>(half->parameters)[p.offset] - (x + y) / 2) < 1e-15);
+  }
+  CHECK_EQUAL(buffers, 2);
+}

@@ -35,6 +35,14 @@ inline NetworkSpec lenet(std::vector<int64_t> widths, std::vector<int64_t> input
   return spec;
 }
 
+// Batch norm between two linear layers: a network with running statistics.
+inline NetworkSpec normalised() {
+  return {"normalised", {1, 5, 5}, 3,
+          {layer(LayerSpec::kFlatten, "flatten", {"input"}), layer(LayerSpec::kLinear, "fc1", {"flatten"}, 8),
+           layer(LayerSpec::kBatchNorm, "bn1", {"fc1"}), layer(LayerSpec::kRelu, "relu1", {"bn1"}),
+           layer(LayerSpec::kLinear, "fc2", {"relu1"}, 3)}};
+}
+
 template <typename T>
 T* values(const Arena& arena) {
   return reinterpret_cast<T*>(arena.data());
