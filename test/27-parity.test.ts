@@ -37,7 +37,33 @@ const residual: Network = {
     { name: 'head', type: 'linear', units: 10 },
   ],
 };
+/** Windows that overhang and do not divide their input, both kinds of batch norm, a fused and an open sum. */
+const convolutional: Network = {
+  name: 'convolutional',
+  input: [1, 28, 28],
+  classes: 10,
+  layers: [
+    { name: 'stem', type: 'conv', channels: 6, kernel: [5, 3], stride: 2, padding: [2, 1], bias: true },
+    { name: 'stem-bn', type: 'batchnorm', momentum: 0.2 },
+    { name: 'stem-relu', type: 'relu' },
+    { name: 'pool', type: 'maxpool', kernel: 3, stride: 2, padding: 1 },
+    { name: 'main', type: 'conv', channels: 9, kernel: 3, padding: 1 },
+    { name: 'short', type: 'conv', channels: 9, kernel: 1, input: 'pool', prunable: false },
+    { name: 'short-bn', type: 'batchnorm' },
+    { name: 'main-bn', type: 'batchnorm', input: 'main', epsilon: 1e-3 },
+    { name: 'sum', type: 'add', inputs: ['main-bn', 'short-bn'] },
+    { name: 'sum-relu', type: 'relu' },
+    { name: 'last', type: 'conv', channels: 9, kernel: 3, padding: 1 },
+    { name: 'twice', type: 'add', inputs: ['last', 'sum-relu', 'sum'] },
+    { name: 'mean', type: 'globalpool' },
+    { name: 'hidden', type: 'linear', units: 12 },
+    { name: 'hidden-bn', type: 'batchnorm' },
+    { name: 'hidden-relu', type: 'relu' },
+    { name: 'head', type: 'linear', units: 10 },
+  ],
+};
 const networks: Record<string, CompiledNetwork> = {
+  'a convolutional network': CompiledNetwork.compile(convolutional),
   'lenet-300-100': CompiledNetwork.compile('lenet-300-100'),
   'a network with sums': CompiledNetwork.compile(residual),
   'one layer': CompiledNetwork.compile({

@@ -107,6 +107,7 @@ export class Workplace {
         warmup: steps?.warmup ?? 0,
       },
       normalise: recipe.data.normalise,
+      augment: recipe.data.augment,
       device: recipe.device,
       precision: recipe.training.precision,
       executor: recipe.training.executor,

@@ -149,7 +149,14 @@ export interface Plan {
  */
 export interface Experiment {
   network: Pick<NativeNetwork, 'input' | 'classes' | 'layers'>;
-  data: { set: string; validation: number; normalise: boolean; figures: unknown };
+  data: {
+    set: string;
+    validation: number;
+    normalise: boolean;
+    /** Left out where there is none: keys of experiments from before it was there stay what they were. */
+    augment?: { crop: number; flip: boolean };
+    figures: unknown;
+  };
   training: Pick<Recipe['training'], 'batch' | 'optimiser' | 'precision' | 'executor'> & {
     steps: number;
     milestones: number[];
@@ -176,10 +183,10 @@ export function experimentOf(
 ): Experiment {
   const { training, pruning } = recipe;
   const { input, classes, layers } = context.network;
-  const { set, validation, normalise } = recipe.data;
+  const { set, validation, normalise, augment } = recipe.data;
   return {
     network: { input, classes, layers },
-    data: { set, validation, normalise, figures: context.data },
+    data: { set, validation, normalise, ...(augment ? { augment } : {}), figures: context.data },
     training: {
       batch: training.batch,
       optimiser: training.optimiser,

@@ -157,6 +157,8 @@ export interface SessionOptions {
   schedule: ScheduleOptions;
   /** Per-channel normalisation (x/255 - mean) / std; null: x/255. */
   normalise: { mean: number[]; std: number[] } | null;
+  /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */
+  augment: { crop: number; flip: boolean } | null;
   device: string;
   precision: 'fp32' | 'fp64';
   executor: 'direct' | 'aten' | 'autograd';

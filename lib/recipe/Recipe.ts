@@ -43,6 +43,8 @@ export interface Recipe {
     validation: number;
     /** (x/255 - mean) / std with the training set's figures, or x/255. */
     normalise: boolean;
+    /** Of training batches: a crop of the picture padded by so many pixels, and a flip with probability 1/2. */
+    augment: { crop: number; flip: boolean } | null;
   };
   training: {
     steps: Steps;

@@ -38,6 +38,10 @@ const sections = {
     folder: z.string().min(1).nullable().default(null),
     validation: z.int().min(0),
     normalise: z.boolean().default(true),
+    augment: z
+      .strictObject({ crop: z.int().min(0).max(16), flip: z.boolean() })
+      .nullable()
+      .default(null),
   }),
   training: z.strictObject({
     steps,

@@ -60,6 +60,11 @@ export interface OpenOptions {
   schedule?: Partial<Omit<ScheduleOptions, 'learningRate'>>;
   /** true: (x/255 - mean) / std with the training set's figures; false: x/255. Default true. */
   normalise?: boolean | { mean: number[]; std: number[] };
+  /**
+   * Of training batches alone: a random crop of the picture padded by `crop` pixels of 0 (0 to 16), and a horizontal
+   * flip with probability 1/2, both a function of noise, epoch and example. Default: neither.
+   */
+  augment?: { crop: number; flip: boolean } | null;
   /** "cpu", "cuda" or "cuda:N". Default "cpu". */
   device?: string;
   precision?: 'fp32' | 'fp64';
@@ -172,6 +177,9 @@ export class Session extends Resource<SessionHandle> {
         warmup: checkInteger(o.schedule?.warmup ?? 0, 'schedule.warmup', 0, 2 ** 31 - 1),
       },
       normalise,
+      augment: o.augment
+        ? { crop: checkInteger(o.augment.crop, 'augment.crop', 0, 16), flip: o.augment.flip }
+        : null,
       device: o.device ?? 'cpu',
       precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'fp64']),
       executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'aten', 'autograd']),

@@ -63,6 +63,11 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
     s.mean = to_doubles(normalise.Get("mean"), "normalise.mean");
     s.std = to_doubles(normalise.Get("std"), "normalise.std");
   }
+  if (!o.Get("augment").IsNull()) {
+    const Napi::Object augment = to_object(o.Get("augment"), "augment");
+    s.augment.pad = static_cast<int>(to_int(augment.Get("crop"), "augment.crop", 0, kMostPad));
+    s.augment.flip = to_bool(augment.Get("flip"), "augment.flip");
+  }
   s.device = to_string(o.Get("device"), "device");
   const std::string precision = to_string(o.Get("precision"), "precision");
   if (precision != "fp32" && precision != "fp64") {

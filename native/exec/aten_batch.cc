@@ -40,6 +40,18 @@ BatchLoader::Resident& BatchLoader::resident(const Dataset* data) {
   return residents_.back();
 }
 
+at::Tensor BatchLoader::augmented(const Batch& batch) const {
+  const Dataset& data = *batch.data;
+  const int64_t n = static_cast<int64_t>(batch.examples.size()), channels = scale_.size(1);
+  const at::Tensor host =
+      at::empty({n, channels, data.features / channels}, at::TensorOptions().dtype(at::kByte));
+  for (int64_t i = 0; i < n; ++i) {
+    augment_image(data.images.data() + batch.examples[i] * data.features, data.shape[0], data.shape[1], data.shape[2],
+                  batch.crops[i], host.data_ptr<uint8_t>() + i * data.features);
+  }
+  return host.to(options_.device());
+}
+
 TensorBatch BatchLoader::load(const Batch& batch) {
   Resident& from = resident(batch.data);
   const at::Tensor index = at::from_blob(const_cast<int32_t*>(batch.examples.data()),
@@ -48,7 +60,8 @@ TensorBatch BatchLoader::load(const Batch& batch) {
                                .to(options_.device());
   TensorBatch out;
   out.labels = at::index_select(from.labels, 0, index);
-  out.x = at::index_select(from.images, 0, index).to(options_.dtype()) * scale_ + shift_;
+  const at::Tensor bytes = batch.crops.empty() ? at::index_select(from.images, 0, index) : augmented(batch);
+  out.x = bytes.to(options_.dtype()) * scale_ + shift_;
   std::vector<int64_t> shape = {static_cast<int64_t>(batch.examples.size())};
   shape.insert(shape.end(), batch.data->shape.begin(), batch.data->shape.end());
   out.x = out.x.reshape(shape);

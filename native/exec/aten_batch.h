@@ -29,6 +29,8 @@ class BatchLoader {
     at::Tensor labels;  // (count) int64
   };
   Resident& resident(const Dataset* data);
+  // (N, channels, plane) uint8 on the device.
+  at::Tensor augmented(const Batch& batch) const;
 
   at::TensorOptions options_;
   at::Tensor scale_, shift_;  // (1, channels, 1)

@@ -92,6 +92,7 @@ class DirectCpu final : public Executor {
     for (int64_t n = 0; n < n_; ++n) labels_[n] = data.labels[batch.examples[n]];
     pool_.parallel(tasks_for(lanes_, kExamplesPerTask), [&](int64_t task) {
       const int64_t n0 = task * kExamplesPerTask, n1 = std::min(lanes_, n0 + kExamplesPerTask);
+      std::vector<uint8_t> cropped(batch.crops.empty() ? 0 : features);
       for (int64_t n = n0; n < n1; ++n) {
         T* row = rows(input) + n * stride;
         if (n >= n_) {
@@ -99,6 +100,10 @@ class DirectCpu final : public Executor {
           continue;
         }
         const uint8_t* image = data.images.data() + static_cast<int64_t>(batch.examples[n]) * features;
+        if (!batch.crops.empty()) {
+          augment_image(image, data.shape[0], data.shape[1], data.shape[2], batch.crops[n], cropped.data());
+          image = cropped.data();
+        }
         for (int64_t c = 0; c < channels; ++c) {
           kernels_.normalise(image + c * plane, row + c * plane, plane, static_cast<T>(normaliser_.scale[c]),
                              static_cast<T>(normaliser_.shift[c]));

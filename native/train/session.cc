@@ -46,6 +46,10 @@ void check(const SessionOptions& o) {
     throw Error("invalid-argument", "[session] validation holds out " + std::to_string(o.validation) + " of " +
                                         std::to_string(o.train->count) + " examples: none is left to train on");
   }
+  if (o.augment.any() && o.train->shape.size() != 3) {
+    throw Error("wrong-shape", "[session] augment wants pictures (C,H,W), the data set has examples of shape " +
+                                   shape_of(o.train->shape));
+  }
   const size_t channels = o.train->mean.size();
   if ((!o.mean.empty() || !o.std.empty()) && (o.mean.size() != channels || o.std.size() != channels)) {
     throw Error("wrong-shape", "[session] normalise wants " + std::to_string(channels) + " means and deviations, has " +
@@ -70,7 +74,10 @@ void use_one_thread() { at::set_num_threads(1); }
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
   check(options_);
   const at::Device device = device_from(options_.device);
-  const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
+  // Networks with convolutions have no kernels of ours on the CPU yet: one thread of LibTorch, whose bits are the same
+  // for any number of threads asked for. Units that run side by side use the others.
+  const bool through_aten = options_.executor == SessionOptions::kDirect && options_.network->convolutional();
+  const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten || through_aten;
   use_one_thread();
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads);
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
@@ -164,10 +171,20 @@ std::vector<int32_t> Session::batch(int64_t step, uint64_t noise) {
   return rows;
 }
 
+std::span<const Crop> Session::crops(std::span<const int32_t> rows, int64_t step, uint64_t noise) {
+  crops_.clear();
+  if (!options_.augment.any()) return {};
+  const auto epoch = static_cast<uint32_t>(step / updates_per_epoch());
+  for (int32_t row : rows) {
+    crops_.push_back(crop_of(options_.seed, options_.replicate, noise, epoch, row, options_.augment));
+  }
+  return crops_;
+}
+
 Gradients Session::gradients(int64_t step, uint64_t noise) {
   use_one_thread();
   const std::vector<int32_t> rows = batch(step, noise);
-  const BatchResult result = executor_->train({options_.train.get(), rows, {}}, {Statistics::kLeave});
+  const BatchResult result = executor_->train({options_.train.get(), rows, crops(rows, step, noise)}, {Statistics::kLeave});
   return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
 }
 
@@ -233,7 +250,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     }
     rows_.clear();
     for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
-    const BatchResult r = executor_->train({options_.train.get(), rows_, {}}, {});
+    const BatchResult r = executor_->train({options_.train.get(), rows_, crops(rows_, step, o.noise)}, {});
     const double rate = options_.schedule.rate(step);
     row.loss += r.loss;
     row.correct += r.correct;

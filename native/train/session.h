@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/augment.h"
 #include "data/dataset.h"
 #include "data/order.h"
 #include "exec/executor.h"
@@ -27,6 +28,7 @@ struct SessionOptions {
   OptimiserOptions optimiser;
   Schedule schedule;
   std::vector<double> mean, std;  // empty: x/255
+  Augmentation augment;           // of training batches alone
   std::string device = "cpu";
   Dtype precision = Dtype::kFloat32;
   // kDirect is kAten where our kernels do not run; kAten on the CPU is for tests of that; kAutograd is the oracle.
@@ -115,6 +117,8 @@ class Session {
   const std::vector<int32_t>& examples_of(SplitName split) const;
   const Dataset& data_of(SplitName split) const;
   std::shared_ptr<Run> start(const char* operation, Run::Work work, RunEvents events);
+  // Of the examples of the batch of update `step`; none where nothing is augmented.
+  std::span<const Crop> crops(std::span<const int32_t> rows, int64_t step, uint64_t noise);
   void stepped() { step_.store(store_->step, std::memory_order_relaxed); }
 
   SessionOptions options_;
@@ -125,6 +129,7 @@ class Session {
   std::unique_ptr<DataOrder> order_;
   std::vector<int32_t> train_, validation_, test_;  // rows of the data sets
   std::vector<int32_t> rows_;                       // of the batch at hand
+  std::vector<Crop> crops_;                         // of the same
   std::atomic<bool> busy_{false};
   std::atomic<int64_t> step_{0};  // store_->step, for other threads
   std::shared_ptr<Run> run_;
