@@ -1,7 +1,7 @@
 import type { Result, RunSummary } from '../experiment/Result.js';
 import { figure, items, percent, shortPercent, spreadCell, type Table } from './html.js';
 import { type Markup, markup } from './markup.js';
-import { type Curve, curves, type LevelRow, type Spread } from './matching.js';
+import { type Curve, curves, type LevelRow, noteOf, type Spread } from './matching.js';
 import { paperFiguresOf } from './paper.js';
 import type { Axis, Chart, Point, Series } from './svg.js';
 import { commonLevel, curveVerdicts } from './verdicts.js';
@@ -77,14 +77,6 @@ function paperSeries(summary: RunSummary, curve: Curve): Series[] {
 
 export const denseOf = (curve: Curve) => curve.rows.find((row) => row.level === 0)?.accuracy.imp;
 
-function note(row: LevelRow): string {
-  const words = [row.level === 0 ? 'dense' : row.winning ? 'winning ticket' : row.matching ? 'matching' : ''];
-  if (!row.pruned) words.push('nothing was left to prune');
-  if (row.diverged.length > 0)
-    words.push(`diverged: ${row.diverged.map((r) => `${r.branch} of replicate ${r.replicate}`).join(', ')}`);
-  return words.filter(Boolean).join('; ');
-}
-
 const idOf = (curve: Curve, id: string) => `${id}-k${curve.rewind}-${curve.method}`;
 
 /** As Figure 5: accuracy over weights remaining. */
@@ -120,7 +112,7 @@ function accuracyFigure(summary: RunSummary, curve: Curve, id: string): Markup {
           const one = figures.find((f) => f.branch === branch && f.level === level);
           return one ? percent(one.accuracy) : '-';
         }),
-        row ? note(row) : 'paper only',
+        row ? noteOf(row) : 'paper only',
       ];
     }),
   };

@@ -126,3 +126,12 @@ export function verdicts(curve: Curve): string[] {
     return [`level ${last.level}: imp is ${by}${than}`];
   });
 }
+
+/** What a level is, in words: dense, matching, a winning ticket; nothing left to prune; what diverged. */
+export function noteOf(row: LevelRow): string {
+  const words = [row.level === 0 ? 'dense' : row.winning ? 'winning ticket' : row.matching ? 'matching' : ''];
+  if (!row.pruned) words.push('nothing was left to prune');
+  if (row.diverged.length > 0)
+    words.push(`diverged: ${row.diverged.map((r) => `${r.branch} of replicate ${r.replicate}`).join(', ')}`);
+  return words.filter(Boolean).join('; ');
+}

@@ -1,5 +1,5 @@
 import type { Result, RunSummary } from '../experiment/Result.js';
-import { type Curve, curves, type LevelRow, matchingRule, type Spread, verdicts } from './matching.js';
+import { type Curve, curves, matchingRule, noteOf, type Spread, verdicts } from './matching.js';
 import { paperLines } from './paper.js';
 
 const percent = (value: number, digits = 2) => (value * 100).toFixed(digits);
@@ -7,14 +7,6 @@ const percent = (value: number, digits = 2) => (value * 100).toFixed(digits);
 function accuracyCell(s: Spread | undefined): string {
   if (!s) return '-';
   return s.n > 1 ? `${percent(s.mean)} [${percent(s.min)}-${percent(s.max)}]` : percent(s.mean);
-}
-
-function note(row: LevelRow): string {
-  const words = [row.level === 0 ? 'dense' : row.winning ? 'winning ticket' : row.matching ? 'matching' : ''];
-  if (!row.pruned) words.push('nothing was left to prune');
-  if (row.diverged.length > 0)
-    words.push(`diverged: ${row.diverged.map((r) => `${r.branch} of replicate ${r.replicate}`).join(', ')}`);
-  return words.filter(Boolean).join('; ');
 }
 
 export function columns(rows: string[][]): string[] {
@@ -42,7 +34,7 @@ function table(curve: Curve): string[] {
     percent(row.densityOverall),
     ...curve.branches.map((branch) => accuracyCell(row.accuracy[branch])),
     ...curve.branches.map((branch) => row.earlyStop[branch]?.mean.toFixed(0) ?? '-'),
-    note(row),
+    noteOf(row),
   ]);
   return columns([head, ...rows]);
 }
