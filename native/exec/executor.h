@@ -27,13 +27,10 @@ struct Batch {
 
 // What a batch does to the running statistics of normalisation.
 struct Statistics {
-  enum { kLayers, kAverage, kLeave } how = kLayers;
-  int64_t batches = 0;  // kAverage: that were averaged before
+  enum { kLayers, kLeave } how = kLayers;
 
   // running = (1 - m) * running + m * batch
-  double momentum(double of_layer) const {
-    return how == kLayers ? of_layer : how == kLeave ? 0 : 1 / static_cast<double>(batches + 1);
-  }
+  double momentum(double of_layer) const { return how == kLeave ? 0 : of_layer; }
 };
 
 struct BatchResult {
