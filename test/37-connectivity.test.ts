@@ -9,6 +9,7 @@ import {
   measureStability,
 } from '../lib/experiment/analyse.js';
 import { barrierOf } from '../lib/experiment/compare.js';
+import { openPlan } from '../lib/experiment/openPlan.js';
 import { maskOverlap } from '../lib/experiment/overlap.js';
 import type { ConnectivityResult, OverlapResult } from '../lib/experiment/Result.js';
 import { runExperiment } from '../lib/experiment/run.js';
@@ -213,6 +214,53 @@ test('kill -9 in the middle of it: the same command goes on, with the same bits'
   const { code, err } = await start(args, {}, 120_000).ended;
   assert.equal(code, 0, err);
   assert.equal(firstDifference(bitsOf(whole), bitsOf(path)), null);
+});
+
+test('with batch norm, statistics are interpolated or estimated anew: the ends have the errors of copies treated so', async () => {
+  const layers = [
+    { name: 'flatten', type: 'flatten' as const },
+    { name: 'fc1', type: 'linear' as const, units: 16 },
+    { name: 'bn1', type: 'batchnorm' as const },
+    { name: 'relu1', type: 'relu' as const },
+    { name: 'fc2', type: 'linear' as const, units: 10 },
+  ];
+  const normalised = tinyRecipe(
+    {
+      network: { name: 'normalised', input: [1, 28, 28], classes: 10, layers },
+      controls: [],
+    },
+    { levels: 1, pooling: 'global', rates: {} },
+  );
+  const path = join(folder, 'normalised');
+  await runExperiment(normalised, { out: path, threads: 2 });
+  const how = { ...asked, trainExamples: 600 };
+  const interpolated = await measureConnectivity(path, how);
+  const reestimated = await measureConnectivity(path, { ...how, statistics: 'reestimated' });
+  assert.equal(reestimated.results.length, interpolated.results.length);
+  assert.ok(reestimated.results.every(({ statistics }) => statistics === 'reestimated'));
+  assert.notDeepEqual(
+    reestimated.results.map(({ testError }) => testError),
+    interpolated.results.map(({ testError }) => testError),
+  );
+  const { workplace, plan } = await openPlan(normalised);
+  for (const { unit, record } of (await survey(path)).units) {
+    if (unit.kind !== 'interpolation') continue;
+    const line = record?.connectivity as ConnectivityResult;
+    for (const [end, id] of unit.copies.entries()) {
+      const session = await workplace.openSession(unit.replicate, 1, plan.steps);
+      const file = join(path, 'units', id, 'snapshot.safetensors');
+      const copy = await Snapshot.read(workplace.network, file);
+      await session.load(copy, { optimiser: 'zero' });
+      if (line.statistics === 'reestimated') await session.reestimateStatistics(10);
+      assert.equal(line.testError.at(-end), 1 - (await session.evaluate('test')).accuracy);
+      assert.equal(
+        line.trainError.at(-end),
+        1 - (await session.evaluate('train', { examples: 600 })).accuracy,
+      );
+      session.dispose();
+    }
+  }
+  workplace.dispose();
 });
 
 test('more train examples than there are, and branches that there are not, are refused', async () => {

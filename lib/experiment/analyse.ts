@@ -34,6 +34,8 @@ export interface ConnectivityOptions extends AnalysisOptions {
   alphas?: number;
   /** Of the training set, evenly spaced over it. Default: all. */
   trainExamples?: number;
+  /** Running statistics of batch norm on the line; see ConnectivityResult. Default "interpolated". */
+  statistics?: ConnectivityResult['statistics'];
 }
 
 export interface AnalysisSummary<R> {
@@ -84,13 +86,16 @@ export async function measureConnectivity(
   const orders = checkInteger(options.orders ?? 2, 'orders', 2, 1000);
   const alphas = checkInteger(options.alphas ?? 30, 'alphas', 2, 10_000);
   const branches = checkBranches(options.branches, ['dense', 'imp', 'random'] as const);
+  const statistics = checkOneOf(options.statistics ?? 'interpolated', 'statistics', [
+    'interpolated',
+    'reestimated',
+  ]);
   const wanted = options.trainExamples;
   const analysis = ({ rewind, levels, trainExamples: all }: Places): ConnectivityAnalysis => {
     if (wanted !== undefined) checkInteger(wanted, 'trainExamples', 1, all);
     const trainExamples = wanted === undefined || wanted === all ? null : wanted;
     if (levels.length === 0 && !branches.includes('dense'))
       throw new LthError('recipe', `--levels: ${run} has no level beside the dense network`);
-    const statistics = 'interpolated';
     return { kind: 'connectivity', rewind, levels, orders, branches, alphas, statistics, trainExamples };
   };
   return analyse(run, options, analysis, ({ connectivity }) => (connectivity ? [connectivity] : []));

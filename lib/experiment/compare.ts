@@ -50,7 +50,9 @@ export function barrierOf(errors: number[]): number {
 
 /**
  * Errors at evenly spaced points between two copies, both ends included (paper 3.5). Running statistics are
- * interpolated as the weights are, so that the ends are the copies and have the copies' own errors.
+ * interpolated as the weights are, so that the ends are the copies and have the copies' own errors; or estimated anew on
+ * as many examples as the training error is measured on, at the ends too: there the errors are those that the copies
+ * have under such statistics.
  */
 export async function measureLine(
   workplace: Workplace,
@@ -80,6 +82,8 @@ export async function measureLine(
     const point = await a.interpolate(b, alpha);
     await session.load(point, { optimiser: 'zero' });
     point.dispose();
+    if (statistics === 'reestimated')
+      await session.reestimateStatistics(Math.ceil(trainExamples / workplace.recipe.training.batch));
     alphas.push(alpha);
     testError.push(await errorOn('test'));
     trainError.push(await errorOn('train', trainExamples));

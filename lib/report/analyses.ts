@@ -117,13 +117,14 @@ export function renderConnectivity(results: ConnectivityResult[]): string {
       'test ends %',
       'test barrier %',
       'train barrier %',
+      'statistics',
       '',
     ],
   ];
   const keyOf = (one: ConnectivityResult) =>
     `${one.method} ${one.rewind} ${one.branch} ${one.level} ${one.alphas.length} ${one.trainExamples} ${one.statistics}`;
   for (const here of groups(results, keyOf)) {
-    const { rewind, branch, level, densityPrunable } = here[0] as ConnectivityResult;
+    const { rewind, branch, level, densityPrunable, statistics } = here[0] as ConnectivityResult;
     const ends = rangeOf(here.flatMap(({ testError }) => [testError[0] ?? null, testError.at(-1) ?? null]));
     const test = rangeOf(here.map(({ barrier }) => barrier.test));
     rows.push([
@@ -135,6 +136,7 @@ export function renderConnectivity(results: ConnectivityResult[]): string {
       cell(ends, percent),
       cell(test, percent),
       cell(rangeOf(here.map(({ barrier }) => barrier.train)), percent),
+      statistics,
       test && test.mean < STABLE_BELOW ? 'stable' : '',
     ]);
   }
@@ -148,7 +150,7 @@ export function renderConnectivity(results: ConnectivityResult[]): string {
   return [
     `error on lines between copies trained under different noise: ${how};`,
     "barrier: largest error less the mean of the ends', mean [min-max] over lines;",
-    `stable: mean test barrier below ${percent(STABLE_BELOW)} points; running statistics are interpolated as the weights are`,
+    `stable: mean test barrier below ${percent(STABLE_BELOW)} points`,
     ...columns(rows),
   ].join('\n');
 }

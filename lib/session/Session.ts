@@ -349,6 +349,15 @@ export class Session extends Resource<SessionHandle> {
     }
   }
 
+  /**
+   * Sets the running statistics of batch norm to the mean of the batch statistics of `batches` batches of the training
+   * set, without augmentation, at the weights as they are: what a point between two snapshots needs, whose statistics
+   * are no mean of theirs.
+   */
+  async reestimateStatistics(batches: number): Promise<void> {
+    await loadAddon().sessionReestimate(this.handle, checkInteger(batches, 'batches', 1, 2 ** 31 - 1));
+  }
+
   private defaultEvaluations(): ('validation' | 'test')[] {
     return [
       ...(this.options.validation ? (['validation'] as const) : []),

@@ -3,12 +3,13 @@ import { measureConnectivity } from '../../experiment/analyse.js';
 import type { ConnectivityResult } from '../../experiment/Result.js';
 import { renderConnectivity } from '../../report/analyses.js';
 import { type AnalysisFlags, analysisOptions, finish, takesRun } from '../analysisOptions.js';
-import { choices, integer } from '../options.js';
+import { choice, choices, integer } from '../options.js';
 
 interface Flags extends AnalysisFlags {
   branches?: ConnectivityResult['branch'][];
   alphas?: number;
   trainExamples?: number;
+  statistics: ConnectivityResult['statistics'];
 }
 
 export function connectivityCommand(exit: (code: number) => void): Command {
@@ -21,9 +22,16 @@ export function connectivityCommand(exit: (code: number) => void): Command {
     .option('--branches <list>', 'dense, imp, random (default: all)', choices('dense', 'imp', 'random'))
     .option('--alphas <n>', 'points on each line, both ends included (default: 30)', integer(2, 10_000))
     .option('--train-examples <n>', 'of the training set, evenly spaced over it (default: all)', integer(1))
+    .option(
+      '--statistics <how>',
+      'of batch norm on the line: interpolated as the weights are, or reestimated on the training set',
+      choice('interpolated', 'reestimated'),
+      'interpolated',
+    )
     .action(async (run: string, flags: Flags) => {
       const found = await measureConnectivity(run, {
         ...analysisOptions(flags),
+        statistics: flags.statistics,
         ...(flags.branches === undefined ? {} : { branches: flags.branches }),
         ...(flags.alphas === undefined ? {} : { alphas: flags.alphas }),
         ...(flags.trainExamples === undefined ? {} : { trainExamples: flags.trainExamples }),
