@@ -83,7 +83,10 @@ export async function measureLine(
     await session.load(point, { optimiser: 'zero' });
     point.dispose();
     if (statistics === 'reestimated')
-      await session.reestimateStatistics(Math.ceil(trainExamples / workplace.recipe.training.batch));
+      await session.reestimateStatistics(
+        Math.ceil(trainExamples / workplace.recipe.training.batch),
+        signal ? { signal } : {},
+      );
     alphas.push(alpha);
     testError.push(await errorOn('test'));
     trainError.push(await errorOn('train', trainExamples));

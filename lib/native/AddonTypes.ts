@@ -343,9 +343,9 @@ export interface Addon {
   ): { run: RunHandle; end: Promise<RunEnd> };
   /**
    * Sets running statistics to the mean of the batch statistics of the first `batches` batches of the data order of
-   * noise 0, without augmentation, at the weights as they are.
+   * noise 0, without augmentation, at the weights as they are. Nothing else changes.
    */
-  sessionReestimate(session: SessionHandle, batches: number): Promise<void>;
+  sessionReestimate(session: SessionHandle, batches: number): { run: RunHandle; end: Promise<RunEnd> };
   /** Takes the rows that wait, or null. Training blocks when 65,536 rows wait. */
   runDrain(run: RunHandle): MetricColumns | null;
   /** Stops at the next step; the promise then resolves with state "aborted". */

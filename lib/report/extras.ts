@@ -80,6 +80,8 @@ function analysisCommand(one: Analysis): string {
   words.push('--branches', one.branches.join(','));
   if (one.kind === 'stability') words.push('--samples', String(one.samples));
   else words.push('--alphas', String(one.alphas));
+  if (one.kind === 'connectivity' && one.statistics !== 'interpolated')
+    words.push('--statistics', one.statistics);
   if (one.kind === 'connectivity' && one.trainExamples !== null)
     words.push('--train-examples', String(one.trainExamples));
   return ['lth-train', ...words].map(quoted).join(' ');

@@ -3,6 +3,7 @@ import type { RecordBatch } from 'apache-arrow';
 import type {
   OptimiserOptions,
   RunEnd,
+  RunHandle,
   ScheduleOptions,
   SessionHandle,
   SessionInfo,
@@ -328,34 +329,46 @@ export class Session extends Resource<SessionHandle> {
     options.signal?.throwIfAborted();
     const { examples: wanted } = options;
     if (wanted !== undefined) checkInteger(wanted, 'examples', 1, 2 ** 31 - 1);
-    const addon = loadAddon();
-    const { run, end } = addon.sessionEvaluate(
-      this.handle,
-      checkOneOf(split, 'split', ['train', 'validation', 'test']),
-      wanted ?? 0,
+    const { loss, accuracy, examples } = await this.toEnd(
+      loadAddon().sessionEvaluate(
+        this.handle,
+        checkOneOf(split, 'split', ['train', 'validation', 'test']),
+        wanted ?? 0,
+      ),
+      options.signal,
     );
-    const abort = () => addon.runAbort(run);
-    options.signal?.addEventListener('abort', abort);
-    try {
-      const { state, loss, accuracy, examples } = await end;
-      if (state === 'aborted') {
-        options.signal?.throwIfAborted();
-        throw new LthError('disposed', 'The session was disposed of while it evaluated');
-      }
-      return { loss, accuracy, examples };
-    } finally {
-      options.signal?.removeEventListener('abort', abort);
-      addon.dispose(run);
-    }
+    return { loss, accuracy, examples };
   }
 
   /**
    * Sets the running statistics of batch norm to the mean of the batch statistics of `batches` batches of the training
    * set, without augmentation, at the weights as they are: what a point between two snapshots needs, whose statistics
-   * are no mean of theirs.
+   * are no mean of theirs. Nothing else changes. Aborting throws the signal's reason and leaves them half done.
    */
-  async reestimateStatistics(batches: number): Promise<void> {
-    await loadAddon().sessionReestimate(this.handle, checkInteger(batches, 'batches', 1, 2 ** 31 - 1));
+  async reestimateStatistics(batches: number, options: { signal?: AbortSignal } = {}): Promise<void> {
+    options.signal?.throwIfAborted();
+    checkInteger(batches, 'batches', 1, 2 ** 31 - 1);
+    await this.toEnd(loadAddon().sessionReestimate(this.handle, batches), options.signal);
+  }
+
+  private async toEnd(
+    { run, end }: { run: RunHandle; end: Promise<RunEnd> },
+    signal: AbortSignal | undefined,
+  ): Promise<RunEnd> {
+    const addon = loadAddon();
+    const abort = () => addon.runAbort(run);
+    signal?.addEventListener('abort', abort);
+    try {
+      const ended = await end;
+      if (ended.state === 'aborted') {
+        signal?.throwIfAborted();
+        throw new LthError('disposed', 'The session was disposed of while it worked');
+      }
+      return ended;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      addon.dispose(run);
+    }
   }
 
   private defaultEvaluations(): ('validation' | 'test')[] {

@@ -206,6 +206,13 @@ Napi::Value session_evaluate(const Napi::CallbackInfo& info) {
                    [&](RunEvents events) { return session->evaluate(split, examples, std::move(events)); });
 }
 
+Napi::Value session_reestimate(const Napi::CallbackInfo& info) {
+  auto session = from_handle<Session>(info[0]);
+  const int64_t batches = to_int(info[1], "batches", 1, INT32_MAX);
+  return start_run(info.Env(), session, info.Env().Undefined(),
+                   [&](RunEvents events) { return session->reestimate(batches, std::move(events)); });
+}
+
 template <typename Array, typename T>
 Napi::Value column(Napi::Env env, const std::vector<T>& values, const std::shared_ptr<MetricRows>& owner) {
   return Array::New(env, values.size(), external_buffer(env, values.data(), values.size() * sizeof(T), owner), 0);
@@ -256,6 +263,7 @@ void define_sessions(Napi::Object& exports) {
   define<session_gradients>(exports, "sessionGradients");
   define<session_train>(exports, "sessionTrain");
   define<session_evaluate>(exports, "sessionEvaluate");
+  define<session_reestimate>(exports, "sessionReestimate");
   define<run_drain>(exports, "runDrain");
   define<run_abort>(exports, "runAbort");
   define<run_pause>(exports, "runPause");

@@ -27,10 +27,18 @@ struct Batch {
 
 // What a batch does to the running statistics of normalisation.
 struct Statistics {
-  enum { kLayers, kLeave } how = kLayers;
+  enum { kLayers, kLeave, kAverage } how = kLayers;
+  int64_t averaged = 0;  // kAverage: batches that the running statistics are the mean of already
 
   // running = (1 - m) * running + m * batch
-  double momentum(double of_layer) const { return how == kLeave ? 0 : of_layer; }
+  double momentum(double of_layer) const {
+    switch (how) {
+      case kLayers: return of_layer;
+      case kLeave: return 0;
+      case kAverage: break;
+    }
+    return 1 / static_cast<double>(averaged + 1);
+  }
 };
 
 struct BatchResult {

@@ -336,4 +336,27 @@ std::shared_ptr<Run> Session::evaluate(SplitName split, int64_t count, RunEvents
       std::move(events));
 }
 
+std::shared_ptr<Run> Session::reestimate(int64_t batches, RunEvents events) {
+  return start(
+      "reestimate",
+      [this, batches](Run& run) {
+        use_one_thread();
+        const double start = now_seconds();
+        RunEnd end;
+        for (int64_t i = 0; i < batches; ++i) {
+          if (run.stopping()) {
+            end.state = RunEnd::kAborted;
+            break;
+          }
+          const std::vector<int32_t> rows = batch(i, 0);
+          executor_->train({options_.train.get(), rows, {}}, {.how = Statistics::kAverage, .averaged = i});
+          end.examples += static_cast<int64_t>(rows.size());
+        }
+        end.step = store_->step;
+        end.seconds = now_seconds() - start;
+        return end;
+      },
+      std::move(events));
+}
+
 }  // namespace lth

@@ -97,10 +97,13 @@ class Session {
   std::vector<int32_t> batch(int64_t step, uint64_t noise);
   Gradients gradients(int64_t step, uint64_t noise);
 
-  // Both claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
+  // All three claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
   std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);
   // `examples` of the split, evenly spaced over it; 0: all.
   std::shared_ptr<Run> evaluate(SplitName split, int64_t examples, RunEvents events);
+  // Running statistics become the mean of those of the first `batches` batches of noise 0, without augmentation, each
+  // batch counted once; weights, optimiser state and step stay. One that is aborted leaves them half done.
+  std::shared_ptr<Run> reestimate(int64_t batches, RunEvents events);
   // Stops and joins what is going on.
   void stop();
   // Has it stop at the next step.
