@@ -88,7 +88,8 @@ export class Workplace {
 
   /** Examples that are trained on. */
   get trainExamples(): number {
-    return this.data.train.info.count - this.recipe.data.validation;
+    const { subset, validation } = this.recipe.data;
+    return subset ?? this.data.train.info.count - validation;
   }
 
   openSession(replicate: number, threads: number, steps?: ResolvedSteps): Promise<Session> {
@@ -97,6 +98,7 @@ export class Workplace {
       network: this.network,
       ...this.data,
       validation: recipe.data.validation,
+      ...(recipe.data.subset === null ? {} : { subset: recipe.data.subset }),
       seed: recipe.seed,
       replicate,
       batch: recipe.training.batch,

@@ -152,6 +152,8 @@ export interface Experiment {
   data: {
     set: string;
     validation: number;
+    /** Left out where there is none, as augment. */
+    subset?: number;
     normalise: boolean;
     /** Left out where there is none: keys of experiments from before it was there stay what they were. */
     augment?: { crop: number; flip: boolean };
@@ -183,10 +185,15 @@ export function experimentOf(
 ): Experiment {
   const { training, pruning } = recipe;
   const { input, classes, layers } = context.network;
-  const { set, validation, normalise, augment } = recipe.data;
+  const { set, validation, subset, normalise, augment } = recipe.data;
   return {
     network: { input, classes, layers },
-    data: { set, validation, normalise, ...(augment ? { augment } : {}), figures: context.data },
+    data: {
+      ...{ set, validation, normalise },
+      ...(subset === null ? {} : { subset }),
+      ...(augment ? { augment } : {}),
+      figures: context.data,
+    },
     training: {
       batch: training.batch,
       optimiser: training.optimiser,

@@ -149,6 +149,8 @@ export interface SessionOptions {
   test: DatasetHandle | null;
   /** Examples of `train` held out for validation, chosen by `seed` (same for all replicates). */
   validation: number;
+  /** Examples of the others that are trained on, balanced over classes, chosen by `seed`; 0: all. */
+  subset: number;
   seed: number;
   replicate: number;
   /** Examples per update; the last batch of an epoch holds what is left. */

@@ -41,6 +41,8 @@ export interface Recipe {
     folder: string | null;
     /** Examples held out of the training set. */
     validation: number;
+    /** Train on so many of the others alone, chosen by the seed, balanced over classes; null: on all. */
+    subset: number | null;
     /** (x/255 - mean) / std with the training set's figures, or x/255. */
     normalise: boolean;
     /** Of training batches: a crop of the picture padded by so many pixels, and a flip with probability 1/2. */

@@ -37,6 +37,7 @@ const sections = {
     set: z.string().min(1),
     folder: z.string().min(1).nullable().default(null),
     validation: z.int().min(0),
+    subset: z.int().min(1).nullable().default(null),
     normalise: z.boolean().default(true),
     augment: z
       .strictObject({ crop: z.int().min(0).max(16), flip: z.boolean() })

@@ -50,6 +50,8 @@ export interface OpenOptions {
   test?: Dataset;
   /** Examples of `train` to hold out, chosen by `seed`. Default 0. */
   validation?: number;
+  /** Train on so many of the others alone, chosen by `seed`, in turns from the classes that have some left. Default: all. */
+  subset?: number;
   /** Default 0. */
   seed?: number;
   /** Default 0. */
@@ -147,6 +149,8 @@ export class Session extends Resource<SessionHandle> {
     checkResource(o.network, CompiledNetwork, 'network');
     checkResource(o.train, Dataset, 'train');
     if (o.test !== undefined) checkResource(o.test, Dataset, 'test');
+    const validation = checkInteger(o.validation ?? 0, 'validation', 0, o.train.info.count - 1);
+    if (o.subset !== undefined) checkInteger(o.subset, 'subset', 1, o.train.info.count - validation);
     checkInteger(o.batch, 'batch', 1, 1 << 20);
     const threads = checkInteger(o.threads ?? availableParallelism(), 'threads', 1, 1024);
     const { mean, std } = o.train.info;
@@ -164,7 +168,8 @@ export class Session extends Resource<SessionHandle> {
       network: o.network.handle,
       train: o.train.handle,
       test: o.test?.handle ?? null,
-      validation: checkInteger(o.validation ?? 0, 'validation', 0, o.train.info.count - 1),
+      validation,
+      subset: o.subset ?? 0,
       seed: checkInteger(o.seed ?? 0, 'seed', 0, Number.MAX_SAFE_INTEGER),
       replicate: checkInteger(o.replicate ?? 0, 'replicate', 0, 2 ** 32 - 1),
       batch: o.batch,

@@ -53,6 +53,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.train = from_handle<const Dataset>(o.Get("train"));
   if (!o.Get("test").IsNull()) s.test = from_handle<const Dataset>(o.Get("test"));
   s.validation = to_int(o.Get("validation"), "validation");
+  s.subset = to_int(o.Get("subset"), "subset");
   s.seed = static_cast<uint64_t>(to_int(o.Get("seed"), "seed"));
   s.replicate = static_cast<uint32_t>(to_int(o.Get("replicate"), "replicate", 0, UINT32_MAX));
   s.batch = to_int(o.Get("batch"), "batch", 1, 1 << 24);

@@ -52,15 +52,32 @@ std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::
   return data;
 }
 
-Split split(const Dataset& data, int64_t validation, uint64_t seed) {
+namespace {
+
+// The first `size` of rows in a random order, taken in turns from the classes that have some left.
+void balance(const Dataset& data, std::vector<int32_t>& rows, int64_t size) {
+  std::vector<int64_t> turn(data.count), taken(data.classes);
+  for (int32_t row : rows) turn[row] = taken[data.labels[row]]++;
+  std::stable_sort(rows.begin(), rows.end(), [&](int32_t a, int32_t b) { return turn[a] < turn[b]; });
+  rows.resize(size);
+}
+
+}  // namespace
+
+Split split(const Dataset& data, int64_t validation, uint64_t seed, int64_t subset) {
   if (validation < 0 || validation > data.count) {
     throw Error("invalid-argument", "[split] validation: expected 0 to " + std::to_string(data.count) +
                                         " examples but received " + std::to_string(validation));
+  }
+  if (subset < 0 || subset > data.count - validation) {
+    throw Error("invalid-argument", "[split] subset: expected 0 to the " + std::to_string(data.count - validation) +
+                                        " examples that are not held out but received " + std::to_string(subset));
   }
   const std::vector<int32_t> order = permutation(stream(seed, 0, Purpose::kSplit, 0), data.count, 0, 0);
   Split out;
   out.validation.assign(order.begin(), order.begin() + validation);
   out.train.assign(order.begin() + validation, order.end());
+  if (subset > 0) balance(data, out.train, subset);
   std::sort(out.validation.begin(), out.validation.end());
   std::sort(out.train.begin(), out.train.end());
   return out;

@@ -32,7 +32,8 @@ struct Split {
   std::vector<int32_t> train, validation;  // rows of the data set, ascending
 };
 
-// Holds `validation` examples out, chosen by the seed alone: all replicates share the split.
-Split split(const Dataset& data, int64_t validation, uint64_t seed);
+// Holds `validation` examples out, chosen by the seed alone: all replicates share the split. `subset` trains on so many of
+// the others alone (0: all), taken in turns from the classes that have some left; a larger subset holds a smaller one.
+Split split(const Dataset& data, int64_t validation, uint64_t seed, int64_t subset = 0);
 
 }  // namespace lth

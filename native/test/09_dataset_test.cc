@@ -71,6 +71,38 @@ TEST("the split is a function of the seed, frozen and ascending, and every examp
   CHECK_THROWS({ split(*data, -1, 9); }, "invalid-argument", {"-1"});
 }
 
+TEST("a subset is chosen by the seed, balanced over classes, within what is not held out, and grows") {
+  auto data = std::make_shared<Dataset>();
+  data->count = 40;
+  data->classes = 4;
+  data->labels.resize(40);
+  // Sorted by class as files may be; class 3 has only three.
+  for (int i = 0; i < 40; ++i) data->labels[static_cast<size_t>(i)] = i < 20 ? 0 : i < 30 ? 1 : i < 37 ? 2 : 3;
+  const auto counts = [&](const std::vector<int32_t>& rows) {
+    std::vector<int> of(4);
+    for (int32_t row : rows) ++of[static_cast<size_t>(data->labels[static_cast<size_t>(row)])];
+    return of;
+  };
+  const Split whole = split(*data, 0, 3);
+  CHECK_EQUAL(counts(split(*data, 0, 3, 8).train), std::vector<int>{2, 2, 2, 2});
+  CHECK_EQUAL(counts(split(*data, 0, 3, 24).train), std::vector<int>{7, 7, 7, 3});
+  CHECK_EQUAL(split(*data, 0, 3, 40).train, whole.train);
+  CHECK(split(*data, 0, 3, 8).train != split(*data, 0, 4, 8).train);
+  const Split held = split(*data, 10, 3);
+  std::vector<int32_t> before;
+  for (int64_t size = 1; size <= 30; ++size) {
+    const Split part = split(*data, 10, 3, size);
+    CHECK_EQUAL(part.validation, held.validation);
+    CHECK_EQUAL(static_cast<int64_t>(part.train.size()), size);
+    CHECK(std::is_sorted(part.train.begin(), part.train.end()));
+    CHECK(std::includes(held.train.begin(), held.train.end(), part.train.begin(), part.train.end()));
+    CHECK(std::includes(part.train.begin(), part.train.end(), before.begin(), before.end()));
+    before = part.train;
+  }
+  CHECK_THROWS({ split(*data, 10, 3, 31); }, "invalid-argument", {"30", "31"});
+  CHECK_THROWS({ split(*data, 10, 3, -1); }, "invalid-argument", {"-1"});
+}
+
 TEST("the order of an epoch is frozen; the last, smaller batch is a batch like any other") {
   DataOrder order(3, 1, 7, 3);
   CHECK_EQUAL(order.updates_per_epoch(), 3);

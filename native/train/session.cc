@@ -82,7 +82,7 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads);
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
                                             options_.optimiser.state_names());
-  Split parts = split(*options_.train, options_.validation, options_.seed);
+  Split parts = split(*options_.train, options_.validation, options_.seed, options_.subset);
   train_ = std::move(parts.train);
   validation_ = std::move(parts.validation);
   if (options_.test) {

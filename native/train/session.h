@@ -22,6 +22,7 @@ struct SessionOptions {
   std::shared_ptr<const CompiledNetwork> network;
   std::shared_ptr<const Dataset> train, test;  // test may be null
   int64_t validation = 0;
+  int64_t subset = 0;  // examples that are trained on, of those not held out; 0: all
   uint64_t seed = 0;
   uint32_t replicate = 0;
   int64_t batch = 0;
