@@ -174,6 +174,7 @@ test('every sample says what it is of, in numbers that make sense', () => {
       'replicate',
       'rewind',
       'scope',
+      'testAccuracies',
     ]);
     assert.ok(one.distance > 0 && one.angle !== null && one.angle > 0 && one.angle <= 180);
     assert.ok(one.densityPrunable > 0.25 && one.densityPrunable < 0.26);
@@ -203,7 +204,7 @@ test('a copy under the noise of a level is that level, bit for bit', async () =>
     const { label, replicate, needs, updates, rewind, masks, noise, start: from } = trained;
     const copy: CopyUnit = {
       ...{ kind: 'copy', id: 'same', key: 'a'.repeat(64), label, replicate, needs, updates },
-      ...{ branch: 'random', rewind, start: from, masks, index: 0, noise },
+      ...{ branch: 'random', rewind, start: from, masks, draw: null, index: 0, noise },
     };
     const lock = await workplace.folder.lock('same');
     assert.ok(lock);
@@ -391,7 +392,7 @@ test('verify finds distances that are not those of the copies, and repair has th
   const found = await verifyRun(path);
   assert.deepEqual(
     found.problems.map((one) => [one.id, one.message]),
-    [[id, 'its distances are not those of its copies']],
+    [[id, 'its distances and accuracies are not those of its copies']],
   );
   await repairRun(path, found);
   const { results } = await measureStability(path, asked);

@@ -85,6 +85,7 @@ function analysed(): Pick<RunSummary, 'stability' | 'connectivity'> {
             replicate,
             rewind,
             noises: [1, 2],
+            testAccuracies: [0.9, 0.9],
             scope: 'masked',
             distance: (branch === 'imp' ? 10 : 30) + i - rewind / 100,
             angle: 60 + i,

@@ -45,14 +45,17 @@ export interface TensorDistance {
  */
 export interface StabilityResult {
   kind: 'order' | 'pruning';
-  branch: 'imp' | 'random';
+  /** "reinit": IMP's masks on a fresh initialisation, which stands for W_k then, of the whole network too. */
+  branch: 'imp' | 'random' | 'reinit';
   replicate: number;
   /** Rewind point k in updates. */
   rewind: number;
   method: Result['method'];
   level: number;
-  /** Of the two copies; the same number twice for "pruning". */
+  /** Of the two copies; the same number twice for "pruning", where the first is the dense network. */
   noises: [number, number];
+  /** Of the two copies at T; null in folders of before this was kept. */
+  testAccuracies: [number | null, number | null];
   /**
    * What enters the norm. "masked": prunable tensors times m. "all": every trainable tensor (no running statistics),
    * masked where prunable. Each sample is there once for each scope.
@@ -73,7 +76,7 @@ export interface StabilityResult {
  */
 export interface ConnectivityResult {
   /** "dense": no masks, level 0. */
-  branch: 'dense' | 'imp' | 'random';
+  branch: 'dense' | 'imp' | 'random' | 'reinit';
   replicate: number;
   rewind: number;
   method: Result['method'];

@@ -10,8 +10,17 @@ import { type MetricRow, readMetrics, writeMetrics } from '../store/metrics.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
 import { measureDistance, measureLine } from './compare.js';
-import type { CopyUnit, DenseUnit, Plan, PruneUnit, ResolvedSteps, TrainUnit, Unit } from './plan.js';
-import type { Result } from './Result.js';
+import {
+  type CopyUnit,
+  type DenseUnit,
+  drawOf,
+  type Plan,
+  type PruneUnit,
+  type ResolvedSteps,
+  type TrainUnit,
+  type Unit,
+} from './plan.js';
+import type { ConnectivityResult, Result } from './Result.js';
 import { type Cadence, trainWithCheckpoints } from './training.js';
 
 export interface UnitContext {
@@ -145,15 +154,15 @@ export class Workplace {
     return Masks.read(this.network, await this.folder.file(id, 'masks.safetensors'));
   }
 
-  /** The masks of a branch: IMP's, or as many weights at random places; all ones for the dense network. */
+  /** The masks of a branch: IMP's, or as many weights at random places; all ones for a network that is not pruned. */
   async masksOf(unit: {
-    branch: 'dense' | 'imp' | 'random';
+    branch: ConnectivityResult['branch'];
     masks: string | null;
     replicate: number;
   }): Promise<Masks> {
     if (!unit.masks) return Masks.ones(this.network);
     const imp = await this.masks(unit.masks);
-    if (unit.branch === 'imp') return imp;
+    if (unit.branch !== 'random') return imp;
     const random = await imp.random(this.recipe.seed, unit.replicate);
     imp.dispose();
     return random;
@@ -288,7 +297,7 @@ export class Workplace {
       ends: true,
       begin: async () => {
         if (branch === 'reinit') {
-          await session.initialise(noise === 0 ? level : noise);
+          await session.initialise(drawOf({ noise, level }));
           session.setStep(rewind);
           return;
         }
@@ -318,7 +327,7 @@ export class Workplace {
     return { files, diverged, updates, seconds, fingerprints, result, rewind, method };
   }
 
-  /** A^(T-k)(m * W_k, u) for one more u, or of the dense network (paper section 2). */
+  /** A^(T-k)(m * W_k, u) for one more u, or of the dense network (paper section 2); reinit starts as its control. */
   private async copy(session: Session, unit: CopyUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
     const masks = await this.masksOf(unit);
     if (unit.masks) await session.setMasks(masks);
@@ -329,6 +338,11 @@ export class Workplace {
       continues: false,
       ends: true,
       begin: async () => {
+        if (unit.draw !== null) {
+          await session.initialise(unit.draw);
+          session.setStep(unit.rewind);
+          return;
+        }
         const start = await this.snapshot(unit.start);
         await session.load(start, { optimiser: this.recipe.rewindOptimiser });
         start.dispose();

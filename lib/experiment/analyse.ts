@@ -23,12 +23,12 @@ export interface AnalysisOptions extends Omit<RunOptions, 'out'> {
 export interface StabilityOptions extends AnalysisOptions {
   /** Data orders under which the dense network and the subnetwork are compared, for each replicate. Default 1. */
   samples?: number;
-  /** Default: both. */
+  /** Default: imp and random. */
   branches?: StabilityResult['branch'][];
 }
 
 export interface ConnectivityOptions extends AnalysisOptions {
-  /** Default: all three. */
+  /** Default: dense, imp and random. */
   branches?: ConnectivityResult['branch'][];
   /** Points on the line, both ends included. Default 30, as in the paper. */
   alphas?: number;
@@ -65,7 +65,7 @@ export async function measureStability(
 ): Promise<AnalysisSummary<StabilityResult>> {
   const orders = checkInteger(options.orders ?? 4, 'orders', 2, 1000);
   const samples = checkInteger(options.samples ?? 1, 'samples', 0, 1000);
-  const branches = checkBranches(options.branches, ['imp', 'random'] as const);
+  const branches = checkBranches(options.branches ?? ['imp', 'random'], ['imp', 'random', 'reinit'] as const);
   const analysis = ({ rewind, levels }: Places): StabilityAnalysis => {
     if (levels.length === 0)
       throw new LthError('recipe', `--levels: ${run} has no level beside the dense network`);
@@ -85,7 +85,12 @@ export async function measureConnectivity(
 ): Promise<AnalysisSummary<ConnectivityResult>> {
   const orders = checkInteger(options.orders ?? 2, 'orders', 2, 1000);
   const alphas = checkInteger(options.alphas ?? 30, 'alphas', 2, 10_000);
-  const branches = checkBranches(options.branches, ['dense', 'imp', 'random'] as const);
+  const branches = checkBranches(options.branches ?? ['dense', 'imp', 'random'], [
+    'dense',
+    'imp',
+    'random',
+    'reinit',
+  ] as const);
   const statistics = checkOneOf(options.statistics ?? 'interpolated', 'statistics', [
     'interpolated',
     'reestimated',
@@ -102,9 +107,9 @@ export async function measureConnectivity(
 }
 
 /** In one order, so that the same question is the same request. */
-function checkBranches<B extends string>(asked: readonly B[] | undefined, all: readonly B[]): B[] {
-  for (const branch of asked ?? []) checkOneOf(branch, 'branches', all);
-  const branches = all.filter((branch) => !asked || asked.includes(branch));
+function checkBranches<B extends string>(asked: readonly B[], all: readonly B[]): B[] {
+  for (const branch of asked) checkOneOf(branch, 'branches', all);
+  const branches = all.filter((branch) => asked.includes(branch));
   if (branches.length === 0) throw wrongValue(`some of ${all.join(', ')}`, 'branches', asked);
   return branches;
 }

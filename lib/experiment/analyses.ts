@@ -5,6 +5,7 @@ import {
   type CopyUnit,
   type DenseUnit,
   type DistanceUnit,
+  drawOf,
   freshNoise,
   hash,
   type InterpolationUnit,
@@ -22,7 +23,7 @@ export function copyNoise(i: number): number {
   return freshNoise('copy', i);
 }
 
-/** A subnetwork (W_k, m), or the dense network at k. */
+/** A subnetwork (W_k, m), or the dense network at k; W_k is a fresh initialisation where there is a draw. */
 interface Place {
   branch: CopyUnit['branch'];
   replicate: number;
@@ -30,18 +31,23 @@ interface Place {
   level: number;
   start: DenseUnit;
   masks: Unit | null;
+  draw: number | null;
 }
 
+/** Of control "reinit" the network that is not pruned is one of its own. */
+const unprunedReinit = ({ branch, masks }: Place) => branch === 'reinit' && masks === null;
 const slugOf = (place: Place, method: string) => {
   const { branch, replicate, rewind, level } = place;
   return branch === 'dense'
     ? `r${replicate}-k${rewind}-dense`
-    : `r${replicate}-k${rewind}-${method}-l${String(level).padStart(2, '0')}-${branch}`;
+    : `r${replicate}-k${rewind}-${method}-l${String(level).padStart(2, '0')}-${branch}${unprunedReinit(place) ? '-dense' : ''}`;
 };
-const wordsOf = ({ branch, replicate, rewind, level }: Place) =>
-  branch === 'dense'
+const wordsOf = (place: Place) => {
+  const { branch, replicate, rewind, level } = place;
+  return branch === 'dense'
     ? `replicate ${replicate}, rewind ${rewind}, dense`
-    : `replicate ${replicate}, rewind ${rewind}, level ${level}, ${branch}`;
+    : `replicate ${replicate}, rewind ${rewind}, level ${level}, ${branch}${unprunedReinit(place) ? ' unpruned' : ''}`;
+};
 
 /** Units of analyses, each once: copies are shared between kinds of analyses, levels and branches. */
 class Planner {
@@ -65,7 +71,10 @@ class Planner {
         continue;
       }
       for (const [a, b] of pairs) this.distance(place, 'order', this.copy(place, a), this.copy(place, b));
-      const dense: Place = { ...place, branch: 'dense', level: 0, masks: null };
+      const dense: Place =
+        place.branch === 'reinit'
+          ? { ...place, masks: null }
+          : { ...place, branch: 'dense', level: 0, masks: null };
       for (let i = 0; i < analysis.samples; i++)
         this.distance(place, 'pruning', this.copy(dense, i), this.copy(place, i));
     }
@@ -81,13 +90,20 @@ class Planner {
         rewind.includes(unit.to) &&
         branches.some((b) => b === 'dense')
       )
-        places.push({ branch: 'dense', replicate, rewind: unit.to, level: 0, start: unit, masks: null });
+        places.push({
+          ...{ branch: 'dense', replicate, rewind: unit.to, level: 0, start: unit },
+          ...{ masks: null, draw: null },
+        });
       if (!isPoint(unit) || !rewind.includes(unit.rewind) || !levels.includes(unit.level)) continue;
+      // The initialisation of the run's own control at this place.
+      const fresh = freshNoise('reinit', unit.rewind, unit.method, unit.level);
+      const reinit = drawOf({ noise: this.recipe.noise === 'same' ? 0 : fresh, level: unit.level });
       const start = this.byId.get(unit.start) as DenseUnit;
       const masks = this.byId.get(unit.masks) as Unit;
       for (const branch of branches) {
-        if (branch !== 'dense')
-          places.push({ branch, replicate, rewind: unit.rewind, level: unit.level, start, masks });
+        if (branch === 'dense') continue;
+        const draw = branch === 'reinit' ? reinit : null;
+        places.push({ branch, replicate, rewind: unit.rewind, level: unit.level, start, masks, draw });
       }
     }
     return places;
@@ -104,7 +120,7 @@ class Planner {
   }
 
   private copy(place: Place, i: number): CopyUnit {
-    const { branch, replicate, rewind, start, masks } = place;
+    const { branch, replicate, rewind, start, masks, draw } = place;
     const noise = copyNoise(i);
     const { total } = this.plan.steps;
     const keyed = {
@@ -112,6 +128,7 @@ class Planner {
       branch,
       start: start.key,
       masks: masks?.key ?? null,
+      ...(draw === null ? {} : { draw }),
       noise,
       optimiser: this.recipe.rewindOptimiser,
       until: total,
@@ -127,6 +144,7 @@ class Planner {
       rewind,
       start: start.id,
       masks: masks?.id ?? null,
+      draw,
       index: i,
       noise,
     });

@@ -2,6 +2,8 @@ import { performance } from 'node:perf_hooks';
 import type { Masks } from '../session/Masks.js';
 import type { Session, SplitName } from '../session/Session.js';
 import type { Snapshot } from '../session/Snapshot.js';
+import { readMetrics } from '../store/metrics.js';
+import type { RunFolder } from '../store/RunFolder.js';
 import type { DistanceUnit, InterpolationUnit } from './plan.js';
 import type { ConnectivityResult, StabilityResult } from './Result.js';
 import type { UnitContext, Workplace } from './Workplace.js';
@@ -16,19 +18,34 @@ async function materialOf(workplace: Workplace, unit: DistanceUnit | Interpolati
   return { a, b, masks: await workplace.masksOf(unit) };
 }
 
+/** Test accuracies of the two copies at T. */
+export async function accuraciesOf(
+  folder: RunFolder,
+  { copies }: DistanceUnit,
+): Promise<StabilityResult['testAccuracies']> {
+  const [a, b] = await Promise.all(
+    copies.map(async (id) => {
+      const rows = await readMetrics(await folder.file(id, 'metrics.arrow'));
+      return rows.findLast(({ split }) => split === 'test')?.accuracy ?? null;
+    }),
+  );
+  return [a ?? null, b ?? null];
+}
+
 /** One sample of a stability, for each scope (paper section 2). */
 export async function samplesOf(
   { of, branch, replicate, rewind, method, level, noises }: DistanceUnit,
   a: Snapshot,
   b: Snapshot,
   masks: Masks,
+  testAccuracies: StabilityResult['testAccuracies'],
 ): Promise<StabilityResult[]> {
   const place = { kind: of, branch, replicate, rewind, method, level, noises };
   const densityPrunable = masks.density.prunable;
   const samples: StabilityResult[] = [];
   for (const scope of scopes) {
     const { distance, angle, layers } = await a.distance(b, masks, { scope });
-    samples.push({ ...place, scope, densityPrunable, distance, angle, layers });
+    samples.push({ ...place, testAccuracies, scope, densityPrunable, distance, angle, layers });
   }
   return samples;
 }
@@ -37,7 +54,8 @@ export async function measureDistance(workplace: Workplace, unit: DistanceUnit, 
   const start = performance.now();
   context.onStart(0);
   const { a, b, masks } = await materialOf(workplace, unit);
-  const stability = await samplesOf(unit, a, b, masks);
+  const accuracies = await accuraciesOf(workplace.folder, unit);
+  const stability = await samplesOf(unit, a, b, masks, accuracies);
   for (const resource of [a, b, masks]) resource.dispose();
   return { ...outcome(context, start), stability };
 }

@@ -102,8 +102,10 @@ export interface CopyUnit extends UnitBase {
   rewind: number;
   /** The dense unit at k. */
   start: string;
-  /** IMP's masks of the level: taken as they are (imp), or their counts (random); null: dense. */
+  /** IMP's masks of the level: taken as they are (imp, reinit), or their counts (random); null: none. */
   masks: string | null;
+  /** reinit: the initialisation that it starts from, at k; null: from W_k. */
+  draw: number | null;
   /** i of its data order u_i, and u_i's noise id. */
   index: number;
   noise: number;
@@ -226,6 +228,9 @@ export const hash = (value: unknown) => createHash('sha256').update(JSON.stringi
 export function freshNoise(...parts: (string | number)[]): number {
   return 1 + Number.parseInt(hash(parts).slice(0, 12), 16);
 }
+
+/** The initialisation of control "reinit": as fresh as its noise. */
+export const drawOf = ({ noise, level }: { noise: number; level: number }) => (noise === 0 ? level : noise);
 
 /**
  * The experiment as a list of units in an order that respects their needs (paper Algorithm 1, LMC Algorithm 2):

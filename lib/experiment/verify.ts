@@ -11,7 +11,7 @@ import { Checkpoints, readCheckpoint } from '../store/Checkpoints.js';
 import { readMetrics } from '../store/metrics.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
-import { samplesOf } from './compare.js';
+import { accuraciesOf, samplesOf } from './compare.js';
 import type { CopyUnit, DistanceUnit, Plan, PruneUnit, TrainUnit, Unit } from './plan.js';
 import { type Survey, survey } from './survey.js';
 
@@ -260,7 +260,7 @@ class Verifier {
     if (unit.masks === null) return Masks.ones(this.network);
     if (!(await this.isWhole(unit.masks, 'masks.safetensors'))) return null;
     const imp = await this.readMasks(unit.masks);
-    if (unit.branch === 'imp') return imp;
+    if (unit.branch !== 'random') return imp;
     const random = await imp.random(this.found.recipe.seed, unit.replicate);
     imp.dispose();
     return random;
@@ -283,9 +283,11 @@ class Verifier {
         Snapshot.read(this.network, join(this.folder.unit(id), 'snapshot.safetensors')),
       ),
     );
-    const samples = await samplesOf(unit, a as Snapshot, b as Snapshot, masks);
+    const kept = record.stability?.[0]?.testAccuracies ?? [null, null];
+    const accuracies = kept.includes(null) ? kept : await accuraciesOf(this.folder, unit);
+    const samples = await samplesOf(unit, a as Snapshot, b as Snapshot, masks, accuracies);
     if (!isDeepStrictEqual(samples, record.stability))
-      this.problem(unit.id, 'its distances are not those of its copies');
+      this.problem(unit.id, 'its distances and accuracies are not those of its copies');
     for (const one of [a, b, masks]) one?.dispose();
   }
 }

@@ -27,8 +27,8 @@ function cell(range: Range | null, show: (value: number) => string): string {
   return range.n === 1 ? show(range.mean) : `${show(range.mean)} [${show(range.min)}-${show(range.max)}]`;
 }
 
-function ratio(imp: Range | null, random: Range | null): string {
-  return imp && random && imp.mean > 0 ? (random.mean / imp.mean).toFixed(1) : '-';
+function ratio(imp: Range | null, control: Range | null): string {
+  return imp && control && imp.mean > 0 ? (control.mean / imp.mean).toFixed(1) : '-';
 }
 
 /** Groups in the order in which they first come. */
@@ -48,22 +48,41 @@ const scopeWords = {
 };
 const kindWords = { order: 'data order', pruning: 'pruning' };
 
-/** The columns of the paper's Figures 3 and 10: of one place and kind, IMP against random. */
+/** The columns of the paper's Figures 3 and 10: of one place and kind, IMP against its controls. */
 function stabilityRow(
   here: StabilityResult[],
+  controls: string[],
   of: (one: StabilityResult) => StabilityResult['layers'][number],
 ) {
   const range = (branch: string, what: 'distance' | 'angle') =>
     rangeOf(here.filter((one) => one.branch === branch).map((one) => of(one)[what]));
   return (['distance', 'angle'] as const).flatMap((what) => {
-    const [imp, random] = [range('imp', what), range('random', what)];
-    return [cell(imp, number), cell(random, number), ratio(imp, random)];
+    const imp = range('imp', what);
+    return [
+      cell(imp, number),
+      ...controls.flatMap((control) => [
+        cell(range(control, what), number),
+        ratio(imp, range(control, what)),
+      ]),
+    ];
   });
+}
+
+/** Test accuracies of the copies that are subnetworks, and of those that are not pruned. */
+function accuracyRow(here: StabilityResult[], branches: string[]) {
+  const ofBranch = (branch: string) =>
+    here
+      .filter((one) => one.branch === branch)
+      .flatMap(({ kind, testAccuracies: [a, b] }) => (kind === 'order' ? [a, b] : [b]));
+  const dense = here
+    .filter(({ kind, branch }) => kind === 'pruning' && branch !== 'reinit')
+    .map(({ testAccuracies: [a] }) => a);
+  return [...branches.map(ofBranch), dense].map((all) => cell(rangeOf(all), percent));
 }
 
 /**
  * A table as the paper's Figures 3 and 10: stability to data order and to pruning, mean [min-max] over samples, IMP
- * beside random, and how many times as far apart random ones end.
+ * beside its controls, how many times as far apart these end, and the copies' test accuracies.
  */
 export function renderStability(
   results: StabilityResult[],
@@ -72,33 +91,38 @@ export function renderStability(
   const { scope } = options;
   const mine = results.filter((one) => one.scope === scope);
   if (mine.length === 0) return 'no stability was measured yet';
-  const figures = ['imp distance', 'random distance', 'ratio', 'imp angle', 'random angle', 'ratio'];
-  const rows = [['rewind', 'level', 'prunable %', 'stability to', 'samples', ...figures]];
+  const controls = ['random', ...(mine.some(({ branch }) => branch === 'reinit') ? ['reinit'] : [])];
+  const branches = ['imp', ...controls];
+  const figures = ['distance', 'angle'].flatMap((what) => [
+    `imp ${what}`,
+    ...controls.flatMap((control) => [`${control} ${what}`, 'ratio']),
+  ]);
+  const accuracies = [...branches, 'dense'].map((branch) => `${branch} test %`);
+  const rows = [['rewind', 'level', 'prunable %', 'stability to', 'samples', ...figures, ...accuracies]];
   const layers = [['rewind', 'level', 'stability to', 'tensor', ...figures]];
   for (const here of groups(mine, (one) => `${one.method} ${one.rewind} ${one.level} ${one.kind}`)) {
     const { rewind, level, kind, densityPrunable } = here[0] as StabilityResult;
     const place = [String(rewind), String(level)];
-    const samples = Math.max(
-      ...['imp', 'random'].map((branch) => here.filter((one) => one.branch === branch).length),
-    );
+    const samples = Math.max(...branches.map((branch) => here.filter((one) => one.branch === branch).length));
     rows.push([
       ...place,
       percent(densityPrunable),
       kindWords[kind],
       String(samples),
-      ...stabilityRow(here, (one) => ({ name: '', ...one })),
+      ...stabilityRow(here, controls, (one) => ({ name: '', ...one })),
+      ...accuracyRow(here, branches),
     ]);
     for (const [i, { name }] of (here[0] as StabilityResult).layers.entries())
       layers.push([
         ...place,
         kindWords[kind],
         name,
-        ...stabilityRow(here, (one) => one.layers[i] as StabilityResult['layers'][number]),
+        ...stabilityRow(here, controls, (one) => one.layers[i] as StabilityResult['layers'][number]),
       ]);
   }
   return [
     `stability, scope ${scope} (${scopeWords[scope]}): L2 distance and angle in degrees, mean [min-max] over samples;`,
-    'ratio: random / imp; low is stable',
+    'ratio: control / imp; low is stable; test %: accuracy of the copies, dense: of those that are not pruned',
     ...columns(rows),
     ...(options.layers ? ['', 'by tensor', ...columns(layers)] : []),
   ].join('\n');

@@ -14,6 +14,9 @@ const scopes = {
 };
 const three = (value: number) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
+const pairLook = ({ kind, branch }: StabilityResult) =>
+  (kind === 'order' ? 0 : 2) + (branch === 'imp' ? 0 : 1);
+
 /** As Figure 4, lower half: distance or angle over the rewind point, of one method, level and scope. */
 function stabilityFigure(mine: StabilityResult[], what: 'distance' | 'angle', id: string): Markup {
   const { method, level, scope } = mine[0] as StabilityResult;
@@ -38,7 +41,7 @@ function stabilityFigure(mine: StabilityResult[], what: 'distance' | 'angle', id
       const [first] = line as [StabilityResult];
       return {
         label: label(first),
-        look: (first.kind === 'order' ? 0 : 2) + (first.branch === 'imp' ? 0 : 1),
+        look: first.branch === 'reinit' ? (first.kind === 'order' ? 4 : 5) : pairLook(first),
         kind: 'measured',
         points: rewinds.map((k) => pointOf(k, at(line, k), `${label(first)}, k = ${k}`, three)),
       };
@@ -61,7 +64,7 @@ export function stabilityFigures({ stability }: RunSummary, id: string): Markup[
   ]);
 }
 
-const colours = { imp: 0, random: 1, dense: 3 };
+const colours = { imp: 0, random: 1, reinit: 2, dense: 3 };
 const rule = { label: `stable below ${STABLE_BELOW * 100} points`, y: STABLE_BELOW };
 const errorAxis = (label: string) =>
   ({ label, scale: 'linear', format: (v: number) => String(Number((v * 100).toFixed(4))) }) as const;

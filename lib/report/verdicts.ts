@@ -87,12 +87,13 @@ function rewindVerdict(of: Curve[]): string[] {
 
 function barrierVerdicts({ connectivity }: RunSummary): string[] {
   return groups(connectivity, (c) => `${c.method} ${c.branch} ${c.level} ${c.statistics}`).map((mine) => {
-    const [{ branch, level }] = mine as [(typeof mine)[0]];
+    const [{ branch, level, statistics }] = mine as [(typeof mine)[0]];
     const stable = groups(mine, (c) => String(c.rewind)).flatMap((here) => {
       const mean = rangeOf(here.map((c) => c.barrier.test))?.mean ?? 1;
       return mean < STABLE_BELOW ? [here[0]?.rewind] : [];
     });
-    const which = `Linear mode connectivity of ${branch}, level ${level}`;
+    const anew = statistics === 'reestimated' ? ', running statistics estimated anew' : '';
+    const which = `Linear mode connectivity of ${branch}, level ${level}${anew}`;
     return stable.length > 0
       ? `${which}: stable (test barrier below ${STABLE_BELOW * 100} points) at k = ${stable.join(', ')}.`
       : `${which}: not stable at any k measured.`;

@@ -52,8 +52,10 @@ const distance = z.number().min(0);
 const angle = z.number().min(0).max(180).nullable();
 const stability = z.strictObject({
   kind: z.enum(['order', 'pruning']),
-  branch: z.enum(['imp', 'random']),
+  branch: z.enum(['imp', 'random', 'reinit']),
   ...between,
+  /** Not there in folders of before it was kept. */
+  testAccuracies: z.tuple([accuracy, accuracy]).default([null, null]),
   scope: z.enum(['masked', 'all']),
   distance,
   angle,
@@ -61,7 +63,7 @@ const stability = z.strictObject({
 });
 const errors = z.array(z.number().min(0).max(1)).min(2).max(10_000);
 const connectivity = z.strictObject({
-  branch: z.enum(['dense', 'imp', 'random']),
+  branch: z.enum(['dense', 'imp', 'random', 'reinit']),
   ...between,
   statistics: z.enum(['interpolated', 'reestimated']),
   alphas: errors,
@@ -156,17 +158,17 @@ const analysis = z.discriminatedUnion('kind', [
     /** Comparisons of dense network and subnetwork, for each replicate. */
     samples: z.int().min(0).max(1000),
     branches: z
-      .array(z.enum(['imp', 'random']))
+      .array(z.enum(['imp', 'random', 'reinit']))
       .min(1)
-      .max(2),
+      .max(3),
   }),
   z.strictObject({
     kind: z.literal('connectivity'),
     ...places,
     branches: z
-      .array(z.enum(['dense', 'imp', 'random']))
+      .array(z.enum(['dense', 'imp', 'random', 'reinit']))
       .min(1)
-      .max(3),
+      .max(4),
     alphas: z.int().min(2).max(10_000),
     statistics: z.enum(['interpolated', 'reestimated']),
     /** Of the training set; null: all. */

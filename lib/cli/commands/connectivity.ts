@@ -19,7 +19,11 @@ export function connectivityCommand(exit: (code: number) => void): Command {
     ),
     2,
   )
-    .option('--branches <list>', 'dense, imp, random (default: all)', choices('dense', 'imp', 'random'))
+    .option(
+      '--branches <list>',
+      'dense, imp, random, reinit (default: dense,imp,random)',
+      choices('dense', 'imp', 'random', 'reinit'),
+    )
     .option('--alphas <n>', 'points on each line, both ends included (default: 30)', integer(2, 10_000))
     .option('--train-examples <n>', 'of the training set, evenly spaced over it (default: all)', integer(1))
     .option(

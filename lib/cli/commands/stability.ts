@@ -24,7 +24,11 @@ export function stabilityCommand(exit: (code: number) => void): Command {
       'data orders for stability to pruning, per replicate (default: 1)',
       integer(0, 1000),
     )
-    .option('--branches <list>', 'imp, random (default: both)', choices('imp', 'random'))
+    .option(
+      '--branches <list>',
+      'imp, random, reinit (default: imp,random)',
+      choices('imp', 'random', 'reinit'),
+    )
     .option(
       '--scope <scope>',
       'masked: prunable weights; all: every trainable one',
