@@ -1,0 +1,135 @@
+"""The reference of the networks for 32x32 pictures: plain torch.nn modules with torchvision's names.
+
+Reads one JSON request from standard input:
+  network: {kind: "resnet" | "vgg", depth, width, classes}; dtype: "fp32" | "fp64"
+  weights: path of a safetensors file with parameters and running statistics by name
+  gradients, after: paths of safetensors files of ours: gradients on `train`, and the state after one update there
+  pictures: path of raw bytes (N,3,32,32); labels; mean, std of x/255, one per channel
+  train: rows of the training batch; evaluate, alone: rows
+Writes to standard output:
+  names: parameters in the module's own order; loss, correct: of `train`, in training mode
+  gradients: relative L2 distance of ours by parameter name; statistics: the same of the running statistics afterwards
+  probabilities: log-softmax of each picture of `evaluate`, in eval mode before the update
+  alone: softmax of each picture of `alone` as a batch of one, in training mode
+"""
+import json
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from train_steps import safetensors
+
+VGG = {
+    16: [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512],
+    19: [64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512],
+}
+
+
+class Block(nn.Module):
+    def __init__(self, channels, out, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.downsample = nn.Sequential()
+        if stride != 1 or channels != out:
+            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """He et al. 2016, section 4.2, with projections as shortcuts where the width changes."""
+
+    def __init__(self, depth, width, classes):
+        super().__init__()
+        widths = [round(16 * 2**group * width) for group in range(3)]
+        channels = widths[0]
+        self.conv1 = nn.Conv2d(3, channels, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        for group, out in enumerate(widths):
+            blocks = []
+            for block in range((depth - 2) // 6):
+                blocks.append(Block(channels, out, 2 if group > 0 and block == 0 else 1))
+                channels = out
+            self.add_module(f"layer{group + 1}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Vgg(nn.Module):
+    def __init__(self, depth, width, classes):
+        super().__init__()
+        layers, channels = [], 3
+        for item in VGG[depth]:
+            if item == "M":
+                layers.append(nn.MaxPool2d(2))
+                continue
+            out = round(item * width)
+            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            channels = out
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        return self.classifier(nn.functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+
+
+def load(model, tensors):
+    """By name, and all of them: a name too many or too few is an error."""
+    counters = {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()} | counters)
+
+
+def distances(ours, theirs):
+    def relative(a, b):
+        a, b = a.astype(np.float64), b.detach().numpy().astype(np.float64)
+        return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+    assert all(ours[name].shape == tuple(value.shape) for name, value in theirs.items())
+    return {name: relative(ours[name], value) for name, value in theirs.items()}
+
+
+def main():
+    torch.set_num_threads(1)
+    request = json.load(sys.stdin)
+    dtype = {"fp32": torch.float32, "fp64": torch.float64}[request["dtype"]]
+    network = request["network"]
+    kind = {"resnet": ResNet, "vgg": Vgg}[network["kind"]]
+    model = kind(network["depth"], network["width"], network["classes"]).to(dtype)
+    load(model, safetensors(request["weights"]))
+    pictures = np.fromfile(request["pictures"], np.uint8).reshape(-1, 3, 32, 32)
+    mean, std = (np.array(request[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
+    x = torch.from_numpy((pictures / 255.0 - mean) / std).to(dtype)
+    y = torch.tensor(request["labels"])
+    out = {"names": [name for name, _ in model.named_parameters()]}
+    rows = request["train"]
+    with torch.no_grad():
+        model.eval()
+        out["probabilities"] = torch.log_softmax(model(x[request["evaluate"]]), 1).tolist()
+        model.train()
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        out["alone"] = [torch.softmax(model(x[row : row + 1])[0], 0).tolist() for row in request["alone"]]
+        model.load_state_dict(state)
+    logits = model(x[rows])
+    loss = cross_entropy(logits, y[rows])
+    loss.backward()
+    out["loss"], out["correct"] = loss.item(), int((logits.argmax(1) == y[rows]).sum())
+    out["gradients"] = distances(safetensors(request["gradients"]), {n: p.grad for n, p in model.named_parameters()})
+    running = {n: b for n, b in model.named_buffers() if "running" in n}
+    out["statistics"] = distances(safetensors(request["after"]), running)
+    json.dump(out, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
