@@ -1,14 +1,15 @@
 """The reference of the networks for 32x32 pictures: plain torch.nn modules with torchvision's names.
 
-Reads one JSON request from standard input:
+Reads a JSON list of requests from standard input, each:
   network: {kind: "resnet" | "vgg", depth, width, classes}; dtype: "fp32" | "fp64"
   weights: path of a safetensors file with parameters and running statistics by name
   gradients, after: paths of safetensors files of ours: gradients on `train`, and the state after one update there
   pictures: path of raw bytes (N,3,32,32); labels; mean, std of x/255, one per channel
   train: rows of the training batch; evaluate, alone: rows
-Writes to standard output:
+Writes for each to standard output:
   names: parameters in the module's own order; loss, correct: of `train`, in training mode
-  gradients: relative L2 distance of ours by parameter name; statistics: the same of the running statistics afterwards
+  gradients: relative L2 distance of ours by parameter name; statistics: the same of the running statistics afterwards,
+    where a mean is measured against the deviation of what it is a mean of, too: it may be zero but for rounding
   probabilities: log-softmax of each picture of `evaluate`, in eval mode before the update
   alone: softmax of each picture of `alone` as a batch of one, in training mode
 """
@@ -91,18 +92,13 @@ def load(model, tensors):
     model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()} | counters)
 
 
-def distances(ours, theirs):
-    def relative(a, b):
-        a, b = a.astype(np.float64), b.detach().numpy().astype(np.float64)
-        return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
+def distances(ours, theirs, scales):
+    """|| ours - theirs || over a scale, by name."""
     assert all(ours[name].shape == tuple(value.shape) for name, value in theirs.items())
-    return {name: relative(ours[name], value) for name, value in theirs.items()}
+    return {name: float(np.linalg.norm(ours[name] - value.numpy()) / scales[name]) for name, value in theirs.items()}
 
 
-def main():
-    torch.set_num_threads(1)
-    request = json.load(sys.stdin)
+def answer(request):
     dtype = {"fp32": torch.float32, "fp64": torch.float64}[request["dtype"]]
     network = request["network"]
     kind = {"resnet": ResNet, "vgg": Vgg}[network["kind"]]
@@ -125,10 +121,21 @@ def main():
     loss = cross_entropy(logits, y[rows])
     loss.backward()
     out["loss"], out["correct"] = loss.item(), int((logits.argmax(1) == y[rows]).sum())
-    out["gradients"] = distances(safetensors(request["gradients"]), {n: p.grad for n, p in model.named_parameters()})
+    gradients = {n: p.grad for n, p in model.named_parameters()}
+    scales = {n: g.norm() for n, g in gradients.items()}
+    out["gradients"] = distances(safetensors(request["gradients"]), gradients, scales)
     running = {n: b for n, b in model.named_buffers() if "running" in n}
-    out["statistics"] = distances(safetensors(request["after"]), running)
-    json.dump(out, sys.stdout)
+    scales = {
+        n: (running[n.replace("mean", "var")].sum() + b.square().sum()).sqrt() if n.endswith("mean") else b.norm()
+        for n, b in running.items()
+    }
+    out["statistics"] = distances(safetensors(request["after"]), running, scales)
+    return out
+
+
+def main():
+    torch.set_num_threads(1)
+    json.dump([answer(request) for request in json.load(sys.stdin)], sys.stdout)
 
 
 if __name__ == "__main__":

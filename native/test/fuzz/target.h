@@ -19,18 +19,20 @@ inline std::map<std::string, uint64_t>& outcomes() {
   return all;
 }
 
-// A message's kind: words in quotes, numbers and the names of tensors are the input's own.
+// A message's kind: words in quotes, numbers, the names of tensors and those of a pickle's globals are the input's own.
 inline std::string kind_of(const std::string& message) {
   std::string kind, word;
-  bool quoted = false, name = false;
+  bool quoted = false, name = false, global = false;
   for (const char c : message + ' ') {
     if (c == '"') quoted = !quoted;
     if (c != ' ') {
       word += quoted || c == '"' || static_cast<signed char>(c) < 32 || (c >= '0' && c <= '9') ? '#' : c;
       continue;
     }
-    const bool own = name || quoted || word.find_first_of("#/\\") != std::string::npos;
+    if (word == "which") global = false;
+    const bool own = name || quoted || global || word.find_first_of("#/\\") != std::string::npos;
     if (!word.empty() && !(own && kind.ends_with("#"))) kind += (kind.empty() ? "" : " ") + (own ? "#" : word);
+    if (word == "names") global = true;
     name = word == "tensor" || word == "dtype" || word == "but";
     word.clear();
   }
