@@ -28,6 +28,8 @@ for (const [name, count] of Object.entries({
   recipe: 500,
   set: 500,
   records: 1000,
+  tar: 3000,
+  targz: 500,
 })) {
   test(`${name}: the corpus and ${count} mutations are read or refused, in bounded memory`, async () => {
     const { accepted, outcomes } = await fuzz(name, count);

@@ -26,8 +26,11 @@ function octal(block: Buffer, at: number, length: number): number | null {
   return match ? Number.parseInt(match[1] as string, 8) : null;
 }
 
-/** Reads what is pushed into it as a tar of files and folders; only members that are wanted take memory. */
-class TarReader {
+/**
+ * Reads what is pushed into it as a tar of files and folders; only members that are wanted take memory.
+ * @throws LthError "corrupt-file", on push and at the end.
+ */
+export class TarReader {
   readonly found = new Map<string, Buffer>();
   private head = Buffer.alloc(BLOCK);
   private filled = 0;

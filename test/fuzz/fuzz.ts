@@ -96,7 +96,8 @@ export async function fuzz(name: string, count: number, first = 0): Promise<Summ
   try {
     for (const [i, seed] of seeds.entries()) await look(seed, `seed ${i}`);
     const short = seeds.filter((seed) => seed.length <= LONGEST_SEED);
-    for (let i = first; i < first + count; i++) await look(mutated(i, short, valid.length), `input ${i}`);
+    for (let i = first; i < first + count; i++)
+      await look(mutated(i, short, Math.min(valid.length, short.length)), `input ${i}`);
   } finally {
     watcher.stop();
   }
@@ -113,7 +114,7 @@ export async function keepNew(name: string, count: number): Promise<void> {
   for (const seed of seeds) known.add(await outcomeOf(target, seed));
   const short = seeds.filter((seed) => seed.length <= LONGEST_SEED);
   for (let i = 0; i < count; i++) {
-    const input = mutated(i, short, valid.length);
+    const input = mutated(i, short, Math.min(valid.length, short.length));
     const outcome = await outcomeOf(target, input);
     if (known.has(outcome)) continue;
     known.add(outcome);

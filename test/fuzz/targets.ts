@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { readIdx } from '../../lib/data/idx.js';
+import { readTarGz, TarReader } from '../../lib/data/tar.js';
 import { sealOfValue } from '../../lib/files.js';
 import { loadRecipe, toYaml } from '../../lib/recipe/load.js';
 import { metricsBatch } from '../../lib/session/arrow.js';
@@ -13,6 +14,8 @@ import { readMetrics, writeMetrics } from '../../lib/store/metrics.js';
 import { RunFolder } from '../../lib/store/RunFolder.js';
 import { FORMAT } from '../../lib/store/records.js';
 import { appendBatch, noRows } from '../../lib/store/rows.js';
+
+import { tar as tarOf } from '../helpers/cifar.js';
 
 export interface Target {
   /** Valid inputs. */
@@ -185,6 +188,7 @@ const recordSeeds: [file: string, record: object][] = [
       },
       stability: ['masked', 'all'].map((scope) => ({
         ...comparison,
+        testAccuracies: [0.9, null],
         ...{
           kind: 'order',
           scope,
@@ -260,4 +264,97 @@ const records: Target = {
   },
 };
 
-export const targets: Record<string, Target> = { idx, metrics, recipe, set, records };
+/** How many bytes the files of a tar may have, by name. */
+const wanted = new Map([
+  ['a.bin', 40],
+  ['b.bin', 600],
+]);
+const BLOCK = 512;
+
+/** The checksum that a tar's header should have: mutations get through it. */
+function seal(head: Buffer): void {
+  head.write('        ', 148);
+  const sum = head.reduce((total, byte) => total + byte, 0);
+  head.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+}
+
+const folderAndFiles = () => {
+  const [a, b] = [Buffer.from('forty bytes at most'), Buffer.alloc(600, 7)];
+  return [
+    { name: 'batches/', type: '5' },
+    { name: 'batches/a.bin', bytes: a },
+    { name: 'batches/b.bin', bytes: b },
+    { name: 'batches/other.txt', bytes: a },
+  ];
+};
+const oneFile = () => tarOf([{ name: 'a.bin', bytes: Buffer.from('forty bytes at most') }]);
+
+function checkFound(found: Map<string, Buffer>, bytes: Buffer): void {
+  for (const [name, content] of found) {
+    assert.ok(content.length <= (wanted.get(name) ?? -1), `${name} is longer than it may be`);
+    assert.ok(content.length === 0 || bytes.includes(content), `${name} is not in the tar`);
+  }
+}
+
+/** Headers, found by their own sizes, get their checksums. */
+function sealed(bytes: Buffer): Buffer {
+  for (let at = 0; at + BLOCK <= bytes.length; ) {
+    const head = bytes.subarray(at, at + BLOCK);
+    if (head.some((byte) => byte !== 0)) seal(head);
+    const size = Number.parseInt(head.toString('latin1', 124, 136), 8) || 0;
+    at += BLOCK + Math.ceil(Math.min(size, bytes.length) / BLOCK) * BLOCK;
+  }
+  return bytes;
+}
+
+/** What a reader finds in pieces of some size; it may refuse them. */
+function inPieces(bytes: Buffer, piece: number): Map<string, Buffer> {
+  const reader = new TarReader('fuzz.tar', wanted);
+  for (let at = 0; at < bytes.length; at += piece) reader.push(bytes.subarray(at, at + piece));
+  reader.end();
+  return reader.found;
+}
+
+/**
+ * The first byte: bit 0 leaves checksums as they are, bit 1 takes the zeros at the end for granted, bit 2 has garbage
+ * behind them; the others are the size of the pieces in which it arrives.
+ */
+const tar: Target = {
+  async seeds() {
+    const first = (byte: number, bytes: Buffer) => Buffer.concat([Buffer.from([byte]), bytes]);
+    // One block of zeros ends it as well as two do, and shorter ones are mutated more: not all in the zeros.
+    const ended = oneFile().subarray(0, 3 * BLOCK);
+    const open = oneFile().subarray(0, 2 * BLOCK);
+    return [
+      first(2 | (7 << 3), open),
+      first(0, ended),
+      first(1 | (31 << 3), ended),
+      first(0, tarOf(folderAndFiles())),
+    ];
+  },
+  async read(input) {
+    const how = input[0] ?? 0;
+    let bytes: Buffer = Buffer.from(input.subarray(1));
+    if (!(how & 1)) bytes = sealed(bytes);
+    if (how & 2) bytes = Buffer.concat([bytes, Buffer.alloc(2 * BLOCK)]);
+    if (how & 4) bytes = Buffer.concat([bytes, Buffer.from('garbage')]);
+    const whole = inPieces(bytes, Math.max(bytes.length, 1));
+    checkFound(whole, bytes);
+    assert.deepEqual(inPieces(bytes, 1 + (how >> 3) * 23), whole, 'pieces decide what is found');
+  },
+};
+
+/** The packed file, mutated as it is: what of it is gzip's and what is the archive's own. */
+const targz: Target = {
+  seeds: async () => [
+    gzipSync(oneFile()),
+    gzipSync(tarOf(folderAndFiles())),
+    gzipSync(oneFile(), { level: 0 }),
+  ],
+  async read(input) {
+    for (const content of (await readTarGz(file('tar.gz', input), wanted)).values())
+      assert.ok(content.length <= 600);
+  },
+};
+
+export const targets: Record<string, Target> = { idx, metrics, recipe, set, records, tar, targz };
