@@ -81,7 +81,7 @@ async function requestOf({ name, executor, dtype, replicate = 0 }: Asked) {
   const [kind, depth, width] = name.split('-');
   const session = await open({ network, executor, precision: dtype, replicate });
   // Off the initialisation, where running statistics, scales and shifts are those of nobody.
-  await session.trainToEnd({ until: 2, evaluate: [] });
+  await session.trainToEnd({ until: 1, evaluate: [] });
   const what = `${name}, ${executor}, ${dtype}, replicate ${replicate}`;
   const write = async (snapshot: Snapshot, part: string) => {
     const path = join(folder, `${what} ${part}.safetensors`);
@@ -90,10 +90,10 @@ async function requestOf({ name, executor, dtype, replicate = 0 }: Asked) {
   };
   const state = await session.snapshot();
   const weights = await write(state, 'weights');
-  const { loss, correct, gradients } = await session.gradients(2);
+  const { loss, correct, gradients } = await session.gradients(1);
   const evaluation = await session.evaluate('train');
-  const rows = [...session.batchIndices(2)];
-  await session.trainToEnd({ until: 3, evaluate: [] });
+  const rows = [...session.batchIndices(1)];
+  await session.trainToEnd({ until: 2, evaluate: [] });
   const request = {
     network: { kind, depth: Number(depth), width: Number(width?.slice(1) ?? 1), classes: 10 },
     ...{ dtype, weights, pictures: raw, labels },
@@ -140,13 +140,13 @@ async function compare(asked: Asked[]) {
 }
 
 const executors: Executor[] = ['direct', 'autograd'];
-// 20 million weights in double precision take long: of those `direct` alone.
+// 20 million weights in double precision take long: VGG is narrow but for once, through `direct` alone.
 const cases: [string, Executor[]][] = [
   ['resnet-20', executors],
   ['resnet-20-w2', executors],
   ['resnet-56', executors],
   ['vgg-16-w0.25', executors],
-  ['vgg-16', ['direct']],
+  ['vgg-19-w0.25', executors],
   ['vgg-19', ['direct']],
 ];
 for (const [name, which] of cases)
@@ -235,11 +235,15 @@ for (const [name, repeated] of [
       const [out, ...rest] = shape as [number, ...number[]];
       const window = rest.slice(1).reduce((a, b) => a * b, 1);
       const deviation = Math.sqrt(2 / (window * (out + (rest[0] as number))));
-      const moment = (p: number) => {
-        let sum = 0;
-        for (const value of values) sum += (value / deviation) ** p;
-        return sum / values.length;
-      };
+      const moments = [0, 0, 0, 0, 0];
+      for (const value of values) {
+        let power = 1;
+        for (let p = 1; p <= 4; p++) {
+          power *= value / deviation;
+          moments[p] = (moments[p] as number) + power / values.length;
+        }
+      }
+      const moment = (p: number) => moments[p] as number;
       // Five standard errors of a Gaussian's first, second and fourth moment.
       const error = 5 / Math.sqrt(values.length);
       assert.ok(Math.abs(moment(1)) < error, `${tensor}: mean ${moment(1)}`);
