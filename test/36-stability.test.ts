@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { measureStability, type StabilityOptions } from '../lib/experiment/analyse.js';
@@ -8,11 +7,12 @@ import { copyNoise } from '../lib/experiment/analyses.js';
 import { openPlan } from '../lib/experiment/openPlan.js';
 import type { CopyUnit, TrainUnit } from '../lib/experiment/plan.js';
 import type { StabilityResult } from '../lib/experiment/Result.js';
+import { repairRun } from '../lib/experiment/repair.js';
 import { runExperiment } from '../lib/experiment/run.js';
 import { summarise } from '../lib/experiment/summary.js';
 import { survey } from '../lib/experiment/survey.js';
 import { defaultCadence } from '../lib/experiment/training.js';
-import { repairRun, verifyRun } from '../lib/experiment/verify.js';
+import { verifyRun } from '../lib/experiment/verify.js';
 import { readRecord, writeRecord } from '../lib/files.js';
 import { LthError } from '../lib/native/errors.js';
 import { renderStability } from '../lib/report/analyses.js';
@@ -23,27 +23,19 @@ import { RunFolder } from '../lib/store/RunFolder.js';
 import { CommandLine } from './helpers/commandLine.js';
 import { differences, network, openSession } from './helpers/digits.js';
 import { killAll, send, start } from './helpers/processes.js';
-import { bitsOf, finishedUnits, firstDifference } from './helpers/runs.js';
+import { bitsOf, finishedUnits, firstDifference, runToCopy, temporaryFolder } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'lth-stability-'));
+const folder = temporaryFolder('stability');
 const cli = new CommandLine({});
 after(() => {
   cli.end();
   killAll();
-  rmSync(folder, { recursive: true });
 });
 
 // A run that all tests copy: two replicates, two rewind points, two levels.
 const recipe = tinyRecipe({ replicates: 2, controls: ['random'] });
-const run = join(folder, 'run');
-await runExperiment(recipe, { out: run, threads: 2 });
-let copies = 0;
-function fresh(): string {
-  const path = join(folder, `copy-${copies++}`);
-  cpSync(run, path, { recursive: true });
-  return path;
-}
+const { run, fresh } = await runToCopy(folder, recipe);
 
 const asked: StabilityOptions = { orders: 3, threads: 2 };
 const whole = fresh();
@@ -295,7 +287,7 @@ test('what the run does not have is refused with what to type, and nothing is as
   );
   await refused({ rewind: ['7it'] }, /--rewind: .* has no rewind point 7, it has 0, 25/);
   await refused({ orders: 1 }, /between 2 and 1000 for orders/);
-  await refused({ branches: ['dense' as 'imp'] }, /imp, random for branches/);
+  await refused({ branches: ['dense' as 'imp'] }, /imp, random, reinit for branches/);
   assert.equal(firstDifference(before, bitsOf(path)), null);
   const { code, err } = await cli.run('stability', path, '--levels', '3');
   assert.equal(code, 2);

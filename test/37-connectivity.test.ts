@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import {
@@ -23,26 +22,18 @@ import { readMetrics } from '../lib/store/metrics.js';
 import { CommandLine } from './helpers/commandLine.js';
 import { differences, network, openSession } from './helpers/digits.js';
 import { killAll, send, start } from './helpers/processes.js';
-import { bitsOf, finishedUnits, firstDifference } from './helpers/runs.js';
+import { bitsOf, finishedUnits, firstDifference, runToCopy, temporaryFolder } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'lth-connectivity-'));
+const folder = temporaryFolder('connectivity');
 const cli = new CommandLine({});
 after(() => {
   cli.end();
   killAll();
-  rmSync(folder, { recursive: true });
 });
 
 const recipe = tinyRecipe({ replicates: 2, controls: [] });
-const run = join(folder, 'run');
-await runExperiment(recipe, { out: run, threads: 2 });
-let copies = 0;
-function fresh(): string {
-  const path = join(folder, `copy-${copies++}`);
-  cpSync(run, path, { recursive: true });
-  return path;
-}
+const { run, fresh } = await runToCopy(folder, recipe);
 
 const asked: ConnectivityOptions = { alphas: 5, threads: 2 };
 const whole = fresh();
@@ -271,7 +262,7 @@ test('more train examples than there are, and branches that there are not, are r
   );
   await assert.rejects(
     measureConnectivity(path, { branches: [] }),
-    /some of dense, imp, random for branches/,
+    /some of dense, imp, random, reinit for branches/,
   );
   assert.equal((await cli.run('connectivity', path, '--alphas', '1')).code, 2);
   assert.equal(firstDifference(bitsOf(run), bitsOf(path)), null);

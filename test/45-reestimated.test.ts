@@ -1,7 +1,6 @@
 /** Running statistics estimated anew: plain averages of batch statistics, at the weights as they are. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
@@ -15,15 +14,14 @@ import type { OpenOptions } from '../lib/session/Session.js';
 import { CommandLine } from './helpers/commandLine.js';
 import { differences, openSession } from './helpers/digits.js';
 import { killAll, send, start } from './helpers/processes.js';
-import { bitsOf, finishedUnits, firstDifference } from './helpers/runs.js';
+import { bitsOf, finishedUnits, firstDifference, temporaryFolder } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'lth-reestimated-'));
+const folder = temporaryFolder('reestimated');
 const cli = new CommandLine({});
 after(() => {
   cli.end();
   killAll();
-  rmSync(folder, { recursive: true });
 });
 
 const normalised: Network = {

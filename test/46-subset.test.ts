@@ -1,19 +1,18 @@
 /** Training on some of the examples: which ones, and whose keys it changes. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { openPlan } from '../lib/experiment/openPlan.js';
 import { runExperiment } from '../lib/experiment/run.js';
 import { packageRoot } from '../lib/package.js';
 import type { Recipe } from '../lib/recipe/Recipe.js';
 import { openSession, train } from './helpers/digits.js';
+import { temporaryFolder } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'lth-subset-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('subset');
 
 const labels = gunzipSync(
   readFileSync(join(packageRoot, 'data', 'mnist-10k', 'train-labels-idx1-ubyte.gz')),

@@ -1,12 +1,10 @@
 /** Stability and connectivity of control "reinit", and the accuracies beside distances. */
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { measureConnectivity, measureStability } from '../lib/experiment/analyse.js';
 import { openPlan } from '../lib/experiment/openPlan.js';
-import { runExperiment } from '../lib/experiment/run.js';
 import { summarise } from '../lib/experiment/summary.js';
 import { survey } from '../lib/experiment/survey.js';
 import { verifyRun } from '../lib/experiment/verify.js';
@@ -16,17 +14,13 @@ import { renderReport } from '../lib/report/report.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { readMetrics } from '../lib/store/metrics.js';
 import { differences, network } from './helpers/digits.js';
-import { bitsOf, finishedUnits, firstDifference } from './helpers/runs.js';
+import { bitsOf, finishedUnits, firstDifference, runToCopy, temporaryFolder } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'lth-reinit-'));
-after(() => rmSync(folder, { recursive: true }));
-
+const folder = temporaryFolder('reinit');
 const recipe = tinyRecipe({ controls: ['reinit'] });
-const run = join(folder, 'run');
-await runExperiment(recipe, { out: run, threads: 2 });
-const whole = join(folder, 'whole');
-cpSync(run, whole, { recursive: true });
+const { fresh } = await runToCopy(folder, recipe);
+const whole = fresh();
 const asked = { orders: 2, threads: 2, branches: ['imp', 'reinit'] } as const;
 const first = await measureStability(whole, { ...asked, branches: [...asked.branches] });
 const snapshotOf = (path: string, id: string) =>
@@ -45,9 +39,7 @@ test('reinit is compared only where it is asked for: with copies of its own, pru
   assert.equal(copies.filter((id) => id.includes('-l02-reinit-copy-')).length, 4);
   assert.equal(copies.filter((id) => id.includes('-l02-reinit-dense-copy-')).length, 2);
   assert.equal(copies.length, 12);
-  const plain = join(folder, 'plain');
-  cpSync(run, plain, { recursive: true });
-  const { results } = await measureStability(plain, { orders: 2, threads: 2 });
+  const { results } = await measureStability(fresh(), { orders: 2, threads: 2 });
   assert.deepEqual([...new Set(results.map(({ branch }) => branch))].sort(), ['imp', 'random']);
   const imp = ({ branch }: { branch: string }) => branch === 'imp';
   assert.deepEqual(results.filter(imp), first.results.filter(imp), 'copies of others are what they were');
@@ -146,8 +138,7 @@ test('lines between copies of reinit take those of stability; report and verify 
 });
 
 test('neither threads nor jobs change a bit of them', async () => {
-  const shared = join(folder, 'shared');
-  cpSync(run, shared, { recursive: true });
+  const shared = fresh();
   await measureStability(shared, { orders: 2, threads: 1, jobs: 2, branches: ['imp', 'reinit'] });
   assert.equal(firstDifference(bitsOf(whole), bitsOf(shared)), null);
 });

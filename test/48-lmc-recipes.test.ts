@@ -1,18 +1,17 @@
 /** The recipes of the successor, "Linear Mode Connectivity and the Lottery Ticket Hypothesis". */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { measureConnectivity } from '../lib/experiment/analyse.js';
 import { resolveSteps } from '../lib/experiment/plan.js';
 import { runExperiment } from '../lib/experiment/run.js';
 import { packageRoot } from '../lib/package.js';
 import { loadRecipe, recipeNames } from '../lib/recipe/load.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
+import { temporaryFolder } from './helpers/runs.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'lth-lmc-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('lmc');
 
 /** Iterations, batch, learning rate, warm-up, density of prunable weights in % (paper 2.4). */
 const table: Record<string, [number, number, number, number, number]> = {

@@ -20,7 +20,8 @@ import {
   type TrainUnit,
   type Unit,
 } from './plan.js';
-import type { ConnectivityResult, Result } from './Result.js';
+import type { ConnectivityResult } from './Result.js';
+import { resultOf } from './resultOf.js';
 import { type Cadence, trainWithCheckpoints } from './training.js';
 
 export interface UnitContext {
@@ -355,38 +356,4 @@ export class Workplace {
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     return { files, diverged, updates: step - unit.rewind, seconds, fingerprints, ...notAResult };
   }
-}
-
-type What = Pick<Result, 'branch' | 'replicate' | 'level' | 'noise'>;
-
-/** Early stopping: the update with the lowest validation loss, the earliest of equals (LTH section 1). */
-function resultOf(
-  rows: MetricRow[],
-  what: What,
-  density: { prunable: number; overall: number },
-  updates: number,
-  diverged: boolean,
-  seconds: number,
-): NonNullable<UnitRecord['result']> {
-  const last = (split: string) => (diverged ? undefined : rows.findLast((row) => row.split === split));
-  const [test, validation] = [last('test'), last('validation')];
-  let best: MetricRow | undefined;
-  for (const row of diverged ? [] : rows) {
-    if (row.split === 'validation' && (!best || row.loss < best.loss)) best = row;
-  }
-  return {
-    ...what,
-    densityPrunable: density.prunable,
-    densityOverall: density.overall,
-    testAccuracy: test?.accuracy ?? null,
-    validationAccuracy: validation?.accuracy ?? null,
-    testLoss: test?.loss ?? null,
-    validationLoss: validation?.loss ?? null,
-    earlyStop: best?.step ?? null,
-    earlyStopTestAccuracy:
-      rows.find((row) => row.split === 'test' && row.step === best?.step)?.accuracy ?? null,
-    updates,
-    diverged,
-    seconds,
-  };
 }

@@ -67,8 +67,7 @@ export async function measureStability(
   const samples = checkInteger(options.samples ?? 1, 'samples', 0, 1000);
   const branches = checkBranches(options.branches ?? ['imp', 'random'], ['imp', 'random', 'reinit'] as const);
   const analysis = ({ rewind, levels }: Places): StabilityAnalysis => {
-    if (levels.length === 0)
-      throw new LthError('recipe', `--levels: ${run} has no level beside the dense network`);
+    checkLevels(run, levels);
     return { kind: 'stability', rewind, levels, orders, samples, branches };
   };
   return analyse(run, options, analysis, ({ stability }) => stability ?? []);
@@ -99,11 +98,15 @@ export async function measureConnectivity(
   const analysis = ({ rewind, levels, trainExamples: all }: Places): ConnectivityAnalysis => {
     if (wanted !== undefined) checkInteger(wanted, 'trainExamples', 1, all);
     const trainExamples = wanted === undefined || wanted === all ? null : wanted;
-    if (levels.length === 0 && !branches.includes('dense'))
-      throw new LthError('recipe', `--levels: ${run} has no level beside the dense network`);
+    if (!branches.includes('dense')) checkLevels(run, levels);
     return { kind: 'connectivity', rewind, levels, orders, branches, alphas, statistics, trainExamples };
   };
   return analyse(run, options, analysis, ({ connectivity }) => (connectivity ? [connectivity] : []));
+}
+
+function checkLevels(run: string, levels: number[]): void {
+  if (levels.length === 0)
+    throw new LthError('recipe', `--levels: ${run} has no level beside the dense network`);
 }
 
 /** In one order, so that the same question is the same request. */

@@ -36,7 +36,8 @@ export interface Verification {
 /**
  * Looks at everything in a run folder: every checksum, every record; that masks hold exactly the weights that the rule
  * leaves, nested from level to level, random ones with IMP's counts; that pruned entries are exactly +0 in every
- * snapshot; that distances are those of the copies they were measured between; that masks follow from the weights they were made of, where these were kept.
+ * snapshot; that distances are those of the copies they were measured between; that masks follow from the weights they were made of,
+ * where these were kept.
  * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json, requests.json, recipe.yaml.
  */
 export async function verifyRun(path: string): Promise<Verification> {
@@ -51,7 +52,8 @@ export async function verifyRun(path: string): Promise<Verification> {
 /** What was looked at in one unit, and what is wrong there. */
 type Findings = Pick<Verification, 'units' | 'files' | 'checkpoints' | 'problems'>;
 
-class Verifier {
+/** Looks at units of one run, each under its lock where there is something wrong. */
+export class Verifier {
   private readonly folder: RunFolder;
   private readonly plan: Plan;
   private readonly network: CompiledNetwork;
@@ -294,44 +296,4 @@ class Verifier {
 
 function same(a: Masks, b: Masks): boolean {
   return a.nestedIn(b) && b.nestedIn(a);
-}
-
-/**
- * Moves the units with problems to `damaged/`, so that the next run makes them again: each one looked at once more
- * under its lock. With masks that must be made again goes the training whose weights they are made of, where these
- * were removed to save disk.
- * @returns where they are now.
- */
-export async function repairRun(path: string, { problems }: Verification): Promise<string[]> {
-  const found = await survey(path);
-  const verifier = new Verifier(found);
-  const moved: string[] = [];
-  const putAside = async (id: string, isWrong: () => Promise<boolean>) => {
-    const lock = await found.folder.lock(id);
-    if (!lock) return false; // somebody works on it
-    try {
-      if (!(await isWrong())) return false;
-      moved.push(await found.folder.putAside(id));
-      return true;
-    } finally {
-      loadAddon().dispose(lock);
-    }
-  };
-  try {
-    for (const id of new Set(problems.filter(({ kind }) => kind === 'unit').map((one) => one.id))) {
-      const wrong = await putAside(id, async () =>
-        (await verifier.inspect(id)).problems.some(({ kind }) => kind === 'unit'),
-      );
-      const unit = found.plan.units.find((one) => one.id === id);
-      if (!wrong || unit?.kind !== 'prune') continue;
-      const weights = unit.weights;
-      await putAside(weights, async () => {
-        const record = await found.folder.record(weights).catch(() => null);
-        return record?.files['snapshot.safetensors']?.removed === true;
-      });
-    }
-  } finally {
-    verifier.dispose();
-  }
-  return moved;
 }

@@ -1,10 +1,34 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { after } from 'node:test';
+import { runExperiment } from '../../lib/experiment/run.js';
 import { packageRoot } from '../../lib/package.js';
+import type { Recipe } from '../../lib/recipe/Recipe.js';
 import type { UnitRecord } from '../../lib/store/records.js';
 
 export const executable = join(packageRoot, 'bin', 'lth-train.js');
+
+/** A folder that goes when the tests of the file are done. */
+export function temporaryFolder(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), `lth-${name}-`));
+  after(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+/** A finished run in a folder of its own, and what copies it for a test that changes it. */
+export async function runToCopy(folder: string, recipe: Recipe): Promise<{ run: string; fresh(): string }> {
+  const run = join(folder, 'run');
+  await runExperiment(recipe, { out: run, threads: 2 });
+  let copies = 0;
+  const fresh = () => {
+    const path = join(folder, `copy-${copies++}`);
+    cpSync(run, path, { recursive: true });
+    return path;
+  };
+  return { run, fresh };
+}
 
 /** A record but for what a clock decides. */
 function timeless(text: string): string {

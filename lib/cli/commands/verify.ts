@@ -1,5 +1,6 @@
 import { Command } from 'commander';
-import { repairRun, verifyRun } from '../../experiment/verify.js';
+import { repairRun } from '../../experiment/repair.js';
+import { verifyRun } from '../../experiment/verify.js';
 
 const words = { unit: '', checkpoint: 'checkpoint, will be passed over: ', unread: 'could not be read: ' };
 
