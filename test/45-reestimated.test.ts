@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { measureConnectivity } from '../lib/experiment/analyse.js';
 import { runExperiment } from '../lib/experiment/run.js';
+import { networkByName } from '../lib/networks/catalogue.js';
 import type { Network } from '../lib/networks/Network.js';
 import { packageRoot } from '../lib/package.js';
 import { reportExtras } from '../lib/report/extras.js';
@@ -95,6 +96,32 @@ test('running statistics become the plain average over the batches, without augm
       assert.ok(Math.abs(value - (variance[unit] as number)) <= 1e-12 * value);
     session.dispose();
   }
+});
+
+test('with convolutions: the same bits for any number of threads, and the averages of autograd', async () => {
+  const resnet = CompiledNetwork.compile({ ...networkByName('resnet-8'), input: [1, 28, 28] });
+  const statistics = async (options: Partial<OpenOptions>) => {
+    const session = await openSession({ network: resnet, ...options });
+    await session.reestimateStatistics(5);
+    const snapshot = await session.snapshot();
+    session.dispose();
+    return snapshot;
+  };
+  const [one, two] = [await statistics({ threads: 1 }), await statistics({ threads: 2 })];
+  assert.deepEqual(differences(one, two), []);
+  const [direct, oracle] = [
+    await statistics({ precision: 'fp64' }),
+    await statistics({ precision: 'fp64', executor: 'autograd' }),
+  ];
+  let looked = 0;
+  for (const [name, { values, role }] of direct.tensors()) {
+    if (role !== 'buffer') continue;
+    looked++;
+    const other = oracle.tensors().get(name)?.values as Float64Array;
+    for (const [i, value] of values.entries())
+      assert.ok(Math.abs(value - (other[i] as number)) <= 1e-10 * Math.max(1, Math.abs(value)), name);
+  }
+  assert.equal(looked, 2 * 9);
 });
 
 test('training goes on after it as it would have without it, but for the running statistics', async () => {
