@@ -4,6 +4,7 @@ import type {
   OptimiserOptions,
   RunEnd,
   ScheduleOptions,
+  ScoreMethod,
   SessionHandle,
   SessionInfo,
 } from '../native/AddonTypes.js';
@@ -233,6 +234,20 @@ export class Session extends Resource<SessionHandle> {
       noise,
     );
     return { loss, correct, gradients: new Snapshot(gradients) };
+  }
+
+  /**
+   * Scores of the prunable weights as they are now (paper 4.2), in double precision by parameter name: "magnitude" |w|,
+   * "snip" |w g|, "grasp" -w (H g), whose highest are pruned, "grasp-abs" |w (H g)|, "synflow" one step of SynFlow. H g
+   * with temperature 200, g on the same batch; absolute values per batch, batches of the training's size averaged.
+   * Biases and whatever else is not prunable have 0. The session stays as it is.
+   * @param options.perClass examples of each class, chosen by seed and replicate. Default 10.
+   * @throws LthError "invalid-argument" where the training set has fewer.
+   */
+  async scores(method: ScoreMethod, options: { perClass?: number } = {}): Promise<Snapshot> {
+    checkOneOf(method, 'method', ['magnitude', 'snip', 'grasp', 'grasp-abs', 'synflow']);
+    const perClass = checkInteger(options.perClass ?? 10, 'perClass', 1, 2 ** 31 - 1);
+    return new Snapshot(await loadAddon().sessionScores(this.handle, method, perClass));
   }
 
   /**

@@ -176,6 +176,14 @@ Napi::Value session_gradients(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value session_scores(const Napi::CallbackInfo& info) {
+  return operate(
+      info, "scores",
+      [method = score_method(to_string(info[1], "method")),
+       per_class = to_int(info[2], "perClass", 1, INT32_MAX)](Session& session) { return session.scores(method, per_class); },
+      [](Napi::Env env, std::shared_ptr<const Snapshot> scores) { return make_handle(env, std::move(scores)); });
+}
+
 Napi::Value session_train(const Napi::CallbackInfo& info) {
   auto session = from_handle<Session>(info[0]);
   const Napi::Object o = to_object(info[1], "options");
@@ -248,6 +256,7 @@ void define_sessions(Napi::Object& exports) {
   define<session_snapshot>(exports, "sessionSnapshot");
   define<session_batch>(exports, "sessionBatch");
   define<session_gradients>(exports, "sessionGradients");
+  define<session_scores>(exports, "sessionScores");
   define<session_train>(exports, "sessionTrain");
   define<session_evaluate>(exports, "sessionEvaluate");
   define<run_drain>(exports, "runDrain");

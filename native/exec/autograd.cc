@@ -2,9 +2,8 @@
 // reads the layers, not the compiled operations, so that a wrong fusion or buffer cannot be wrong in both.
 #include <torch/csrc/autograd/autograd.h>
 
-#include <map>
-
 #include "exec/aten_batch.h"
+#include "exec/forward.h"
 
 namespace lth {
 namespace {
@@ -14,11 +13,7 @@ constexpr int64_t kEvaluationBatch = 1000;
 class Autograd final : public Executor {
  public:
   Autograd(ParameterStore& store, Normaliser normaliser)
-      : store_(store), net_(*store.network), loader_(store, std::move(normaliser)) {
-    for (size_t i = 0; i < net_.layout->parameters.size(); ++i) {
-      index_[net_.layout->parameters[i].name] = static_cast<int>(i);
-    }
-  }
+      : store_(store), loader_(store, std::move(normaliser)) {}
 
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
@@ -41,43 +36,19 @@ class Autograd final : public Executor {
   }
 
  private:
-  at::Tensor leaf(const std::string& name, std::vector<at::Tensor>& leaves) {
-    const int parameter = index_.at(name);
-    at::Tensor w = store_.view(store_.weights, parameter).detach();
-    w.requires_grad_(c10::GradMode::is_enabled());
-    used_.push_back(parameter);
-    leaves.push_back(w);
-    return w;
-  }
-
   at::Tensor forward(const at::Tensor& x, std::vector<at::Tensor>& leaves) {
     used_.clear();
-    std::map<std::string, at::Tensor> values{{"input", x}};
-    at::Tensor last;
-    for (const LayerSpec& layer : net_.spec.layers) {
-      const at::Tensor in = values.at(layer.inputs[0]);
-      switch (layer.type) {
-        case LayerSpec::kFlatten: last = in.flatten(1); break;
-        case LayerSpec::kLinear: {
-          const at::Tensor w = leaf(layer.name + ".weight", leaves);
-          last = layer.bias ? at::linear(in, w, leaf(layer.name + ".bias", leaves)) : at::linear(in, w);
-          break;
-        }
-        case LayerSpec::kRelu: last = at::relu(in); break;
-        case LayerSpec::kAdd:
-          last = in;
-          for (size_t i = 1; i < layer.inputs.size(); ++i) last = last + values.at(layer.inputs[i]);
-          break;
-      }
-      values[layer.name] = last;
-    }
-    return last;
+    return lth::forward(*store_.network, x, [&](int parameter) {
+      at::Tensor w = store_.view(store_.weights, parameter).detach();
+      w.requires_grad_(c10::GradMode::is_enabled());
+      used_.push_back(parameter);
+      leaves.push_back(w);
+      return w;
+    });
   }
 
   ParameterStore& store_;
-  const CompiledNetwork& net_;
   BatchLoader loader_;
-  std::map<std::string, int> index_;
   std::vector<int> used_;  // parameters of the leaves, in their order
 };
 

@@ -10,6 +10,7 @@
 #include "data/dataset.h"
 #include "data/order.h"
 #include "exec/executor.h"
+#include "exec/scores.h"
 #include "train/optimiser.h"
 #include "train/run.h"
 #include "train/schedule.h"
@@ -93,6 +94,9 @@ class Session {
   std::shared_ptr<const Snapshot> snapshot();
   std::vector<int32_t> batch(int64_t step, uint64_t noise);
   Gradients gradients(int64_t step, uint64_t noise);
+  // Scores of the weights as they are (paper 4.2), fp64; `per_class` examples of each class, chosen by seed and
+  // replicate among those trained on, in batches of the training's size and without augmentation. Changes nothing.
+  std::shared_ptr<const Snapshot> scores(ScoreMethod method, int64_t per_class);
 
   // Both claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
   std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);
@@ -111,6 +115,7 @@ class Session {
   Evaluation evaluate_split(SplitName split, const Run* run);
   const std::vector<int32_t>& examples_of(SplitName split) const;
   const Dataset& data_of(SplitName split) const;
+  std::vector<int32_t> examples_per_class(int64_t per_class) const;
   std::shared_ptr<Run> start(const char* operation, Run::Work work, RunEvents events);
   void stepped() { step_.store(store_->step, std::memory_order_relaxed); }
 
