@@ -17,12 +17,14 @@ export type {
   NetworkSummary,
   ParameterInfo,
   RunEnd,
+  ScoreMethod,
   SessionInfo,
 } from './native/AddonTypes.js';
 export { type ErrorCode, LthError } from './native/errors.js';
 export { networkByName, networkNames } from './networks/catalogue.js';
 export { lenet } from './networks/lenet.js';
 export type { Add, Flatten, Initialisation, Layer, Linear, Network, Relu } from './networks/Network.js';
+export { type Branch, branchNames, type Control, controlNames, type Retraining } from './recipe/branches.js';
 export { loadRecipe, type RecipeOverrides, recipeNames, toYaml } from './recipe/load.js';
 export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.js';
 export { metricsSchema } from './session/arrow.js';

@@ -1,4 +1,5 @@
 import { LthError } from '../native/errors.js';
+import { branchNames } from '../recipe/branches.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
@@ -13,8 +14,6 @@ export function resultsOf(record: UnitRecord, rewinds: number[], method: Result[
     return [{ ...result, rewind: record.rewind, method: record.method }];
   return rewinds.map((rewind) => ({ ...result, rewind, method }));
 }
-
-const branches = ['imp', 'random', 'reinit'];
 
 /** Every record of the folder that can be read, of units that the recipe does not ask for as well. */
 async function recordsOf(folder: RunFolder): Promise<UnitRecord[]> {
@@ -64,7 +63,7 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
       a.rewind - b.rewind ||
       a.replicate - b.replicate ||
       a.level - b.level ||
-      branches.indexOf(a.branch) - branches.indexOf(b.branch),
+      branchNames.indexOf(a.branch) - branchNames.indexOf(b.branch),
   );
   const units = countsOf(found);
   const problems = found.units.flatMap(({ unit: { id, label }, state, message }): Problem[] =>

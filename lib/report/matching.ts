@@ -1,4 +1,5 @@
 import type { Result } from '../experiment/Result.js';
+import { branchNames } from '../recipe/branches.js';
 
 /** Mean and range over replicates; `n` counts those that did not diverge. */
 export interface Spread {
@@ -54,8 +55,6 @@ function deviation(values: number[]): number {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
 }
 
-const order: Result['branch'][] = ['imp', 'random', 'reinit'];
-
 /** Results grouped into one curve for each rewind point and method. */
 export function curves(results: Result[]): Curve[] {
   const keys = [...new Set(results.map((r) => `${r.method} ${r.rewind}`))];
@@ -71,7 +70,7 @@ export function curves(results: Result[]): Curve[] {
       const here = of.filter((r) => r.level === level);
       const accuracy: LevelRow['accuracy'] = {};
       const earlyStop: LevelRow['earlyStop'] = {};
-      for (const branch of order) {
+      for (const branch of branchNames) {
         const mine = here.filter((r) => r.branch === branch);
         const [a, e] = [spread(mine.map((r) => r.testAccuracy)), spread(mine.map((r) => r.earlyStop))];
         if (a) accuracy[branch] = a;
@@ -97,7 +96,12 @@ export function curves(results: Result[]): Curve[] {
         winning: rewind === 0 && matching && soonEnough,
       };
     });
-    return { method, rewind, branches: order.filter((branch) => of.some((r) => r.branch === branch)), rows };
+    return {
+      method,
+      rewind,
+      branches: branchNames.filter((branch) => of.some((r) => r.branch === branch)),
+      rows,
+    };
   });
 }
 

@@ -70,7 +70,13 @@ export class Masks extends Resource<MasksHandle> {
     checkInteger(levels, 'levels', 1, 100_000);
     checkOneOf(pooling, 'pooling', ['global', 'layerwise']);
     return new Masks(
-      await loadAddon().masksPrune(this.handle, weights.handle, { fraction, levels, pooling, rates, highest }),
+      await loadAddon().masksPrune(this.handle, weights.handle, {
+        fraction,
+        levels,
+        pooling,
+        rates,
+        highest,
+      }),
       this.network,
     );
   }
