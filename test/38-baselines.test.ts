@@ -1,6 +1,6 @@
 /** Retraining methods, pruning at the rewind point and their ablations, beside IMP in one run. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -9,7 +9,7 @@ import type { ExperimentEvent } from '../lib/experiment/Event.js';
 import { openPlan } from '../lib/experiment/openPlan.js';
 import type { TrainUnit } from '../lib/experiment/plan.js';
 import { runExperiment } from '../lib/experiment/run.js';
-import { verifyRun } from '../lib/experiment/verify.js';
+import { repairRun, verifyRun } from '../lib/experiment/verify.js';
 import type { LthError } from '../lib/native/errors.js';
 import { resnet } from '../lib/networks/resnet.js';
 import type { Branch, Control } from '../lib/recipe/branches.js';
@@ -264,6 +264,38 @@ test('networks with batch norm have the same branches; running statistics are ne
 
 test('verify finds nothing wrong', async () => {
   assert.deepEqual((await verifyRun(join(folder, 'whole'))).problems, []);
+});
+
+test('--keep needed: what an iteration goes on from stays; what repair needs of removed weights is made again', async () => {
+  const what = tinyRecipe({ rewind: ['25it'], controls: ['lr-rewind', 'snip'] }, { levels: 3 });
+  const out = join(folder, 'lean');
+  const options = { out, threads: 2, keep: 'needed' } as const;
+  assert.equal((await runExperiment(what, options)).complete, true);
+  const weights = readdirSync(join(out, 'units')).filter((id) =>
+    existsSync(join(out, 'units', id, 'snapshot.safetensors')),
+  );
+  assert.deepEqual(weights.map((id) => id.replace(/-[0-9a-f]{12}$/, '')).sort(), [
+    'r0-dense-25it',
+    'r0-dense-60it',
+    'r0-k25-iterative-l03-imp',
+    'r0-k25-iterative-l03-lr-rewind',
+  ]);
+  const before = bitsOf(out);
+  const { plan, workplace } = await openPlan(what);
+  workplace.dispose();
+  const last = plan.units.find(
+    (unit) => unit.kind === 'train' && unit.branch === 'lr-rewind' && unit.level === 3,
+  ) as TrainUnit;
+  truncateSync(join(out, 'units', last.masks, 'masks.safetensors'), 50);
+  const moved = await repairRun(out, await verifyRun(out));
+  // The masks, the training whose weights they are of, and the one which that went on from; the dense one is there.
+  assert.deepEqual(
+    moved.map((path) => path.replace(/.*damaged\/|-[0-9a-f]{12}$/g, '')),
+    ['r0-k25-iterative-l03-prune', 'r0-k25-iterative-l02-lr-rewind', 'r0-k25-iterative-l01-lr-rewind'],
+  );
+  assert.equal((await runExperiment(what, options)).complete, true);
+  rmSync(join(out, 'damaged'), { recursive: true });
+  assert.equal(firstDifference(before, bitsOf(out)), null);
 });
 
 test('retraining of imp itself is another experiment; its default changes no key', async () => {
