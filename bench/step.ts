@@ -1,32 +1,44 @@
 /**
- * One dense training step of LeNet-300-100 against PyTorch's best ways to make it (eager with the fused optimiser,
- * torch.compile), interleaved in one run: median of the rounds' ratios. Both sides gather a batch out of resident
- * bytes, normalise it, go forward and backward, update, and look at the loss.
+ * One dense training step against PyTorch's best ways to make it, interleaved in one run: median of the rounds' ratios.
+ * Both sides gather a batch out of resident bytes, normalise it, go forward and backward, update with the fused
+ * optimiser, and look at the loss; lth-train augments pictures too, PyTorch does not. Networks: lenet-300-100 (eager,
+ * torch.compile), resnet-D and vgg-N ({eager fp32, bf16} x {NCHW, NHWC}, torch.compile).
  *
- *   npm run bench:step -- [--threads 2] [--batch 60] [--optimiser adam|sgd] [--rounds 25] [--steps 200] [--json]
+ *   npm run bench:step -- [--network lenet-300-100] [--precision fp32|bf16] [--threads 2] [--batch 60|128]
+ *     [--optimiser adam|sgd] [--rounds 25] [--steps 200] [--variants eager,...] [--json]
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { CompiledNetwork, Dataset, Session } from '../lib/index.js';
+import type { Precision } from '../lib/native/AddonTypes.js';
 import { packageRoot } from '../lib/package.js';
 import { describe, pythonWithTorch, type Summary, setting, show, summary } from './helpers.js';
 
 const { values } = parseArgs({
   options: {
+    network: { type: 'string', default: 'lenet-300-100' },
+    precision: { type: 'string' },
     threads: { type: 'string', default: '2' },
-    batch: { type: 'string', default: '60' },
-    optimiser: { type: 'string', default: 'adam' },
-    rounds: { type: 'string', default: '25' },
-    steps: { type: 'string', default: '200' },
+    batch: { type: 'string' },
+    optimiser: { type: 'string' },
+    rounds: { type: 'string' },
+    steps: { type: 'string' },
+    variants: { type: 'string', default: '' },
     json: { type: 'boolean', default: false },
   },
 });
-const [threads, batch, rounds, steps] = [values.threads, values.batch, values.rounds, values.steps].map(
-  Number,
-) as [number, number, number, number];
-const adam = values.optimiser === 'adam';
+const pictures = !values.network.startsWith('lenet');
+const precision = (values.precision ?? (pictures ? 'bf16' : 'fp32')) as Precision;
+const optimiser = values.optimiser ?? (pictures ? 'sgd' : 'adam');
+const threads = Number(values.threads);
+const batch = Number(values.batch ?? (pictures ? 128 : 60));
+const rounds = Number(values.rounds ?? (pictures ? 7 : 25));
+const steps = Number(values.steps ?? (pictures ? 3 : 200));
 
 /** PyTorch in a process of its own, asked for so many steps at a time. */
 class Reference {
@@ -39,7 +51,14 @@ class Reference {
 
   static async start(): Promise<Reference> {
     const script = join(packageRoot, 'bench', 'reference', 'step.py');
-    const child = spawn(pythonWithTorch(), [script, String(threads), String(batch), values.optimiser]);
+    const child = spawn(pythonWithTorch(), [
+      script,
+      values.network,
+      String(threads),
+      String(batch),
+      optimiser,
+      values.variants,
+    ]);
     child.stderr.pipe(process.stderr);
     const reader: Interface = createInterface({ input: child.stdout });
     const lines = reader[Symbol.asyncIterator]();
@@ -61,16 +80,34 @@ class Reference {
   }
 }
 
-const network = CompiledNetwork.compile('lenet-300-100');
-const { train } = await Dataset.open('mnist-10k');
+/** As many pictures as CIFAR-10 has, of noise: a step's time does not depend on what they show. */
+async function noise(): Promise<Dataset> {
+  const folder = mkdtempSync(join(tmpdir(), 'lth-bench-'));
+  try {
+    for (const name of [1, 2, 3, 4, 5].map((n) => `data_batch_${n}.bin`).concat('test_batch.bin')) {
+      const records = randomFillSync(Buffer.alloc(10_000 * 3073));
+      for (let n = 0; n < 10_000; n++) records[n * 3073] = n % 10;
+      writeFileSync(join(folder, name), records);
+    }
+    return (await Dataset.open('cifar-10', folder)).train;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const network = CompiledNetwork.compile(values.network);
+const train = pictures ? await noise() : (await Dataset.open('mnist-10k')).train;
 const session = await Session.open({
   network,
   train,
   batch,
   threads,
-  optimiser: adam
-    ? { type: 'adam', learningRate: 1.2e-3 }
-    : { type: 'sgd', learningRate: 0.01, momentum: 0.9 },
+  precision,
+  augment: pictures ? { crop: 4, flip: true } : null,
+  optimiser:
+    optimiser === 'adam'
+      ? { type: 'adam', learningRate: 1.2e-3 }
+      : { type: 'sgd', learningRate: 0.01, momentum: 0.9, weightDecay: pictures ? 1e-4 : 0 },
 });
 
 async function ours(): Promise<number> {
@@ -104,9 +141,11 @@ const least = Math.min(...Object.values(ratio).map((r) => r.median));
 const result = {
   setting: setting(),
   torch: reference.torch,
+  network: values.network,
+  precision,
   threads,
   batch,
-  optimiser: values.optimiser,
+  optimiser,
   steps,
   ms,
   ratio,
@@ -115,13 +154,15 @@ const result = {
 if (values.json) {
   console.log(JSON.stringify(result));
 } else {
-  console.log(`LeNet-300-100, batch ${batch}, ${values.optimiser}, ${threads} threads: dense training step`);
+  console.log(
+    `${values.network}, batch ${batch}, ${optimiser}, ${precision}, ${threads} threads: dense training step`,
+  );
   console.log(
     `${describe(result.setting)}, PyTorch ${reference.torch}; median [quartiles] of ${rounds} rounds`,
   );
   for (const [name, s] of Object.entries(ms)) {
     const faster = ratio[name] ? `   lth-train is ${show(ratio[name], 2)} times as fast` : '';
-    console.log(`  ${name.padEnd(10)} ${show(s)} ms${faster}`);
+    console.log(`  ${name.padEnd(18)} ${show(s)} ms${faster}`);
   }
 }
 session.dispose();

@@ -1,4 +1,4 @@
-"""The other side of the step benchmark: PyTorch's best ways to make one LeNet-300-100 step of batch 60.
+"""The other side of the step benchmark: PyTorch's best ways to make one training step.
 
 Speaks lines of JSON: reads {"variant": name, "steps": n} from standard input and answers {"ms": [per-step times]},
 so that the benchmark can interleave both sides in one run. The first line it writes names its variants.
@@ -8,31 +8,38 @@ import sys
 import time
 
 import torch
+from networks import network
+
+PICTURES = ["eager-fp32-nchw", "eager-fp32-nhwc", "eager-bf16-nchw", "eager-bf16-nhwc", "compile-fp32-nchw", "compile-bf16-nhwc"]
+VECTORS = ["eager", "compile"]
 
 
-def build(variant, optimiser_name, batch):
-    model = torch.nn.Sequential(
-        torch.nn.Linear(784, 300), torch.nn.ReLU(), torch.nn.Linear(300, 100), torch.nn.ReLU(), torch.nn.Linear(100, 10)
-    )
+def build(name, variant, optimiser_name, batch):
+    pictures = not name.startswith("lenet")
+    layout = torch.channels_last if variant.endswith("nhwc") else torch.contiguous_format
+    model = network(name).train()
+    if pictures:
+        model = model.to(memory_format=layout)
     if optimiser_name == "adam":
         optimiser = torch.optim.Adam(model.parameters(), lr=1.2e-3, fused=True)
     else:
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
-    images = (torch.rand(8000, 784) * 255).to(torch.uint8)
+        decay = 1e-4 if pictures else 0
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=decay, fused=True)
+    images = (torch.rand(8000, *((3, 32, 32) if pictures else (784,))) * 255).to(torch.uint8)
     labels = torch.randint(0, 10, (8000,))
-
-    def loss_of(x, y):
-        return torch.nn.functional.cross_entropy(model(x), y)
-
-    forward = torch.compile(loss_of) if variant == "compile" else loss_of
+    if variant.startswith("compile"):
+        model = torch.compile(model)
 
     def step(i):
         # A batch out of resident bytes and its normalisation: what our step does too.
         rows = torch.randint(0, 8000, (batch,))
         x = images[rows].float().mul_(1 / 255)
+        if pictures:
+            x = x.to(memory_format=layout)
         y = labels[rows]
         optimiser.zero_grad(set_to_none=True)
-        loss = forward(x, y)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in variant):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimiser.step()
         return loss.item()  # ours looks at the loss of each step too
@@ -41,18 +48,19 @@ def build(variant, optimiser_name, batch):
 
 
 def main():
-    threads, batch, optimiser = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    name, threads, batch, optimiser = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    names = sys.argv[5].split(",") if sys.argv[5] else VECTORS if name.startswith("lenet") else PICTURES
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     variants = {}
-    for name in ("eager", "compile"):
+    for variant in names:
         try:
-            variants[name] = build(name, optimiser, batch)
-            for i in range(30):
-                variants[name](i)
+            variants[variant] = build(name, variant, optimiser, batch)
+            for i in range(30 if name.startswith("lenet") else 3):
+                variants[variant](i)
         except Exception as error:  # a machine without what torch.compile needs still has eager
-            variants.pop(name, None)
-            print(f"{name}: {error}"[:300], file=sys.stderr)
+            variants.pop(variant, None)
+            print(f"{variant}: {error}"[:300], file=sys.stderr)
     print(json.dumps({"variants": list(variants), "torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -160,11 +160,14 @@ export interface SessionOptions {
   /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */
   augment: { crop: number; flip: boolean } | null;
   device: string;
-  precision: 'fp32' | 'fp64';
+  precision: Precision;
   executor: 'direct' | 'aten' | 'autograd';
   /** Threads of this session. Never changes a bit of the result. */
   threads: number;
 }
+
+/** bf16: images and what convolutions multiply; weights, gradients, optimiser state and sums are fp32. */
+export type Precision = 'fp32' | 'bf16' | 'fp64';
 
 export interface SessionInfo {
   /** Updates done. */

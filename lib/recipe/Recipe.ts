@@ -61,7 +61,8 @@ export interface Recipe {
           weightDecay: number;
         };
     schedule: { milestones: Steps[]; gamma: number; warmup: Steps };
-    precision: 'fp32' | 'fp64';
+    /** bf16: images and what convolutions multiply; everything else is fp32. */
+    precision: 'fp32' | 'bf16' | 'fp64';
     executor: 'direct' | 'autograd';
     /** Cadence of validation and test evaluations. */
     evaluateEvery: Steps;

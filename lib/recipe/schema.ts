@@ -59,7 +59,7 @@ const sections = {
         warmup: steps.default('0it'),
       })
       .prefault({}),
-    precision: z.enum(['fp32', 'fp64']).default('fp32'),
+    precision: z.enum(['fp32', 'bf16', 'fp64']).default('fp32'),
     executor: z.enum(['direct', 'autograd']).default('direct'),
     evaluateEvery: steps,
     metricsEvery: steps.default('100it'),

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import type { RecordBatch } from 'apache-arrow';
 import type {
   OptimiserOptions,
+  Precision,
   RunEnd,
   ScheduleOptions,
   ScoreMethod,
@@ -68,7 +69,8 @@ export interface OpenOptions {
   augment?: { crop: number; flip: boolean } | null;
   /** "cpu", "cuda" or "cuda:N". Default "cpu". */
   device?: string;
-  precision?: 'fp32' | 'fp64';
+  /** bf16 is for networks with convolutions. Default "fp32". */
+  precision?: Precision;
   /**
    * "direct" is the production executor, "autograd" LibTorch's autograd: the oracle. "aten" is what "direct" is on
    * CUDA; on the CPU it is for tests of that. Default "direct".
@@ -185,7 +187,7 @@ export class Session extends Resource<SessionHandle> {
         ? { crop: checkInteger(o.augment.crop, 'augment.crop', 0, 16), flip: o.augment.flip }
         : null,
       device: o.device ?? 'cpu',
-      precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'fp64']),
+      precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'bf16', 'fp64']),
       executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'aten', 'autograd']),
       threads,
     });

@@ -70,9 +70,10 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   }
   s.device = to_string(o.Get("device"), "device");
   const std::string precision = to_string(o.Get("precision"), "precision");
-  if (precision != "fp32" && precision != "fp64") {
-    throw Error("invalid-argument", "[session] precision: expected fp32 or fp64 but received " + precision);
+  if (precision != "fp32" && precision != "bf16" && precision != "fp64") {
+    throw Error("invalid-argument", "[session] precision: expected fp32, bf16 or fp64 but received " + precision);
   }
+  s.bf16 = precision == "bf16";
   s.precision = precision == "fp64" ? Dtype::kFloat64 : Dtype::kFloat32;
   s.executor = executor_from(to_string(o.Get("executor"), "executor"));
   s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));

@@ -2,6 +2,7 @@
 // that includes torch/torch.h takes half a minute to compile.
 #pragma once
 #include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>

@@ -11,8 +11,11 @@ constexpr int64_t kEvaluationBatch = 1000;
 
 class DirectAten final : public Executor {
  public:
-  DirectAten(ParameterStore& store, Normaliser normaliser)
-      : store_(store), net_(*store.network), loader_(store, std::move(normaliser)) {}
+  DirectAten(ParameterStore& store, bool bf16, Normaliser normaliser)
+      : store_(store),
+        net_(*store.network),
+        images_(bf16 ? at::kBFloat16 : store.weights.scalar_type()),
+        loader_(store, std::move(normaliser)) {}
 
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
@@ -51,13 +54,16 @@ class DirectAten final : public Executor {
   at::Tensor weight(const Operation& op) { return store_.view(store_.weights, op.weight); }
   at::Tensor bias(const Operation& op) { return op.bias >= 0 ? store_.view(store_.weights, op.bias) : at::Tensor(); }
   // The value as rows, where a linear layer reads it flattened.
-  at::Tensor rows(int value) { return values_[value].flatten(1); }
+  at::Tensor rows(int value) { return values_[value].flatten(1).to(store_.weights.scalar_type()); }
+  // As a convolution reads them.
+  at::Tensor weight_of_images(const Operation& op) { return weight(op).to(images_); }
+  at::Tensor bias_of_images(const Operation& op) { return op.bias >= 0 ? bias(op).to(images_) : at::Tensor(); }
 
   void forward(const at::Tensor& x) {
     values_.assign(net_.values.size(), at::Tensor());
     saved_.assign(net_.operations.size(), {});
     statistics_.clear();
-    values_[net_.input] = x;
+    values_[net_.input] = x.dim() == 4 ? x.to(images_) : x;
     for (size_t i = 0; i < net_.operations.size(); ++i) {
       const Operation& op = net_.operations[i];
       at::Tensor y = apply(op, saved_[i]);
@@ -74,7 +80,7 @@ class DirectAten final : public Executor {
                             : at::mm(rows(op.inputs[0]), weight(op).t());
       case Operation::kRelu: return at::relu(in);
       case Operation::kConvolution:
-        return at::convolution(in, weight(op), bias(op), {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}, {1, 1},
+        return at::convolution(in, weight_of_images(op), bias_of_images(op), {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}, {1, 1},
                                false, {0, 0}, 1);
       case Operation::kBatchNorm: {
         const at::Tensor y = normalise(op, in, saved);
@@ -86,7 +92,7 @@ class DirectAten final : public Executor {
                                                                  {op.padding.h, op.padding.w});
         return y;
       }
-      case Operation::kGlobalPool: return in.mean({2, 3});
+      case Operation::kGlobalPool: return in.to(store_.weights.scalar_type()).mean({2, 3});
       case Operation::kAdd: break;
     }
     at::Tensor sum = in;
@@ -125,12 +131,12 @@ class DirectAten final : public Executor {
       case Operation::kLinear:
         store_.view(store_.gradients, op.weight).copy_(at::mm(dy.t(), rows(input)));
         if (op.bias >= 0) store_.view(store_.gradients, op.bias).copy_(dy.sum(0));
-        if (wants_dx) give(input, at::mm(dy, weight(op)).view(in.sizes()));
+        if (wants_dx) give(input, at::mm(dy, weight(op)).view(in.sizes()).to(in.scalar_type()));
         break;
       case Operation::kConvolution: {
         const at::IntArrayRef bias_shape = net_.layout->parameters[op.weight].shape[0];
         const auto [dx, dw, db] = at::convolution_backward(
-            dy, in, weight(op), op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
+            dy, in, weight_of_images(op), op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
             {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}, {1, 1}, false, {0, 0}, 1,
             {wants_dx, true, op.bias >= 0});
         store_.view(store_.gradients, op.weight).copy_(dw);
@@ -154,7 +160,7 @@ class DirectAten final : public Executor {
         break;
       case Operation::kGlobalPool: {
         const double places = static_cast<double>(in.size(2) * in.size(3));
-        give(input, (dy / places).unsqueeze(2).unsqueeze(3).expand(in.sizes()));
+        give(input, (dy / places).to(in.scalar_type()).unsqueeze(2).unsqueeze(3).expand(in.sizes()));
         break;
       }
     }
@@ -168,6 +174,7 @@ class DirectAten final : public Executor {
 
   ParameterStore& store_;
   const CompiledNetwork& net_;
+  const at::ScalarType images_;
   BatchLoader loader_;
   std::vector<at::Tensor> values_, gradients_;
   std::vector<Saved> saved_;
@@ -177,8 +184,8 @@ class DirectAten final : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> direct_aten(ParameterStore& store, Normaliser normaliser) {
-  return std::make_unique<DirectAten>(store, std::move(normaliser));
+std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, Normaliser normaliser) {
+  return std::make_unique<DirectAten>(store, bf16, std::move(normaliser));
 }
 
 }  // namespace lth

@@ -51,8 +51,12 @@ class Executor {
 // Our kernels on the CPU. `largest` is the largest training batch.
 std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Normaliser normaliser,
                                      int64_t largest);
-// Explicit forward and backward through ATen: any device, any dtype.
-std::unique_ptr<Executor> direct_aten(ParameterStore& store, Normaliser normaliser);
+// The same for networks with convolutions, which are LibTorch's; bf16: images are kept and multiplied in it, weights,
+// their gradients and everything that is summed stay in fp32.
+std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Normaliser normaliser,
+                                      int64_t largest);
+// Explicit forward and backward through ATen: any device, any dtype; bf16 as above.
+std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, Normaliser normaliser);
 // LibTorch autograd: any device, any dtype.
 std::unique_ptr<Executor> autograd(ParameterStore& store, Normaliser normaliser);
 

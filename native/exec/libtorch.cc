@@ -1,10 +1,16 @@
 #include "exec/libtorch.h"
 
+#include <ATen/Version.h>
 #include <dlfcn.h>
 #include <torch/version.h>
 
 #include <c10/util/Exception.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <cstdlib>
 #include <filesystem>
 #include <new>
 
@@ -31,6 +37,21 @@ Failure failure_of(const std::exception_ptr& exception) {
 }
 
 std::string libtorch_version() { return TORCH_VERSION; }
+
+std::string libtorch_isa() {
+  std::string text = at::get_cpu_capability();
+#if defined(__x86_64__)
+  unsigned a, b, c, d;
+  if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1)) text += "+avx512_bf16";
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1)) text += "+amx_bf16";
+#endif
+  // Several programs set these; oneDNN takes the first that is there.
+  for (const char* name : {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"}) {
+    const char* most = std::getenv(name);
+    if (most && *most) return text + "<=" + most;
+  }
+  return text;
+}
 
 std::string libtorch_path() {
   Dl_info info;

@@ -12,6 +12,8 @@ struct Failure {
 Failure failure_of(const std::exception_ptr& exception);
 
 std::string libtorch_version();  // "2.13.0"
+// The instruction sets that decide which of its kernels run: "avx512+bf16". With what the environment asks for.
+std::string libtorch_isa();
 std::string libtorch_path();     // the folder that holds lib/, as the dynamic linker found it
 
 }  // namespace lth

@@ -2,21 +2,28 @@
 #include <string>
 
 #include "core/error.h"
-#include "kernels/kernels.h"
+#include "kernels/layers.h"
 
 namespace lth {
 
 #if defined(__x86_64__)
 namespace avx2 {
 extern const Kernels<float> kDense;
+extern const LayerKernels<float> kLayers;
+extern const LayerKernels<Bf16> kLayersBf16;
 }
 namespace avx512 {
 extern const Kernels<float> kDense;
+extern const LayerKernels<float> kLayers;
+extern const LayerKernels<Bf16> kLayersBf16;
 }
 #endif
 namespace portable {
 extern const Kernels<float> kDense;
 extern const Kernels<double> kDense64;
+extern const LayerKernels<float> kLayers;
+extern const LayerKernels<Bf16> kLayersBf16;
+extern const LayerKernels<double> kLayers64;
 }  // namespace portable
 
 const char* name_of(Isa isa) {
@@ -67,5 +74,25 @@ const Kernels<float>& kernels_f32(Isa isa) {
 }
 
 const Kernels<double>& kernels_f64() { return portable::kDense64; }
+
+const LayerKernels<float>& layer_kernels(Isa isa, const float*) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512) return avx512::kLayers;
+  if (isa == Isa::kAvx2) return avx2::kLayers;
+#endif
+  (void)isa;
+  return portable::kLayers;
+}
+
+const LayerKernels<Bf16>& layer_kernels(Isa isa, const Bf16*) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512) return avx512::kLayersBf16;
+  if (isa == Isa::kAvx2) return avx2::kLayersBf16;
+#endif
+  (void)isa;
+  return portable::kLayersBf16;
+}
+
+const LayerKernels<double>& layer_kernels(Isa, const double*) { return portable::kLayers64; }
 
 }  // namespace lth

@@ -1,5 +1,6 @@
 #include "train/session.h"
 
+#include <ATen/Context.h>
 #include <c10/core/Device.h>
 
 #include <cmath>
@@ -43,6 +44,13 @@ void check(const SessionOptions& o) {
                                      " classes, the data set has " + std::to_string(data->classes));
     }
   }
+  if (o.bf16 && !o.network->convolutional()) {
+    throw Error("unsupported", "[session] precision bf16 is for networks with convolutions, and " + spec.name +
+                                   " has none: use fp32");
+  }
+  if (o.bf16 && o.executor == SessionOptions::kAutograd) {
+    throw Error("unsupported", "[session] executor autograd knows fp32 and fp64 alone, not bf16");
+  }
   if (o.validation < 0 || o.validation >= o.train->count) {
     throw Error("invalid-argument", "[session] validation holds out " + std::to_string(o.validation) + " of " +
                                         std::to_string(o.train->count) + " examples: none is left to train on");
@@ -68,19 +76,21 @@ const char* name_of(SessionOptions::Executor executor) {
 
 // LibTorch's setting is per calling thread. Its calls run on one thread each: parallelism is ours, over tasks whose
 // bits do not depend on how many there are.
-void use_one_thread() { at::set_num_threads(1); }
+void use_one_thread() {
+  at::set_num_threads(1);
+  // Whether NNPACK runs depends on the CPU and on the size of a batch: bits must not.
+  at::globalContext().setUserEnabledNNPACK(false);
+}
 
 }  // namespace
 
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
   check(options_);
   const at::Device device = device_from(options_.device);
-  // Networks with convolutions have no kernels of ours on the CPU yet: one thread of LibTorch, whose bits are the same
-  // for any number of threads asked for. Units that run side by side use the others.
-  const bool through_aten = options_.executor == SessionOptions::kDirect && options_.network->convolutional();
-  const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten || through_aten;
+  const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   use_one_thread();
-  pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads);
+  pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads,
+                                 use_one_thread);
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
                                             options_.optimiser.state_names());
   Split parts = split(*options_.train, options_.validation, options_.seed);
@@ -97,7 +107,9 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   if (options_.executor == SessionOptions::kAutograd) {
     executor_ = autograd(*store_, std::move(normaliser));
   } else if (aten) {
-    executor_ = direct_aten(*store_, std::move(normaliser));
+    executor_ = direct_aten(*store_, options_.bf16, std::move(normaliser));
+  } else if (options_.network->convolutional()) {
+    executor_ = direct_conv(*store_, *pool_, isa_, options_.bf16, std::move(normaliser), largest);
   } else {
     executor_ = direct_cpu(*store_, *pool_, isa_, std::move(normaliser), largest);
   }
@@ -120,10 +132,14 @@ std::shared_ptr<Session::Claim> Session::claim(const char* operation) {
 }
 
 std::string Session::fingerprint() const {
-  return "kernels=1 libtorch=" + libtorch_version() + " device=" + (store_->device.is_cpu() ? "cpu" : "cuda") +
-         " executor=" + name_of(options_.executor) +
-         " precision=" + (options_.precision == Dtype::kFloat32 ? "fp32" : "fp64") + " isa=" +
-         name_of(options_.precision == Dtype::kFloat32 ? isa_ : Isa::kPortable);  // there is one table in fp64
+  const bool fp64 = options_.precision == Dtype::kFloat64, cpu = store_->device.is_cpu();
+  std::string text = "kernels=1 libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : "cuda") +
+                     " executor=" + name_of(options_.executor) +
+                     " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32") +
+                     " isa=" + name_of(fp64 ? Isa::kPortable : isa_);  // there is one table in fp64
+  // Of networks without convolutions no product is LibTorch's.
+  if (cpu && options_.network->convolutional()) text += " convolutions=1 libtorch-isa=" + libtorch_isa();
+  return text;
 }
 
 void Session::initialise(uint64_t draw) {

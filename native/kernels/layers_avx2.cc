@@ -1,0 +1,22 @@
+// Compiled with -mavx2 -mfma; entered only where the CPU has them.
+#include <immintrin.h>
+
+#include <limits>
+
+#include "kernels/layers.h"
+
+namespace lth {
+namespace avx2 {
+namespace {
+
+#include "kernels/vector_avx2.inl"
+
+#include "kernels/layers.inl"
+
+}  // namespace
+extern const LayerKernels<float> kLayers;
+extern const LayerKernels<Bf16> kLayersBf16;
+const LayerKernels<float> kLayers = kLayerTable<float>;
+const LayerKernels<Bf16> kLayersBf16 = kLayerTable<Bf16>;
+}  // namespace avx2
+}  // namespace lth

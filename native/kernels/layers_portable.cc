@@ -1,0 +1,32 @@
+// Any CPU. Float and bf16 for users without AVX2, double for the tests that compare executors.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/layers.h"
+
+namespace lth {
+namespace portable {
+namespace {
+
+namespace f32 {
+#include "kernels/vector_portable_f32.inl"
+
+#include "kernels/layers.inl"
+}  // namespace f32
+
+namespace f64 {
+#include "kernels/vector_portable_f64.inl"
+
+#include "kernels/layers.inl"
+}  // namespace f64
+
+}  // namespace
+extern const LayerKernels<float> kLayers;
+extern const LayerKernels<Bf16> kLayersBf16;
+extern const LayerKernels<double> kLayers64;
+const LayerKernels<float> kLayers = f32::kLayerTable<float>;
+const LayerKernels<Bf16> kLayersBf16 = f32::kLayerTable<Bf16>;
+const LayerKernels<double> kLayers64 = f64::kLayerTable<double>;
+}  // namespace portable
+}  // namespace lth
