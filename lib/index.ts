@@ -36,6 +36,7 @@ export type {
   NetworkSummary,
   ParameterInfo,
   RunEnd,
+  ScoreMethod,
   SessionInfo,
 } from './native/AddonTypes.js';
 export { type ErrorCode, LthError } from './native/errors.js';
@@ -57,6 +58,7 @@ export type {
 } from './networks/Network.js';
 export { resnet } from './networks/resnet.js';
 export { vgg } from './networks/vgg.js';
+export { type Branch, branchNames, type Control, controlNames, type Retraining } from './recipe/branches.js';
 export { loadRecipe, type RecipeOverrides, recipeNames, toYaml } from './recipe/load.js';
 export type { PaperFigure, PaperFigures, Recipe, Steps } from './recipe/Recipe.js';
 export { type LayerDensities, type ReportExtras, reportExtras } from './report/extras.js';

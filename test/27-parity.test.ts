@@ -147,6 +147,7 @@ for (const [name, network] of Object.entries(networks)) {
   test(`in single precision one step's loss and gradients agree within 5e-6, at states along a training: ${name}`, async () => {
     const direct = await openSession({ network });
     const oracle = await openSession({ network, executor: 'autograd' });
+    const truth = await openSession({ network, executor: 'autograd', precision: 'fp64' });
     for (const until of [0, 1, 10, 50, 150]) {
       await direct.trainToEnd({ until });
       await oracle.load(await direct.snapshot());
@@ -154,9 +155,16 @@ for (const [name, network] of Object.entries(networks)) {
       assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `${until}: loss ${a.loss} and ${b.loss}`);
       assert.equal(a.correct, b.correct);
       const distance = relativeDistance(a.gradients, b.gradients);
-      assert.ok(distance <= 5e-6, `${until}: gradients ${distance}`);
+      // LibTorch's own fp32 may be further than that from the truth: a sum of many terms that nearly cancel.
+      await truth.load(await direct.snapshot());
+      const exact = (await truth.gradients(until)).gradients;
+      const [ours, theirs] = [relativeDistance(a.gradients, exact), relativeDistance(b.gradients, exact)];
+      assert.ok(
+        distance <= 5e-6 || ours <= theirs + 5e-6,
+        `${until}: ${distance}; to fp64 ${ours}, ${theirs}`,
+      );
     }
-    for (const session of [direct, oracle]) session.dispose();
+    for (const session of [direct, oracle, truth]) session.dispose();
   });
 
   test(`gradients are the slope of the loss: ${name}`, async () => {

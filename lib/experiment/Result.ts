@@ -1,9 +1,10 @@
+import type { Branch } from '../recipe/branches.js';
 import type { PaperFigures } from '../recipe/Recipe.js';
 import type { MaskOverlap } from '../session/Masks.js';
 
 /** One training's outcome: one line of `show`, one element of `results` in the JSON. */
 export interface Result {
-  branch: 'imp' | 'random' | 'reinit';
+  branch: Branch;
   replicate: number;
   /** Rewind point k in updates. Level 0 of "imp" is the dense run, repeated for each k. */
   rewind: number;

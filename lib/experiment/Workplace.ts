@@ -20,6 +20,7 @@ import {
   type TrainUnit,
   type Unit,
 } from './plan.js';
+import { pruneByScores, remainingAfter } from './pruneByScores.js';
 import type { ConnectivityResult } from './Result.js';
 import { resultOf } from './resultOf.js';
 import { type Cadence, trainWithCheckpoints } from './training.js';
@@ -102,7 +103,11 @@ export class Workplace {
     return subset ?? this.data.train.info.count - validation;
   }
 
-  openSession(replicate: number, threads: number, steps?: ResolvedSteps): Promise<Session> {
+  openSession(
+    replicate: number,
+    threads: number,
+    steps?: Pick<ResolvedSteps, 'milestones' | 'warmup'>,
+  ): Promise<Session> {
     const { recipe } = this;
     return Session.open({
       network: this.network,
@@ -130,7 +135,9 @@ export class Workplace {
   async run(unit: Unit, plan: Plan, context: UnitContext): Promise<Outcome> {
     if (unit.kind === 'prune') return this.prune(unit, context);
     if (unit.kind === 'distance') return { ...notAResult, ...(await measureDistance(this, unit, context)) };
-    const session = await this.openSession(unit.replicate, context.threads, plan.steps);
+    const lastRate = unit.kind === 'train' && unit.rule.rate === 'last';
+    const steps = lastRate ? atLastRate(plan.steps) : plan.steps;
+    const session = await this.openSession(unit.replicate, context.threads, steps);
     try {
       switch (unit.kind) {
         case 'dense':
@@ -264,11 +271,18 @@ export class Workplace {
     const start = performance.now();
     context.onStart(0);
     const { fraction, pooling, rates } = this.recipe.pruning;
-    const before = unit.masks ? await this.masks(unit.masks) : Masks.ones(this.network);
     const weights = await this.snapshot(unit.weights);
-    const after = await before.prune(weights, { fraction, pooling, rates, levels: unit.levels });
+    let after: Masks;
+    if (unit.by === 'weights') {
+      const before = unit.masks ? await this.masks(unit.masks) : Masks.ones(this.network);
+      const { levels, inverted } = unit;
+      after = await before.prune(weights, { fraction, pooling, rates, levels, highest: inverted });
+      before.dispose();
+    } else {
+      after = await this.pruneByScores(unit, unit.by, weights, context);
+    }
     await after.write(join(this.folder.unit(unit.id), 'masks.safetensors'), { unit: unit.id });
-    for (const resource of [before, weights, after]) resource.dispose();
+    for (const resource of [weights, after]) resource.dispose();
     const seconds = (performance.now() - start) / 1000;
     const fingerprints = [context.fingerprint];
     return {
@@ -281,15 +295,34 @@ export class Workplace {
     };
   }
 
+  private async pruneByScores(
+    unit: PruneUnit,
+    by: Exclude<PruneUnit['by'], 'weights'>,
+    weights: Snapshot,
+    { threads, signal }: UnitContext,
+  ): Promise<Masks> {
+    const { replicate, inverted } = unit;
+    const session = await this.openSession(replicate, threads);
+    try {
+      await session.load(weights, { optimiser: 'zero' });
+      const remaining = remainingAfter(this.network, this.recipe.pruning, unit.levels);
+      const random = { seed: this.recipe.seed, replicate };
+      return await pruneByScores(session, this.network, { by, inverted, remaining }, random, signal);
+    } finally {
+      session.dispose();
+    }
+  }
+
   /**
    * Rewind and train. The subnetwork starts from m * W_k (imp, random), or from a fresh initialisation at step k
    * (reinit; the paper leaves open whether it gets T or T - k updates: it gets the T - k updates and the schedule
-   * that the rewound network gets, as open_lth's default).
+   * that the rewound network gets, as open_lth's default). Learning-rate rewinding and fine-tuning start from the final
+   * weights at step k, their optimiser with no memory: what it remembers is of the end of another schedule.
    */
   private async train(session: Session, unit: TrainUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
-    const { branch, replicate, level, noise, rewind, method } = unit;
-    const imp = await this.masks(unit.masks);
-    const masks = branch === 'random' ? await imp.random(this.recipe.seed, replicate) : imp;
+    const { branch, replicate, level, noise, rewind, method, rule } = unit;
+    const given = await this.masks(unit.masks);
+    const masks = rule.shuffled ? await given.random(this.recipe.seed, replicate) : given;
     await session.setMasks(masks);
     const { step, diverged, seconds, fingerprints } = await this.advance(session, unit, plan, context, {
       until: plan.steps.total,
@@ -297,13 +330,15 @@ export class Workplace {
       continues: false,
       ends: true,
       begin: async () => {
-        if (branch === 'reinit') {
+        if (rule.weights === 'fresh') {
           await session.initialise(drawOf({ noise, level }));
           session.setStep(rewind);
           return;
         }
         const start = await this.snapshot(unit.start);
-        await session.load(start, { optimiser: this.recipe.rewindOptimiser });
+        const final = rule.weights === 'final';
+        await session.load(start, { optimiser: final ? 'zero' : this.recipe.rewindOptimiser });
+        if (final) session.setStep(rewind);
         start.dispose();
       },
     });
@@ -311,7 +346,7 @@ export class Workplace {
     const snapshot = await session.snapshot();
     await snapshot.write(join(folder, 'snapshot.safetensors'), { unit: unit.id }, { optimiser: false });
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
-    if (branch === 'random') {
+    if (rule.shuffled) {
       await masks.write(join(folder, 'masks.safetensors'), { unit: unit.id });
       files.push('masks.safetensors');
     }
@@ -324,7 +359,7 @@ export class Workplace {
       diverged,
       seconds,
     );
-    for (const resource of new Set([snapshot, imp, masks])) resource.dispose();
+    for (const resource of new Set([snapshot, given, masks])) resource.dispose();
     return { files, diverged, updates, seconds, fingerprints, result, rewind, method };
   }
 
@@ -356,4 +391,12 @@ export class Workplace {
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     return { files, diverged, updates: step - unit.rewind, seconds, fingerprints, ...notAResult };
   }
+}
+
+/**
+ * A constant rate, that of the schedule's last update: all drops lie behind, and so does the warm-up, which ends before
+ * the training does.
+ */
+function atLastRate({ milestones, total }: ResolvedSteps): Pick<ResolvedSteps, 'milestones' | 'warmup'> {
+  return { milestones: milestones.filter((step) => step < total).map(() => 0), warmup: 0 };
 }

@@ -57,7 +57,8 @@ export interface AnalysisSummary<R> {
  * each and takes all pairs, and compares the subnetwork with the dense network under the same data order. Work goes to
  * the run folder as units; what is done is not done again, and what of the run itself is missing is made first.
  * @returns every sample for both scopes.
- * @throws LthError as runExperiment, and "io" where there is no run, "recipe" where it has no such level.
+ * @throws LthError as runExperiment, and "io" where there is no run, "recipe" where it has no such level or does not
+ * rewind weights (`retraining`).
  */
 export async function measureStability(
   run: string,
@@ -132,6 +133,11 @@ async function analyse<R>(
   const checked = checkRunOptions(options);
   const there = RunFolder.open(run);
   const recipe = await there.recipe();
+  if (recipe.retraining !== 'rewind')
+    throw new LthError(
+      'recipe',
+      `${run}: copies start from the rewind point, and this run's imp from final weights (retraining: ${recipe.retraining}). \`lth-train run ${run}/recipe.yaml --set retraining=rewind --out NEW\` makes a run that can be analysed.`,
+    );
   const { workplace, experiment } = await openPlan(recipe);
   let analysis: Analysis;
   try {

@@ -24,7 +24,7 @@ export function unitBytes(unit: Unit, plan: Plan, recipe: Recipe, counts: Counts
   const { metricsEvery, evaluateEvery } = plan.steps;
   const rows =
     unit.updates * ((metricsEvery ? 1 / metricsEvery : 0) + (evaluateEvery ? 2 / evaluateEvery : 0)) + 3;
-  const ownMasks = unit.kind === 'train' && unit.branch === 'random' ? counts.prunable : 0;
+  const ownMasks = unit.kind === 'train' && unit.rule.shuffled ? counts.prunable : 0;
   const { weights, withOptimiser } = stateBytes(recipe, counts);
   const rewindPoint = unit.kind === 'dense' && !unit.last;
   const snapshot = keep === 'needed' && isPassing(unit, plan) ? 0 : rewindPoint ? withOptimiser : weights;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { NativeNetwork } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
+import { type Branch, type BranchRule, ruleOf } from '../recipe/branches.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { toUpdates } from '../recipe/steps.js';
 import type { Request } from '../store/records.js';
@@ -36,6 +37,13 @@ export function resolveSteps(recipe: Recipe, updatesPerEpoch: number): ResolvedS
       );
     return k;
   });
+  const warmup = toUpdates(training.schedule.warmup, 'training.schedule.warmup', scale);
+  const finetunes = recipe.retraining === 'finetune' || recipe.controls.includes('finetune');
+  if (finetunes && warmup >= total)
+    throw new LthError(
+      'recipe',
+      `training.schedule.warmup: fine-tuning goes on at the schedule's last rate, so expected less than the ${total} updates of the training but received "${training.schedule.warmup}"`,
+    );
   return {
     updatesPerEpoch,
     total,
@@ -43,7 +51,7 @@ export function resolveSteps(recipe: Recipe, updatesPerEpoch: number): ResolvedS
     milestones: training.schedule.milestones.map((text) =>
       toUpdates(text, 'training.schedule.milestones', scale),
     ),
-    warmup: toUpdates(training.schedule.warmup, 'training.schedule.warmup', scale),
+    warmup,
     evaluateEvery: toUpdates(training.evaluateEvery, 'training.evaluateEvery', scale),
     metricsEvery: toUpdates(training.metricsEvery, 'training.metricsEvery', scale),
   };
@@ -71,7 +79,7 @@ export interface DenseUnit extends UnitBase {
   last: boolean;
 }
 
-/** The masks of level n out of the weights of the training before. */
+/** The masks of level n out of the weights of the training before, or of the rewind point. */
 export interface PruneUnit extends UnitBase {
   kind: 'prune';
   /** Masks pruned further; null: all ones. */
@@ -79,6 +87,9 @@ export interface PruneUnit extends UnitBase {
   weights: string;
   /** 1: iterative; n: one-shot to level n. */
   levels: number;
+  /** "weights": by their magnitude, as the recipe says; else by scores in one pool, as many as IMP's levels leave. */
+  by: 'weights' | Exclude<BranchRule['masks'], 'imp' | 'own'>;
+  inverted: boolean;
 }
 
 /** One training k -> T of a subnetwork. */
@@ -88,10 +99,11 @@ export interface TrainUnit extends UnitBase {
   method: Result['method'];
   level: number;
   rewind: number;
-  /** The dense unit at k. */
+  /** The dense unit at k; where the final weights are trained on, the training that made them. */
   start: string;
-  /** IMP's masks of this level: taken as they are (imp, reinit), or their counts (random). */
+  /** Pruning whose masks are taken as they are, or permuted within each layer. */
   masks: string;
+  rule: BranchRule;
   noise: number;
 }
 
@@ -171,6 +183,8 @@ export interface Experiment {
   };
   pruning: Pick<Recipe['pruning'], 'fraction' | 'pooling' | 'rates' | 'method'>;
   rewindOptimiser: Recipe['rewindOptimiser'];
+  /** Not there for "rewind", so that experiments keep what they were before there was a choice. */
+  retraining?: Exclude<Recipe['retraining'], 'rewind'>;
   noise: Recipe['noise'];
   seed: number;
   /** Follows from the data, the split and the batch: what step counts in epochs mean. */
@@ -215,6 +229,7 @@ export function experimentOf(
       method: pruning.method,
     },
     rewindOptimiser: recipe.rewindOptimiser,
+    ...(recipe.retraining === 'rewind' ? {} : { retraining: recipe.retraining }),
     noise: recipe.noise,
     seed: recipe.seed,
     updatesPerEpoch: steps.updatesPerEpoch,
@@ -235,7 +250,8 @@ export const drawOf = ({ noise, level }: { noise: number; level: number }) => (n
 /**
  * The experiment as a list of units in an order that respects their needs (paper Algorithm 1, LMC Algorithm 2):
  * for each replicate the dense run through all rewind points, then level after level prune, rewind, train, and each
- * control beside it. Keys hash only what decides a unit's bits, so levels, replicates and rewind points may grow.
+ * control and baseline beside it. Keys hash only what decides a unit's bits, so levels, replicates and rewind points may
+ * grow.
  */
 export function planUnits(recipe: Recipe, steps: ResolvedSteps, experiment: Experiment): Plan {
   const { pruning } = recipe;
@@ -243,11 +259,15 @@ export function planUnits(recipe: Recipe, steps: ResolvedSteps, experiment: Expe
   // The training's length names the units that it ends, not those on its way.
   const { steps: _, ...training } = experiment.training;
   const base = { network, data, training, seed };
-  const units: Unit[] = [];
+  const units = new Map<string, Unit>();
   const add = <U extends Unit>(slug: string, keyed: unknown, unit: Omit<U, 'id' | 'key'>): U => {
     const key = hash(keyed);
-    const whole = { ...unit, id: `${slug}-${key.slice(0, 12)}`, key } as U;
-    units.push(whole);
+    const id = `${slug}-${key.slice(0, 12)}`;
+    // Branches may share a pruning: of the dense weights, or by one score.
+    const known = units.get(id);
+    if (known) return known as U;
+    const whole = { ...unit, id, key } as U;
+    units.set(id, whole);
     return whole;
   };
 
@@ -276,62 +296,103 @@ export function planUnits(recipe: Recipe, steps: ResolvedSteps, experiment: Expe
     for (const k of steps.rewind)
       addLevels(replicate, k, dense.get(k) as DenseUnit, dense.get(steps.total) as DenseUnit);
   }
-  return { units, steps };
+  return { units: [...units.values()], steps };
 
   function addLevels(replicate: number, k: number, start: DenseUnit, dense: DenseUnit): void {
     const { method } = pruning;
-    let weights: Unit = dense;
-    let masks: PruneUnit | undefined;
+    const { retraining } = recipe;
+    /** What each branch with an iteration of its own goes on from. */
+    const before = new Map<Branch, { masks: PruneUnit; trained: TrainUnit }>();
     for (let level = 1; level <= pruning.levels; level++) {
       const where = `replicate ${replicate}, rewind ${k}, level ${level}`;
       const slug = `r${replicate}-k${k}-${method}-l${String(level).padStart(2, '0')}`;
-      const before: PruneUnit | undefined = method === 'oneshot' ? undefined : masks;
-      const from: Unit = method === 'oneshot' ? dense : weights;
-      const levels = method === 'oneshot' ? level : 1;
-      const rule = { fraction: pruning.fraction, pooling: pruning.pooling, rates: pruning.rates, levels };
-      const pruned: PruneUnit = add<PruneUnit>(
-        `${slug}-prune`,
-        { kind: 'prune', masks: before?.key ?? null, weights: from.key, rule },
-        {
-          kind: 'prune',
-          label: `${where}, pruning`,
-          replicate,
-          needs: before ? [before.id, from.id] : [from.id],
-          updates: 0,
-          masks: before?.id ?? null,
-          weights: from.id,
-          levels,
-        },
-      );
+      const common = { fraction: pruning.fraction, pooling: pruning.pooling, rates: pruning.rates };
+
+      /** Masks out of final weights: of the level before, or of the dense training where there is none or one-shot. */
+      const pruned = (branch: Branch, inverted: boolean): PruneUnit => {
+        const last = method === 'oneshot' ? undefined : before.get(branch);
+        const from: Unit = last?.trained ?? dense;
+        const levels = method === 'oneshot' ? level : 1;
+        const rule = { ...common, levels, ...(inverted ? { highest: true } : {}) };
+        const own = branch === 'imp' || (!last && !inverted) ? '' : `, ${branch}`;
+        return add<PruneUnit>(
+          `${slug}-prune`,
+          { kind: 'prune', masks: last?.masks.key ?? null, weights: from.key, rule },
+          {
+            kind: 'prune',
+            label: `${where}, pruning${own}`,
+            replicate,
+            needs: last ? [last.masks.id, from.id] : [from.id],
+            updates: 0,
+            masks: last?.masks.id ?? null,
+            weights: from.id,
+            levels,
+            by: 'weights',
+            inverted,
+          },
+        );
+      };
+
+      /** Masks out of the weights at k, each level by itself. */
+      const scored = (by: Exclude<PruneUnit['by'], 'weights'>, inverted: boolean): PruneUnit =>
+        add<PruneUnit>(
+          `${slug}-prune`,
+          { kind: 'prune', by, inverted, weights: start.key, rule: { ...common, levels: level } },
+          {
+            kind: 'prune',
+            label: `${where}, pruning by ${by}${inverted ? ', inverted' : ''}`,
+            replicate,
+            needs: [start.id],
+            updates: 0,
+            masks: null,
+            weights: start.id,
+            levels: level,
+            by,
+            inverted,
+          },
+        );
+
+      const imp = pruned('imp', false);
       for (const branch of ['imp', ...recipe.controls] as const) {
+        const rule = ruleOf(branch, retraining);
+        const masks =
+          branch === 'imp' || rule.masks === 'imp'
+            ? imp
+            : rule.masks === 'own'
+              ? pruned(branch, rule.inverted)
+              : scored(rule.masks, rule.inverted);
+        const final = rule.weights === 'final';
+        const last = method === 'oneshot' ? undefined : before.get(branch);
+        const from: Unit = final ? (last?.trained ?? dense) : start;
         const noise = recipe.noise === 'same' ? 0 : freshNoise(branch, k, method, level);
         const keyed = {
           kind: 'train',
           branch,
-          start: start.key,
-          masks: pruned.key,
+          start: from.key,
+          masks: masks.key,
           noise,
-          optimiser: recipe.rewindOptimiser,
+          // Final weights come with no optimiser state: they say by themselves how they go on.
+          ...(final ? { retraining: rule.rate, rewind: k } : { optimiser: recipe.rewindOptimiser }),
           until: steps.total,
           replicate,
         };
-        const trained: TrainUnit = add<TrainUnit>(`${slug}-${branch}`, keyed, {
+        const trained = add<TrainUnit>(`${slug}-${branch}`, keyed, {
           kind: 'train',
           label: `${where}, ${branch}`,
           replicate,
-          needs: [start.id, pruned.id],
+          needs: [from.id, masks.id],
           updates: steps.total - k,
           branch,
           method,
           level,
           rewind: k,
-          start: start.id,
-          masks: pruned.id,
+          start: from.id,
+          masks: masks.id,
+          rule,
           noise,
         });
-        if (branch === 'imp') weights = trained;
+        if (rule.masks === 'own') before.set(branch, { masks, trained });
       }
-      masks = pruned;
     }
   }
 }

@@ -29,12 +29,16 @@ export async function repairRun(path: string, { problems }: Verification): Promi
         (await verifier.inspect(id)).problems.some(({ kind }) => kind === 'unit'),
       );
       const unit = found.plan.units.find((one) => one.id === id);
-      if (!wrong || unit?.kind !== 'prune') continue;
-      const weights = unit.weights;
-      await putAside(weights, async () => {
-        const record = await found.folder.record(weights).catch(() => null);
-        return record?.files['snapshot.safetensors']?.removed === true;
-      });
+      // What the unit reads and was removed must be made again, and what that one reads in turn.
+      let again = wrong ? unit : undefined;
+      while (again?.kind === 'prune' || again?.kind === 'train') {
+        const reads = again.kind === 'prune' ? again.weights : again.start;
+        const gone = await putAside(reads, async () => {
+          const record = await found.folder.record(reads).catch(() => null);
+          return record?.files['snapshot.safetensors']?.removed === true;
+        });
+        again = gone ? found.plan.units.find((one) => one.id === reads) : undefined;
+      }
     }
   } finally {
     verifier.dispose();

@@ -1,4 +1,5 @@
 import { LthError } from '../native/errors.js';
+import { branchNames } from '../recipe/branches.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
@@ -20,8 +21,6 @@ export function resultsOf(record: UnitRecord, rewinds: number[], method: Result[
     return [{ ...result, rewind: record.rewind, method: record.method }];
   return rewinds.map((rewind) => ({ ...result, rewind, method }));
 }
-
-const branches = ['imp', 'random', 'reinit'];
 
 /** rewind, level, kind, branch, replicate, noises, scope. */
 function byPlace(a: StabilityResult | ConnectivityResult, b: typeof a): number {
@@ -93,7 +92,7 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
       a.rewind - b.rewind ||
       a.replicate - b.replicate ||
       a.level - b.level ||
-      branches.indexOf(a.branch) - branches.indexOf(b.branch),
+      branchNames.indexOf(a.branch) - branchNames.indexOf(b.branch),
   );
   const units = countsOf(found);
   return {

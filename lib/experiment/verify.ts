@@ -13,6 +13,7 @@ import type { RunFolder } from '../store/RunFolder.js';
 import type { UnitRecord } from '../store/records.js';
 import { accuraciesOf, samplesOf } from './compare.js';
 import type { CopyUnit, DistanceUnit, Plan, PruneUnit, TrainUnit, Unit } from './plan.js';
+import { remainingAfter } from './pruneByScores.js';
 import { type Survey, survey } from './survey.js';
 
 export interface VerifyProblem {
@@ -191,16 +192,30 @@ export class Verifier {
       if (!before) return; // the level before is a problem of its own
       if (!masks.nestedIn(before))
         this.problem(unit.id, 'its masks are not nested in those of the level before');
-      const wrong = this.wrongCounts(before, masks, unit.levels);
+      const wrong =
+        unit.by === 'weights'
+          ? this.wrongCounts(before, masks, unit.levels)
+          : this.wrongTotal(masks, unit.levels);
       if (wrong) this.problem(unit.id, wrong);
-      if (await this.isWhole(unit.weights, 'snapshot.safetensors')) {
+      // Scores look at data, which a run folder does not hold.
+      if (unit.by === 'weights' && (await this.isWhole(unit.weights, 'snapshot.safetensors'))) {
         const { fraction, pooling, rates } = this.found.recipe.pruning;
         const weights = await Snapshot.read(
           this.network,
           join(this.folder.unit(unit.weights), 'snapshot.safetensors'),
         );
-        const again = await before.prune(weights, { fraction, pooling, rates, levels: unit.levels });
-        if (!same(masks, again)) this.problem(unit.id, 'its masks are not those of the smallest weights');
+        const again = await before.prune(weights, {
+          fraction,
+          pooling,
+          rates,
+          levels: unit.levels,
+          highest: unit.inverted,
+        });
+        if (!same(masks, again))
+          this.problem(
+            unit.id,
+            `its masks are not those of the ${unit.inverted ? 'largest' : 'smallest'} weights`,
+          );
         weights.dispose();
         again.dispose();
       }
@@ -234,14 +249,21 @@ export class Verifier {
       : `its masks keep ${sum('after')} of ${sum('before')} weights, expected ${expected}`;
   }
 
+  /** Masks by scores leave as many weights as IMP's rule, in one pool. */
+  private wrongTotal(masks: Masks, levels: number): string | null {
+    const kept = [...masks.tensors().values()].reduce((sum, { remaining }) => sum + remaining, 0);
+    const expected = remainingAfter(this.network, this.found.recipe.pruning, levels);
+    return kept === expected ? null : `its masks keep ${kept} weights, expected ${expected}`;
+  }
+
   /** A training's weights are +0 where they are pruned; random masks are the control's own. */
   private async training(unit: TrainUnit, record: UnitRecord): Promise<void> {
     if (!(await this.isWhole(unit.masks, 'masks.safetensors'))) return;
     const imp = await this.readMasks(unit.masks);
-    const masks = unit.branch === 'random' ? await this.readMasks(unit.id) : imp;
-    if (unit.branch === 'random') {
+    const masks = unit.rule.shuffled ? await this.readMasks(unit.id) : imp;
+    if (unit.rule.shuffled) {
       const expected = await imp.random(this.found.recipe.seed, unit.replicate);
-      if (!same(masks, expected)) this.problem(unit.id, "its masks are not the random control's");
+      if (!same(masks, expected)) this.problem(unit.id, 'its masks are not the permuted ones');
       expected.dispose();
     }
     await this.zeros(unit.id, record, masks);

@@ -259,7 +259,12 @@ export interface PruneOptions {
   pooling: 'global' | 'layerwise';
   /** layerwise only: another fraction for a parameter by name. */
   rates: Record<string, number>;
+  /** The largest |w| go instead. */
+  highest: boolean;
 }
+
+/** Of pruning at initialisation (paper 4.2). */
+export type ScoreMethod = 'magnitude' | 'snip' | 'grasp' | 'grasp-abs' | 'synflow';
 
 /** Between two snapshots. */
 export interface DistanceResult {
@@ -334,6 +339,14 @@ export interface Addon {
     noise: number,
   ): Promise<{ loss: number; correct: number; gradients: SnapshotHandle }>;
 
+  /**
+   * Scores of the prunable weights as they are, as a snapshot's fp64 "parameter" tensors (zeros for the others).
+   * `perClass` examples of each class for the methods that look at data; nothing of the session changes.
+   */
+  sessionScores(session: SessionHandle, method: ScoreMethod, perClass: number): Promise<SnapshotHandle>;
+  /** Indices into the training set of the examples that scores look at, in the order in which they make up batches. */
+  sessionScoreExamples(session: SessionHandle, perClass: number): Int32Array;
+
   /** Starts training on a native thread. `notify` is called (rate-limited, at most one call pending) when rows wait. */
   sessionTrain(
     session: SessionHandle,
@@ -387,6 +400,15 @@ export interface Addon {
   masksOnes(network: NetworkHandle): MasksHandle;
   /** Magnitude pruning of |w|: exact counts floor(p * remaining), ties broken by position (lower goes first). */
   masksPrune(masks: MasksHandle, weights: SnapshotHandle, options: PruneOptions): Promise<MasksHandle>;
+  /** Lowest scores (or the highest) go, in one pool, until `remaining` weights are left; ties broken by position. */
+  masksPruneByScores(
+    masks: MasksHandle,
+    scores: SnapshotHandle,
+    remaining: number,
+    highest: boolean,
+  ): Promise<MasksHandle>;
+  /** U(0,1) for each prunable weight, of (seed, replicate). */
+  masksRandomScores(network: NetworkHandle, seed: number, replicate: number): Promise<SnapshotHandle>;
   /** Same counts per tensor at random places, by one permutation per tensor keyed by (seed, replicate): nested over levels. */
   masksRandom(masks: MasksHandle, seed: number, replicate: number): Promise<MasksHandle>;
   /** From packed bits by name, e.g. an Arrow Bool vector's buffer. Missing names are an error. */

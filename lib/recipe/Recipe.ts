@@ -1,4 +1,5 @@
 import type { Network } from '../networks/Network.js';
+import type { Branch, Control, Retraining } from './branches.js';
 
 /** A number of updates as written by people: "500it", "2ep", "2ep50it", "1.7%" (of training.steps), or a bare integer of updates. */
 export type Steps = string;
@@ -12,7 +13,7 @@ export interface PaperFigures {
 
 /** One test accuracy at the end of training, mean over the paper's replicates. */
 export interface PaperFigure {
-  branch: 'imp' | 'random' | 'reinit';
+  branch: Branch;
   /** 0 is the dense network, of branch "imp". */
   level: number;
   /** Fraction of the prunable weights that remained, in (0, 1], where the paper says it. */
@@ -86,8 +87,13 @@ export interface Recipe {
   rewindOptimiser: 'restore' | 'zero';
   /** "fresh": each training after level 0 gets a noise id of its own; "same": all carry on the dense run's. */
   noise: 'fresh' | 'same';
-  /** Controls beside "imp". */
-  controls: ('random' | 'reinit')[];
+  /**
+   * What follows pruning (paper 4.1): "rewind" to the weights of k; "lr-rewind", the final weights with the schedule from
+   * k on; "finetune", the final weights at the schedule's last rate. T - k updates each.
+   */
+  retraining: Retraining;
+  /** Controls and baselines beside "imp". */
+  controls: Control[];
   replicates: number;
   seed: number;
   device: string;

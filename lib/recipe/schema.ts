@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { LthError } from '../native/errors.js';
 import { networkSchema } from '../networks/validate.js';
+import { branchNames, type Control, controlNames } from './branches.js';
 import { firstIssue } from './issues.js';
+import { didYouMean } from './nearest.js';
 import type { Recipe } from './Recipe.js';
 import { isSteps } from './steps.js';
 
@@ -81,7 +83,7 @@ const paper = z.strictObject({
   figures: z
     .array(
       z.strictObject({
-        branch: z.enum(['imp', 'random', 'reinit']),
+        branch: z.enum(branchNames),
         level: z.int().min(0).max(1000),
         densityPrunable: z.number().gt(0).max(1).optional(),
         rewind: z
@@ -95,6 +97,18 @@ const paper = z.strictObject({
     )
     .max(10_000),
 });
+
+/** Ablations of IMP that are controls under older names. */
+const otherNames: Record<string, Control> = { 'imp-shuffle': 'random', 'imp-reinit': 'reinit' };
+
+function unknownControl(input: unknown): string {
+  const known =
+    'expected one of random, reinit, lr-rewind, finetune, imp-invert, random-global, or magnitude, snip, grasp, grasp-abs, synflow, alone or with -shuffle, -reinit or -invert';
+  if (typeof input !== 'string') return known;
+  const other = otherNames[input];
+  const hint = other ? ` Did you mean "${other}"?` : didYouMean(input, controlNames);
+  return `${known}.${hint}`.replace(/\.$/, '');
+}
 
 const schema = z.strictObject({
   // It names the run folder.
@@ -112,9 +126,10 @@ const schema = z.strictObject({
   rewind: z.array(steps).min(1).max(1000).default(['0it']),
   rewindOptimiser: z.enum(['restore', 'zero']).default('restore'),
   noise: z.enum(['fresh', 'same']).default('fresh'),
+  retraining: z.enum(['rewind', 'lr-rewind', 'finetune']).default('rewind'),
   controls: z
-    .array(z.enum(['random', 'reinit']))
-    .max(2)
+    .array(z.enum(controlNames, { error: ({ input }) => unknownControl(input) }))
+    .max(controlNames.length)
     .default(['random', 'reinit']),
   replicates: z.int().min(1).max(10_000).default(1),
   seed: seed.default(1),
@@ -164,6 +179,12 @@ export function parseRecipe(value: unknown, source: string): Recipe {
   }
   if (new Set(recipe.controls).size !== recipe.controls.length) {
     throw new LthError('recipe', `${source}: controls: each control may stand once`);
+  }
+  if (recipe.controls.some((control) => control === recipe.retraining)) {
+    throw new LthError(
+      'recipe',
+      `${source}: controls: ${recipe.retraining} is what imp does already: retraining`,
+    );
   }
   return recipe;
 }

@@ -1,4 +1,5 @@
 import type { Result } from '../experiment/Result.js';
+import { branchNames } from '../recipe/branches.js';
 
 /** Mean and range over replicates; `n` counts those that did not diverge. */
 export interface Spread {
@@ -54,12 +55,10 @@ function deviation(values: number[]): number {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
 }
 
-const first: Result['branch'][] = ['imp', 'random', 'reinit'];
-
-/** These three, then what other branches there are. */
+/** In the order of tables. */
 const branchesOf = (results: Result[]) => {
   const there = new Set(results.map((r) => r.branch));
-  return [...new Set([...first, ...[...there].sort()])].filter((branch) => there.has(branch));
+  return branchNames.filter((branch) => there.has(branch));
 };
 
 /** Results grouped into one curve for each rewind point and method. */

@@ -74,7 +74,15 @@ export function renderTable(summary: RunSummary): string {
   return lines.join('\n');
 }
 
-const marks: Record<Result['branch'], string> = { imp: 'o', random: 'x', reinit: '+' };
+const knownMarks: Partial<Record<Result['branch'], string>> = { imp: 'o', random: 'x', reinit: '+' };
+const otherMarks = '*#@%&=~^abcdefghijklmnpqrstuvwyz';
+
+/** A character for each branch of a picture, the same for IMP and its first controls in all. */
+function marksOf(branches: Result['branch'][]): Map<Result['branch'], string> {
+  const others = branches.filter((branch) => !knownMarks[branch]);
+  return new Map(branches.map((one) => [one, knownMarks[one] ?? otherMarks[others.indexOf(one)] ?? '?']));
+}
+
 const WIDTH = 60;
 const HEIGHT = 14;
 
@@ -87,6 +95,7 @@ export function renderCurve(summary: RunSummary): string {
 }
 
 function picture(curve: Curve, titled: boolean): string {
+  const marks = marksOf(curve.branches);
   const points = curve.rows.flatMap((row) =>
     curve.branches.flatMap((branch) => {
       const s = row.accuracy[branch];
@@ -103,7 +112,7 @@ function picture(curve: Curve, titled: boolean): string {
   for (const p of [...points].sort((a, b) => Number(a.branch === 'imp') - Number(b.branch === 'imp'))) {
     const column = Math.round((p.x / right) * (WIDTH - 1));
     const line = Math.round(((high - p.y) / height) * (HEIGHT - 1));
-    (grid[line] as string[])[column] = marks[p.branch];
+    (grid[line] as string[])[column] = marks.get(p.branch) ?? '?';
   }
   const labels = grid.map((_, line) =>
     line % 4 === 0 || line === HEIGHT - 1 ? percent(high - (line / (HEIGHT - 1)) * height, 1) : '',
@@ -118,7 +127,7 @@ function picture(curve: Curve, titled: boolean): string {
       axis[at + i] = c;
     });
   }
-  const legend = curve.branches.map((branch) => `${marks[branch]} ${branch}`).join('   ');
+  const legend = curve.branches.map((branch) => `${marks.get(branch)} ${branch}`).join('   ');
   return [
     ...(titled ? [`rewind to ${curve.rewind}, ${curve.method}`] : []),
     'test accuracy %',

@@ -25,6 +25,8 @@ export interface PruneOptions {
   pooling?: 'global' | 'layerwise';
   /** layerwise: other fractions by parameter name, e.g. { 'fc3.weight': 0.1 }. */
   rates?: Record<string, number>;
+  /** The largest |w| go instead (the ablation "invert"). Default false. */
+  highest?: boolean;
 }
 
 /** What two masks share, of one tensor or of all prunable ones. */
@@ -92,7 +94,7 @@ export class Masks extends Resource<MasksHandle> {
    * @throws LthError "diverged" where a remaining weight is not finite.
    */
   async prune(weights: Snapshot, options: PruneOptions = {}): Promise<Masks> {
-    const { fraction = 0.2, levels = 1, pooling = 'global', rates = {} } = options;
+    const { fraction = 0.2, levels = 1, pooling = 'global', rates = {}, highest = false } = options;
     for (const [name, rate] of [['fraction', fraction], ...Object.entries(rates)] as [string, number][]) {
       if (!(checkNumber(rate, name, 0, 1) > 0 && rate < 1))
         throw wrongValue('number between 0 and 1, both excluded,', name, rate);
@@ -101,9 +103,37 @@ export class Masks extends Resource<MasksHandle> {
     checkInteger(levels, 'levels', 1, 100_000);
     checkOneOf(pooling, 'pooling', ['global', 'layerwise']);
     return new Masks(
-      await loadAddon().masksPrune(this.handle, weights.handle, { fraction, levels, pooling, rates }),
+      await loadAddon().masksPrune(this.handle, weights.handle, {
+        fraction,
+        levels,
+        pooling,
+        rates,
+        highest,
+      }),
       this.network,
     );
+  }
+
+  /**
+   * Pruning by scores (paper 4.2): of the weights that remain, those with the lowest scores go, or with `highest` the
+   * highest, all tensors in one pool, until `remaining` are left; ties by position.
+   * @param scores of Session.scores or Masks.randomScores.
+   * @throws LthError "diverged" where a score is not finite, "wrong-shape" for what holds no scores.
+   */
+  async pruneByScores(scores: Snapshot, options: { remaining: number; highest?: boolean }): Promise<Masks> {
+    checkResource(scores, Snapshot, 'scores');
+    const remaining = checkInteger(options.remaining, 'remaining', 0, Number.MAX_SAFE_INTEGER);
+    return new Masks(
+      await loadAddon().masksPruneByScores(this.handle, scores.handle, remaining, options.highest ?? false),
+      this.network,
+    );
+  }
+
+  /** Scores of pruning at random over all layers: U(0,1) for each prunable weight. */
+  static async randomScores(network: CompiledNetwork, seed: number, replicate: number): Promise<Snapshot> {
+    checkInteger(seed, 'seed', 0, Number.MAX_SAFE_INTEGER);
+    checkInteger(replicate, 'replicate', 0, 2 ** 32 - 1);
+    return new Snapshot(await loadAddon().masksRandomScores(network.handle, seed, replicate));
   }
 
   /** The control "random": as many weights per tensor at random places, nested from level to level. */

@@ -6,6 +6,7 @@ import type {
   RunEnd,
   RunHandle,
   ScheduleOptions,
+  ScoreMethod,
   SessionHandle,
   SessionInfo,
 } from '../native/AddonTypes.js';
@@ -114,6 +115,9 @@ export interface Evaluation {
   accuracy: number;
   examples: number;
 }
+
+const perClassOf = (options: { perClass?: number }) =>
+  checkInteger(options.perClass ?? 10, 'perClass', 1, 2 ** 31 - 1);
 
 function optimiserOf(o: Optimiser): OptimiserOptions {
   checkOneOf(o.type, 'optimiser.type', ['sgd', 'adam']);
@@ -249,6 +253,30 @@ export class Session extends Resource<SessionHandle> {
       noise,
     );
     return { loss, correct, gradients: new Snapshot(gradients) };
+  }
+
+  /**
+   * Scores of the prunable weights as they are now (paper 4.2), in double precision by parameter name: "magnitude" |w|,
+   * "snip" |w g|, "grasp" -w (H g), whose highest are pruned, "grasp-abs" |w (H g)|, "synflow" one step of SynFlow. H g
+   * with temperature 200, g on the same batch; absolute values per batch, batches of the training's size averaged.
+   * Examples are not augmented, and batch norm takes the batch's statistics. SynFlow takes it as evaluation does, with
+   * absolute values of scales, shifts and running statistics too, as its authors' code (Tanaka et al. 2020): at
+   * initialisation that is a division by sqrt(1 + epsilon). Biases, running statistics and whatever else is not prunable
+   * have 0. The session stays as it is.
+   * @param options.perClass examples of each class, chosen by seed and replicate. Default 10.
+   * @throws LthError "invalid-argument" where the training set has fewer.
+   */
+  async scores(method: ScoreMethod, options: { perClass?: number } = {}): Promise<Snapshot> {
+    checkOneOf(method, 'method', ['magnitude', 'snip', 'grasp', 'grasp-abs', 'synflow']);
+    return new Snapshot(await loadAddon().sessionScores(this.handle, method, perClassOf(options)));
+  }
+
+  /**
+   * Rows of the training set that `scores` looks at, in the order in which they make up batches.
+   * @throws LthError as scores.
+   */
+  scoreIndices(options: { perClass?: number } = {}): Int32Array {
+    return loadAddon().sessionScoreExamples(this.handle, perClassOf(options));
   }
 
   /**

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { branchNames, controlNames } from '../recipe/branches.js';
 import { firstIssue } from '../recipe/issues.js';
 
 /**
@@ -23,7 +24,7 @@ const file = z.strictObject({
 });
 
 const result = z.strictObject({
-  branch: z.enum(['imp', 'random', 'reinit']),
+  branch: z.enum(branchNames),
   replicate: count,
   level: count,
   noise,
@@ -138,7 +139,7 @@ const request = z.strictObject({
   levels: count,
   replicates: count,
   rewind: z.array(name).min(1).max(1000),
-  controls: z.array(z.enum(['random', 'reinit'])).max(2),
+  controls: z.array(z.enum(controlNames)).max(controlNames.length),
 });
 export type Request = z.infer<typeof request>;
 

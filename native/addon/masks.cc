@@ -24,6 +24,7 @@ Napi::Value masks_prune(const Napi::CallbackInfo& info) {
     throw Error("invalid-argument", "[prune] pooling: expected global or layerwise but received " + pooling);
   }
   p.layerwise = pooling == "layerwise";
+  p.highest = to_bool(o.Get("highest"), "highest");
   const Napi::Object rates = to_object(o.Get("rates"), "rates");
   const Napi::Array names = rates.GetPropertyNames();
   for (uint32_t i = 0; i < names.Length(); ++i) {
@@ -46,6 +47,26 @@ Napi::Value masks_random(const Napi::CallbackInfo& info) {
         return random_masks(*masks, seed, replicate);
       },
       handle_of);
+}
+
+Napi::Value masks_prune_by_scores(const Napi::CallbackInfo& info) {
+  return PromiseWorker<std::shared_ptr<const Masks>>::run(
+      info.Env(),
+      [masks = from_handle<const Masks>(info[0]), scores = from_handle<const Snapshot>(info[1]),
+       remaining = to_int(info[2], "remaining"), highest = to_bool(info[3], "highest")] {
+        return prune_by_scores(*masks, *scores, remaining, highest);
+      },
+      handle_of);
+}
+
+Napi::Value masks_random_scores(const Napi::CallbackInfo& info) {
+  return PromiseWorker<std::shared_ptr<const Snapshot>>::run(
+      info.Env(),
+      [network = from_handle<const CompiledNetwork>(info[0]), seed = static_cast<uint64_t>(to_int(info[1], "seed")),
+       replicate = static_cast<uint32_t>(to_int(info[2], "replicate", 0, UINT32_MAX))] {
+        return random_scores(network->layout, seed, replicate);
+      },
+      [](Napi::Env env, std::shared_ptr<const Snapshot> scores) { return make_handle(env, std::move(scores)); });
 }
 
 Napi::Value masks_from_bits(const Napi::CallbackInfo& info) {
@@ -106,6 +127,8 @@ void define_masks(Napi::Object& exports) {
   define<masks_ones>(exports, "masksOnes");
   define<masks_prune>(exports, "masksPrune");
   define<masks_random>(exports, "masksRandom");
+  define<masks_prune_by_scores>(exports, "masksPruneByScores");
+  define<masks_random_scores>(exports, "masksRandomScores");
   define<masks_from_bits>(exports, "masksFromBits");
   define<masks_tensors>(exports, "masksTensors");
   define<masks_nested>(exports, "masksNested");

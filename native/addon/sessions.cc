@@ -159,13 +159,16 @@ Napi::Value session_snapshot(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::shared_ptr<const Snapshot> snapshot) { return make_handle(env, std::move(snapshot)); });
 }
 
+Napi::Value rows_of(Napi::Env env, const std::vector<int32_t>& rows) {
+  auto out = Napi::Int32Array::New(env, rows.size());
+  std::copy(rows.begin(), rows.end(), out.Data());
+  return out;
+}
+
 Napi::Value session_batch(const Napi::CallbackInfo& info) {
   const auto session = from_handle<Session>(info[0]);
   const auto claim = session->claim("batch");
-  const auto rows = session->batch(to_int(info[1], "step"), static_cast<uint64_t>(to_int(info[2], "noise")));
-  auto out = Napi::Int32Array::New(info.Env(), rows.size());
-  std::copy(rows.begin(), rows.end(), out.Data());
-  return out;
+  return rows_of(info.Env(), session->batch(to_int(info[1], "step"), static_cast<uint64_t>(to_int(info[2], "noise"))));
 }
 
 Napi::Value session_gradients(const Napi::CallbackInfo& info) {
@@ -181,6 +184,20 @@ Napi::Value session_gradients(const Napi::CallbackInfo& info) {
         out.Set("gradients", make_handle(env, std::move(g.gradients)));
         return out;
       });
+}
+
+Napi::Value session_scores(const Napi::CallbackInfo& info) {
+  return operate(
+      info, "scores",
+      [method = score_method(to_string(info[1], "method")),
+       per_class = to_int(info[2], "perClass", 1, INT32_MAX)](Session& session) { return session.scores(method, per_class); },
+      [](Napi::Env env, std::shared_ptr<const Snapshot> scores) { return make_handle(env, std::move(scores)); });
+}
+
+Napi::Value session_score_examples(const Napi::CallbackInfo& info) {
+  const auto session = from_handle<Session>(info[0]);
+  const auto claim = session->claim("score_examples");
+  return rows_of(info.Env(), session->score_examples(to_int(info[1], "perClass", 1, INT32_MAX)));
 }
 
 Napi::Value session_train(const Napi::CallbackInfo& info) {
@@ -263,6 +280,8 @@ void define_sessions(Napi::Object& exports) {
   define<session_snapshot>(exports, "sessionSnapshot");
   define<session_batch>(exports, "sessionBatch");
   define<session_gradients>(exports, "sessionGradients");
+  define<session_scores>(exports, "sessionScores");
+  define<session_score_examples>(exports, "sessionScoreExamples");
   define<session_train>(exports, "sessionTrain");
   define<session_evaluate>(exports, "sessionEvaluate");
   define<session_reestimate>(exports, "sessionReestimate");

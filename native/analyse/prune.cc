@@ -14,41 +14,56 @@ namespace {
 
 using Tensors = std::vector<const ParameterSpec*>;  // whose weights are ranked together
 
-// |w| as an integer that sorts as |w| does: the IEEE bits without the sign.
-uint32_t magnitude_of(float w) { return std::bit_cast<uint32_t>(w) & 0x7fffffffu; }
-uint64_t magnitude_of(double w) { return std::bit_cast<uint64_t>(w) & 0x7fffffffffffffffull; }
+// Integers that sort as the values do. |w|: the IEEE bits without the sign.
+uint32_t magnitude_of(float w) { return std::bit_cast<uint32_t>(w) << 1; }
+uint64_t magnitude_of(double w) { return std::bit_cast<uint64_t>(w) << 1; }
+// A score with its sign; -0 is +0.
+uint64_t order_of(double score) {
+  const uint64_t bits = std::bit_cast<uint64_t>(score + 0.0);
+  return bits >> 63 ? ~bits : bits | uint64_t{1} << 63;
+}
 
-// Removes the `count` smallest of a pool from `masks`. The first 16 bits of the magnitude (exponent and mantissa) sort
-// the weights into buckets; only the bucket in which the count runs out is ranked exactly. So two passes
-// do, and no list of all weights is made.
-template <typename T>
-void remove_smallest(const Tensors& pool, const T* weights, int64_t count, Masks& masks) {
-  constexpr int kShift = sizeof(T) * 8 - 1 - 16;
-  using Magnitude = decltype(magnitude_of(T()));
+// Removes the first `count` of a pool from `masks`, by ascending rank_of(value), an unsigned integer; ties go by
+// position. The rank's first 16 bits (sign, exponent, mantissa) sort the values into buckets; only the bucket in which
+// the count runs out is ranked exactly. So two passes do, and no list of all weights is made.
+template <typename T, typename Rank>
+void remove_first(const Tensors& pool, const T* values, int64_t count, Masks& masks, const char* what, Rank rank_of) {
+  using Integer = decltype(rank_of(T()));
+  constexpr int kShift = sizeof(Integer) * 8 - 16;
   std::vector<int64_t> sizes(1 << 16, 0);
   for (const ParameterSpec* p : pool) {
     for_each_bit(masks.words, p->offset, p->size, [&](int64_t i) {
-      if (!std::isfinite(weights[i])) {
-        throw Error("diverged", "[prune] " + p->name + " holds a weight that is not finite at element " +
+      if (!std::isfinite(values[i])) {
+        throw Error("diverged", "[prune] " + p->name + " holds a " + what + " that is not finite at element " +
                                     std::to_string(i - p->offset));
       }
-      ++sizes[magnitude_of(weights[i]) >> kShift];
+      ++sizes[rank_of(values[i]) >> kShift];
     });
   }
   if (count == 0) return;
   size_t last = 0;  // the bucket that is only partly removed
   for (; sizes[last] < count; ++last) count -= sizes[last];
-  std::vector<std::pair<Magnitude, int64_t>> ranked;  // magnitude, then place: ties go by position
+  std::vector<std::pair<Integer, int64_t>> ranked;  // rank, then place: ties go by position
   ranked.reserve(static_cast<size_t>(sizes[last]));
   for (const ParameterSpec* p : pool) {
     for_each_bit(masks.words, p->offset, p->size, [&](int64_t i) {
-      const size_t bucket = magnitude_of(weights[i]) >> kShift;
+      const size_t bucket = rank_of(values[i]) >> kShift;
       if (bucket < last) clear_bit(masks.words, i);
-      if (bucket == last) ranked.emplace_back(magnitude_of(weights[i]), i);
+      if (bucket == last) ranked.emplace_back(rank_of(values[i]), i);
     });
   }
   std::nth_element(ranked.begin(), ranked.begin() + (count - 1), ranked.end());
   for (int64_t i = 0; i < count; ++i) clear_bit(masks.words, ranked[i].second);
+}
+
+template <typename T>
+void remove_weights(const Tensors& pool, const Snapshot& weights, int64_t count, bool highest, Masks& masks) {
+  const auto* values = reinterpret_cast<const T*>(weights.parameters.data());
+  if (highest) {
+    remove_first(pool, values, count, masks, "weight", [](T w) { return ~magnitude_of(w); });
+  } else {
+    remove_first(pool, values, count, masks, "weight", [](T w) { return magnitude_of(w); });
+  }
 }
 
 void check_fraction(double fraction, const std::string& what) {
@@ -125,9 +140,9 @@ std::shared_ptr<const Masks> prune(const Masks& masks, const Snapshot& weights, 
     for (const ParameterSpec* p : pool) remaining += count_bits(masks.words, p->offset, p->size);
     const int64_t count = count_after_levels(fraction, remaining, o.levels);
     if (weights.dtype == Dtype::kFloat32) {
-      remove_smallest(pool, reinterpret_cast<const float*>(weights.parameters.data()), count, *out);
+      remove_weights<float>(pool, weights, count, o.highest, *out);
     } else {
-      remove_smallest(pool, reinterpret_cast<const double*>(weights.parameters.data()), count, *out);
+      remove_weights<double>(pool, weights, count, o.highest, *out);
     }
   };
   Tensors all;
@@ -140,6 +155,35 @@ std::shared_ptr<const Masks> prune(const Masks& masks, const Snapshot& weights, 
     }
   }
   if (!o.layerwise) prune_pool(all, o.fraction);
+  recount(*out);
+  return out;
+}
+
+std::shared_ptr<const Masks> prune_by_scores(const Masks& masks, const Snapshot& scores, int64_t remaining, bool highest) {
+  if (!scores.layout->same_places(*masks.layout)) {
+    throw Error("wrong-shape", "[prune_by_scores] the scores and the masks belong to different networks");
+  }
+  if (scores.dtype != Dtype::kFloat64) {
+    throw Error("wrong-shape", "[prune_by_scores] scores are fp64, these tensors are fp32: are they weights?");
+  }
+  auto out = std::make_shared<Masks>(masks);
+  Tensors pool;
+  int64_t here = 0;
+  for (const ParameterSpec& p : masks.layout->parameters) {
+    if (!p.prunable) continue;
+    pool.push_back(&p);
+    here += count_bits(masks.words, p.offset, p.size);
+  }
+  if (remaining < 0 || remaining > here) {
+    throw Error("invalid-argument", "[prune_by_scores] remaining: expected 0 to " + std::to_string(here) +
+                                        ", which the masks keep, but received " + std::to_string(remaining));
+  }
+  const auto* values = reinterpret_cast<const double*>(scores.parameters.data());
+  if (highest) {
+    remove_first(pool, values, here - remaining, *out, "score", [](double x) { return ~order_of(x); });
+  } else {
+    remove_first(pool, values, here - remaining, *out, "score", [](double x) { return order_of(x); });
+  }
   recount(*out);
   return out;
 }

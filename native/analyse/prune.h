@@ -1,4 +1,4 @@
-// Magnitude pruning with exact counts (paper 1.2: the smallest |w_T| among what remains).
+// Pruning with exact counts: by magnitude (paper 1.2: the smallest |w_T| among what remains) or by scores (4.2).
 #pragma once
 #include <map>
 #include <memory>
@@ -16,11 +16,16 @@ struct PruneOptions {
   int levels = 1;         // apply the count this often before choosing: n is one-shot to level n
   bool layerwise = false;  // otherwise one pool over all prunable tensors
   std::map<std::string, double> rates;  // layerwise: another fraction by parameter name
+  bool highest = false;  // the largest |w| go instead: the ablation "invert"
 };
 
 // Removes floor(fraction * remaining) weights per level; ties go by position, the lower goes first. A weight that is
 // not finite is Error("diverged").
 std::shared_ptr<const Masks> prune(const Masks& masks, const Snapshot& weights, const PruneOptions& options);
+
+// Removes the lowest scores (or the highest), one pool over all prunable tensors, until `remaining` weights are left;
+// ties go by position, the lower goes first. Scores are an fp64 arena. One that is not finite is Error("diverged").
+std::shared_ptr<const Masks> prune_by_scores(const Masks& masks, const Snapshot& scores, int64_t remaining, bool highest);
 
 // floor(fraction * remaining) for the decimal that `fraction` was written as: 0.2 of 5 is 1 and 0.29 of 100 is 29,
 // although the nearest doubles multiply to a little less.

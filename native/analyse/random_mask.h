@@ -11,4 +11,8 @@ namespace lth {
 // so that random masks are nested as IMP's are.
 std::shared_ptr<const Masks> random_masks(const Masks& counts, uint64_t seed, uint32_t replicate);
 
+// The baseline "random-global": U(0,1) for each prunable weight, of which one pool is pruned (paper 4.2), as fp64.
+std::shared_ptr<const Snapshot> random_scores(std::shared_ptr<const ParameterLayout> layout, uint64_t seed,
+                                              uint32_t replicate);
+
 }  // namespace lth

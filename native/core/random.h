@@ -14,6 +14,7 @@ enum class Purpose : uint32_t {
   kAugmentation = 4,    // noise, epoch, example
   kDropout = 5,         // noise, step, element
   kMask = 6,            // random subnetworks: layer, element
+  kScore = 16,          // which examples scores are taken on
 };
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);

@@ -18,7 +18,10 @@ void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& bat
   }
 }
 
-BatchLoader::BatchLoader(const ParameterStore& store, Normaliser normaliser) : options_(store.weights.options()) {
+BatchLoader::BatchLoader(const ParameterStore& store, Normaliser normaliser)
+    : BatchLoader(store.weights.options(), std::move(normaliser)) {}
+
+BatchLoader::BatchLoader(at::TensorOptions options, Normaliser normaliser) : options_(options) {
   const int64_t channels = static_cast<int64_t>(normaliser.scale.size());
   const auto f64 = at::TensorOptions().dtype(at::kDouble);
   scale_ = at::from_blob(normaliser.scale.data(), {1, channels, 1}, f64).clone().to(options_);

@@ -20,6 +20,8 @@ void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& bat
 class BatchLoader {
  public:
   BatchLoader(const ParameterStore& store, Normaliser normaliser);
+  // Of another dtype than a store's.
+  BatchLoader(at::TensorOptions options, Normaliser normaliser);
   TensorBatch load(const Batch& batch);
 
  private:

@@ -169,12 +169,12 @@ std::shared_ptr<const Snapshot> ParameterStore::snapshot() const {
   return copy;
 }
 
-std::shared_ptr<const Snapshot> ParameterStore::gradient_snapshot() const {
+std::shared_ptr<const Snapshot> ParameterStore::copy_of(const at::Tensor& arena) const {
   auto copy = std::make_shared<Snapshot>();
   copy->layout = network->layout;
-  copy->dtype = dtype;
+  copy->dtype = arena.scalar_type() == at::kDouble ? Dtype::kFloat64 : Dtype::kFloat32;
   copy->step = step;
-  copy->parameters = copy_out(gradients);
+  copy->parameters = copy_out(arena);
   return copy;
 }
 

@@ -43,7 +43,9 @@ struct ParameterStore {
   void set_masks(std::shared_ptr<const Masks> masks);
   void load(const Snapshot& snapshot, bool restore_optimiser);
   std::shared_ptr<const Snapshot> snapshot() const;
-  std::shared_ptr<const Snapshot> gradient_snapshot() const;
+  std::shared_ptr<const Snapshot> gradient_snapshot() const { return copy_of(gradients); }
+  // Another arena of this layout (gradients, scores) as a snapshot's parameters.
+  std::shared_ptr<const Snapshot> copy_of(const at::Tensor& arena) const;
   bool finite() const;
 
  private:

@@ -262,3 +262,59 @@ TEST("masks come from packed bits by name") {
   brief["fc1.weight"] = brief["fc1.weight"].first(21);
   CHECK_THROWS({ masks_from_bits(layout, brief); }, "wrong-shape", {"fc1.weight", "21", "22"});
 }
+
+TEST("scores: exactly `remaining` stay, the lowest go or the highest, with their sign, ties by position") {
+  const auto layout = compile(lenet({40, 30}, {1, 9, 9}, 5))->layout;
+  Snapshot s = drawn<double>(layout, 9);
+  for (int64_t i = 0; i < layout->arena; ++i) {
+    double& x = values<double>(s.parameters)[i];
+    x = std::round(x * 8) / 8;  // -0 among them
+  }
+  std::vector<std::pair<double, int64_t>> all;
+  for (const ParameterSpec& p : layout->parameters) {
+    for (int64_t i = p.offset; p.prunable && i < p.offset + p.size; ++i) all.push_back({values<double>(s.parameters)[i], i});
+  }
+  const int64_t size = static_cast<int64_t>(all.size());
+  for (const bool highest : {false, true}) {
+    std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+      return a.first != b.first ? (highest ? a.first > b.first : a.first < b.first) : a.second < b.second;
+    });
+    std::shared_ptr<const Masks> before;
+    for (const int64_t remaining : {size, size - 1, size / 2, size / 10, int64_t{1}, int64_t{0}}) {
+      const auto m = prune_by_scores(all_ones(layout), s, remaining, highest);
+      CHECK_EQUAL(prunable_left(*m), remaining);
+      std::vector<uint64_t> words = all_ones(layout).words;
+      for (int64_t i = 0; i < size - remaining; ++i) clear_bit(words, all[static_cast<size_t>(i)].second);
+      CHECK(m->words == words);
+      if (before) {
+        CHECK(is_nested(*m, *before));
+        CHECK(prune_by_scores(*before, s, remaining, highest)->words == m->words);
+      }
+      before = m;
+    }
+  }
+}
+
+TEST("scores that cannot be used are refused") {
+  const auto layout = small();
+  Snapshot s = drawn<double>(layout, 4);
+  CHECK_THROWS({ prune_by_scores(all_ones(layout), s, 236, false); }, "invalid-argument", {"0 to 235", "236"});
+  CHECK_THROWS({ prune_by_scores(all_ones(layout), drawn<float>(layout, 4), 9, false); }, "wrong-shape", {"fp64"});
+  CHECK_THROWS({ prune_by_scores(all_ones(compile(lenet({8}))->layout), s, 9, false); }, "wrong-shape", {"networks"});
+  values<double>(s.parameters)[layout->parameters[2].offset + 5] = std::numeric_limits<double>::infinity();
+  CHECK_THROWS({ prune_by_scores(all_ones(layout), s, 9, false); }, "diverged", {"fc2.weight", "score", "element 5"});
+}
+
+TEST("the largest weights go where that is asked for") {
+  const auto layout = small();
+  const Snapshot s = drawn<float>(layout, 4);
+  Snapshot turned = drawn<double>(layout, 4);
+  for (int64_t i = 0; i < layout->arena; ++i) {
+    values<double>(turned.parameters)[i] = std::fabs(values<float>(s.parameters)[i]);
+  }
+  PruneOptions o = global(0.2);
+  o.highest = true;
+  const auto m = prune(all_ones(layout), s, o);
+  CHECK_EQUAL(prunable_left(*m), 235 - 47);
+  CHECK(m->words == prune_by_scores(all_ones(layout), turned, 235 - 47, true)->words);
+}

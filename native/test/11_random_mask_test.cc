@@ -1,4 +1,6 @@
 // Random subnetworks: IMP's counts at random places.
+#include <cmath>
+
 #include "analyse/prune.h"
 #include "analyse/random_mask.h"
 #include "check.h"
@@ -60,4 +62,25 @@ TEST("seed and replicate change the places; which weights IMP kept does not") {
   CHECK(random_masks(*b, 5, 1)->words == random->words);
   CHECK(random_masks(*a, 6, 1)->words != random->words);
   CHECK(random_masks(*a, 5, 2)->words != random->words);
+}
+
+TEST("random scores are uniform in [0, 1), of the seed and the replicate, for prunable weights alone") {
+  const auto layout = compile(lenet({40, 30}, {1, 9, 9}, 5))->layout;
+  const auto scores = random_scores(layout, 5, 1);
+  const auto* x = test::values<double>(scores->parameters);
+  double sum = 0;
+  int64_t n = 0;
+  for (const ParameterSpec& p : layout->parameters) {
+    for (int64_t i = p.offset; i < p.offset + p.size; ++i) {
+      CHECK(x[i] >= 0 && x[i] < 1);
+      CHECK(p.prunable || x[i] == 0);
+      sum += x[i];
+      n += p.prunable;
+    }
+  }
+  CHECK(std::fabs(sum / static_cast<double>(n) - 0.5) < 0.02);  // 4590 of them: a standard error of 0.0043
+  const auto halves = prune_by_scores(all_ones(layout), *scores, n / 2, false);
+  CHECK(prune_by_scores(all_ones(layout), *random_scores(layout, 5, 1), n / 2, false)->words == halves->words);
+  CHECK(prune_by_scores(all_ones(layout), *random_scores(layout, 6, 1), n / 2, false)->words != halves->words);
+  CHECK(prune_by_scores(all_ones(layout), *random_scores(layout, 5, 2), n / 2, false)->words != halves->words);
 }

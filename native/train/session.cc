@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "cuda/cuda.h"
 #include "exec/libtorch.h"
 
@@ -202,6 +203,42 @@ Gradients Session::gradients(int64_t step, uint64_t noise) {
   const std::vector<int32_t> rows = batch(step, noise);
   const BatchResult result = executor_->train({options_.train.get(), rows, crops(rows, step, noise)}, {Statistics::kLeave});
   return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
+}
+
+std::vector<int32_t> Session::score_examples(int64_t per_class) const {
+  const auto order = permutation(stream(options_.seed, options_.replicate, Purpose::kScore, 0),
+                                 static_cast<int64_t>(train_.size()), 0, 0);
+  const Dataset& data = *options_.train;
+  std::vector<int64_t> missing(static_cast<size_t>(data.classes), per_class);
+  std::vector<int32_t> rows;
+  for (int32_t index : order) {
+    const int32_t row = train_[index];
+    int64_t& wanted = missing[static_cast<size_t>(data.labels[row])];
+    if (wanted == 0) continue;
+    --wanted;
+    rows.push_back(row);
+  }
+  for (int c = 0; c < data.classes; ++c) {
+    if (missing[c] == 0) continue;
+    throw Error("invalid-argument", "[scores] perClass: wants " + std::to_string(per_class) + " examples of class " +
+                                        std::to_string(c) + ", the training set has " +
+                                        std::to_string(per_class - missing[c]));
+  }
+  return rows;
+}
+
+std::shared_ptr<const Snapshot> Session::scores(ScoreMethod method, int64_t per_class) {
+  use_one_thread();
+  std::vector<int32_t> rows;
+  std::vector<Batch> batches;
+  if (needs_examples(method)) {
+    rows = score_examples(per_class);
+    for (size_t i = 0; i < rows.size(); i += static_cast<size_t>(options_.batch)) {
+      const size_t size = std::min(static_cast<size_t>(options_.batch), rows.size() - i);
+      batches.push_back({options_.train.get(), std::span(rows).subspan(i, size)});
+    }
+  }
+  return store_->copy_of(lth::scores(method, *store_, normaliser_of(options_), batches));
 }
 
 Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {

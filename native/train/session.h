@@ -12,6 +12,7 @@
 #include "data/dataset.h"
 #include "data/order.h"
 #include "exec/executor.h"
+#include "exec/scores.h"
 #include "train/optimiser.h"
 #include "train/run.h"
 #include "train/schedule.h"
@@ -98,6 +99,11 @@ class Session {
   std::shared_ptr<const Snapshot> snapshot();
   std::vector<int32_t> batch(int64_t step, uint64_t noise);
   Gradients gradients(int64_t step, uint64_t noise);
+  // Scores of the weights as they are (paper 4.2), fp64; `per_class` examples of each class, chosen by seed and
+  // replicate among those trained on, in batches of the training's size and without augmentation. Changes nothing.
+  std::shared_ptr<const Snapshot> scores(ScoreMethod method, int64_t per_class);
+  // Rows of the training set that such scores are taken on, in the order in which they make up batches.
+  std::vector<int32_t> score_examples(int64_t per_class) const;
 
   // All three claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
   std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);

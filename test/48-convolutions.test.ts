@@ -1,0 +1,154 @@
+/** The fast dense step of networks with convolutions: same bits for any number of threads, in every precision; bf16. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { networkByName } from '../lib/networks/catalogue.js';
+import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
+import { Masks } from '../lib/session/Masks.js';
+import type { OpenOptions, Session } from '../lib/session/Session.js';
+import type { Snapshot } from '../lib/session/Snapshot.js';
+import { differences, openSession } from './helpers/digits.js';
+
+/** Pictures that the package has; three groups with projections, and one with pooling, and a width that fills no vector. */
+const networks = {
+  resnet: CompiledNetwork.compile({ ...networkByName('resnet-8'), input: [1, 28, 28] }),
+  narrow: CompiledNetwork.compile({ ...networkByName('resnet-8-w0.3'), input: [1, 28, 28] }),
+  vgg: CompiledNetwork.compile({ ...networkByName('vgg-11-w0.1'), input: [1, 28, 28] }),
+};
+const options: Partial<OpenOptions> = {
+  batch: 60,
+  optimiser: { type: 'sgd', learningRate: 0.05, momentum: 0.9, weightDecay: 1e-4 },
+  augment: { crop: 2, flip: true },
+  normalise: true,
+};
+
+/** || a - b || / || b || over all parameters. */
+function relativeDistance(a: Snapshot, b: Snapshot): number {
+  let [difference, size] = [0, 0];
+  for (const [name, { values }] of b.tensors()) {
+    const other = a.tensors().get(name)?.values as Float32Array;
+    for (let i = 0; i < values.length; i++) {
+      difference += ((other[i] as number) - (values[i] as number)) ** 2;
+      size += (values[i] as number) ** 2;
+    }
+  }
+  return Math.sqrt(difference / size);
+}
+
+for (const [name, network] of Object.entries(networks)) {
+  // In double precision LibTorch's convolutions are slow: the smallest network says it all.
+  for (const precision of ['fp32', 'bf16', ...(name === 'narrow' ? (['fp64'] as const) : [])] as const) {
+    test(`1, 2 and 5 threads give the same bits over the end of an epoch, masked, augmented, in metrics too: ${name}, ${precision}`, async () => {
+      const runs = [];
+      for (const threads of [1, 2, 5]) {
+        const session = await openSession({ network, precision, threads, ...options });
+        await session.setMasks(await Masks.ones(network).prune(await session.snapshot(), { fraction: 0.3 }));
+        // The last batch of the epoch is a smaller one, of slices that are not full.
+        await session.setStep(session.info.updatesPerEpoch - 2);
+        const { batches } = await session.trainToEnd({
+          until: session.info.updatesPerEpoch + 2,
+          metricsEvery: 1,
+          evaluate: [],
+        });
+        const { loss, accuracy } = await session.evaluate('test', { examples: 300 });
+        const rows = batches.flatMap((batch) =>
+          batch.toArray().map((row) => ({ ...row.toJSON(), seconds: 0 })),
+        );
+        assert.ok(rows.every((row) => Number.isFinite((row as unknown as { loss: number }).loss)));
+        runs.push({
+          snapshot: await session.snapshot(),
+          rows: JSON.stringify([...rows, loss, accuracy]),
+        });
+        session.dispose();
+      }
+      const [first, ...others] = runs as [(typeof runs)[0], ...typeof runs];
+      for (const run of others) {
+        assert.deepEqual(differences(run.snapshot, first.snapshot), []);
+        assert.equal(run.rows, first.rows);
+      }
+    });
+  }
+}
+
+test('gradients are as near to those of double precision as LibTorch layer by layer, in fp32 and in bf16', async () => {
+  const network = networks.resnet;
+  const truth = await openSession({ network, ...options, executor: 'autograd', precision: 'fp64' });
+  for (const [precision, most] of [
+    ['fp32', 1e-4],
+    ['bf16', 0.1],
+  ] as const) {
+    const open = (executor: 'direct' | 'aten') => openSession({ network, ...options, precision, executor });
+    const [direct, layers] = [await open('direct'), await open('aten')];
+    for (const until of [0, 5, 20]) {
+      await direct.trainToEnd({ until, evaluate: [] });
+      for (const session of [layers, truth]) await session.load(await direct.snapshot());
+      const of = async (session: Session) => (await session.gradients(until)).gradients;
+      const expected = await of(truth);
+      const [ours, theirs] = [
+        relativeDistance(await of(direct), expected),
+        relativeDistance(await of(layers), expected),
+      ];
+      assert.ok(ours <= most && ours > 0, `${precision}, step ${until}: ${ours} from double precision`);
+      assert.ok(
+        ours <= 1.5 * theirs + 1e-6,
+        `${precision}, step ${until}: ${ours}, layer by layer ${theirs}`,
+      );
+    }
+    for (const session of [direct, layers]) session.dispose();
+  }
+  truth.dispose();
+});
+
+test('a training in bf16 learns as one in fp32 does, its weights and momentum are fp32', async () => {
+  const losses = [];
+  for (const precision of ['fp32', 'bf16'] as const) {
+    const session = await openSession({ network: networks.resnet, ...options, precision, augment: null });
+    await session.trainToEnd({ until: 60, evaluate: [] });
+    const { loss, accuracy } = await session.evaluate('test', { examples: 500 });
+    assert.ok(accuracy > 0.7, `${precision}: ${accuracy}`);
+    losses.push(loss);
+    const weights = (await session.snapshot()).tensors().get('momentum.conv1.weight')?.values;
+    assert.ok(weights instanceof Float32Array);
+    // Of bf16 numbers the lower halves are zero.
+    assert.ok(new Uint32Array(weights.slice().buffer).some((bits) => (bits & 0xffff) !== 0));
+    session.dispose();
+  }
+  const [fp32, bf16] = losses as [number, number];
+  assert.ok(Math.abs(fp32 - bf16) < 0.15, `${fp32} and ${bf16}`);
+});
+
+test('bf16 is refused where it is not known, with what to type', async () => {
+  await assert.rejects(openSession({ precision: 'bf16' }), {
+    code: 'unsupported',
+    message: /lenet-20-12.*use fp32/,
+  });
+  await assert.rejects(openSession({ network: networks.resnet, precision: 'bf16', executor: 'autograd' }), {
+    code: 'unsupported',
+    message: /autograd/,
+  });
+});
+
+test('the fingerprint names what decides the bits of convolutions, and no more for networks without them', async () => {
+  const [with32, withBf16, without] = [
+    await openSession({ network: networks.resnet }),
+    await openSession({ network: networks.resnet, precision: 'bf16' }),
+    await openSession(),
+  ];
+  assert.match(with32.info.fingerprint, /precision=fp32 .*convolutions=\d+ libtorch-isa=\S+/);
+  assert.match(withBf16.info.fingerprint, /precision=bf16/);
+  assert.doesNotMatch(without.info.fingerprint, /convolutions/);
+  for (const session of [with32, withBf16, without]) session.dispose();
+});
+
+test('a training that diverges ends as one, in bf16 too', async () => {
+  for (const precision of ['fp32', 'bf16'] as const) {
+    const session = await openSession({
+      network: networks.vgg,
+      ...options,
+      precision,
+      optimiser: { type: 'sgd', learningRate: 1e6 },
+    });
+    const { end } = await session.trainToEnd({ until: 40, evaluate: [] });
+    assert.equal(end.state, 'diverged');
+    session.dispose();
+  }
+});
