@@ -13,7 +13,7 @@ import type { Optimiser, Session, TrainOptions } from '../lib/session/Session.js
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { writeMetrics } from '../lib/store/metrics.js';
 import { appendBatch, noRows } from '../lib/store/rows.js';
-import { openSession, train } from './helpers/digits.js';
+import { openSession, relativeDistance, train } from './helpers/digits.js';
 import { ask, without, withoutPython } from './helpers/python.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-parity-'));
@@ -87,20 +87,6 @@ const optimisers: Record<string, Optimiser> = {
   Adam: { type: 'adam', learningRate: 1.2e-3 },
 };
 
-/** || a - b || / || b || over all parameters. */
-function relativeDistance(a: Snapshot, b: Snapshot): number {
-  let [difference, size] = [0, 0];
-  for (const [name, { values }] of b.tensors()) {
-    const other = a.tensors().get(name)?.values;
-    assert.ok(other, name);
-    for (let i = 0; i < values.length; i++) {
-      difference += ((other[i] as number) - (values[i] as number)) ** 2;
-      size += (values[i] as number) ** 2;
-    }
-  }
-  return Math.sqrt(difference / size);
-}
-
 function losses(batches: RecordBatch[]): number[] {
   return batches.flatMap((batch) => Array.from(batch.getChild('loss')?.toArray() as Float64Array));
 }
@@ -155,7 +141,11 @@ for (const [name, network] of Object.entries(networks)) {
       assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `${until}: loss ${a.loss} and ${b.loss}`);
       assert.equal(a.correct, b.correct);
       const distance = relativeDistance(a.gradients, b.gradients);
-      // LibTorch's own fp32 may be further than that from the truth: a sum of many terms that nearly cancel.
+      if (network !== networks['a convolutional network']) {
+        assert.ok(distance <= 5e-6, `${until}: gradients ${distance}`);
+        continue;
+      }
+      // Its stem's gradient is a sum of many terms that nearly cancel: LibTorch's own fp32 is further from the truth.
       await truth.load(await direct.snapshot());
       const exact = (await truth.gradients(until)).gradients;
       const [ours, theirs] = [relativeDistance(a.gradients, exact), relativeDistance(b.gradients, exact)];

@@ -5,8 +5,7 @@ import { networkByName } from '../lib/networks/catalogue.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
-import type { Snapshot } from '../lib/session/Snapshot.js';
-import { differences, openSession } from './helpers/digits.js';
+import { differences, openSession, relativeDistance } from './helpers/digits.js';
 
 /** Pictures that the package has; three groups with projections, and one with pooling, and a width that fills no vector. */
 const networks = {
@@ -20,19 +19,6 @@ const options: Partial<OpenOptions> = {
   augment: { crop: 2, flip: true },
   normalise: true,
 };
-
-/** || a - b || / || b || over all parameters. */
-function relativeDistance(a: Snapshot, b: Snapshot): number {
-  let [difference, size] = [0, 0];
-  for (const [name, { values }] of b.tensors()) {
-    const other = a.tensors().get(name)?.values as Float32Array;
-    for (let i = 0; i < values.length; i++) {
-      difference += ((other[i] as number) - (values[i] as number)) ** 2;
-      size += (values[i] as number) ** 2;
-    }
-  }
-  return Math.sqrt(difference / size);
-}
 
 for (const [name, network] of Object.entries(networks)) {
   // In double precision LibTorch's convolutions are slow: the smallest network says it all.

@@ -11,6 +11,9 @@
 
 namespace lth {
 
+// Tasks that so many items are cut into.
+inline int64_t tasks_for(int64_t items, int64_t per_task) { return (items + per_task - 1) / per_task; }
+
 class Pool {
  public:
   // `threads` counts the caller: threads - 1 workers are started; each calls on_start before its first task.

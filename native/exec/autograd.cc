@@ -22,6 +22,13 @@ class Autograd final : public Executor {
     return measure(at::log_softmax(forward(net_, in.x, views(), {}), 1), in.labels);
   }
 
+  void observe(const Batch& batch, const Statistics& statistics) override {
+    c10::NoGradGuard no_grad;
+    std::vector<BatchStatistics> of_batch;
+    forward(net_, loader_.load(batch).x, views(), {.training = true, .statistics = &of_batch});
+    move_towards(store_, of_batch, statistics);
+  }
+
   BatchResult train(const Batch& batch, const Statistics& statistics) override {
     const TensorBatch in = loader_.load(batch);
     const std::vector<at::Tensor> parameters = views();

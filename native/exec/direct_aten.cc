@@ -27,12 +27,15 @@ class DirectAten final : public Executor {
     return measure(at::log_softmax(values_[net_.output], 1), in.labels);
   }
 
+  void observe(const Batch& batch, const Statistics& statistics) override {
+    c10::NoGradGuard no_grad;
+    forward_in_training(loader_.load(batch).x, statistics);
+  }
+
   BatchResult train(const Batch& batch, const Statistics& statistics) override {
     c10::NoGradGuard no_grad;
     const TensorBatch in = loader_.load(batch);
-    training_ = true;
-    forward(in.x);
-    move_towards(store_, statistics_, statistics);
+    forward_in_training(in.x, statistics);
     const at::Tensor log_p = at::log_softmax(values_[net_.output], 1);
     const BatchResult result = measure(log_p, in.labels);
     // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
@@ -58,6 +61,12 @@ class DirectAten final : public Executor {
   // As a convolution reads them.
   at::Tensor weight_of_images(const Operation& op) { return weight(op).to(images_); }
   at::Tensor bias_of_images(const Operation& op) { return op.bias >= 0 ? bias(op).to(images_) : at::Tensor(); }
+
+  void forward_in_training(const at::Tensor& x, const Statistics& statistics) {
+    training_ = true;
+    forward(x);
+    move_towards(store_, statistics_, statistics);
+  }
 
   void forward(const at::Tensor& x) {
     values_.assign(net_.values.size(), at::Tensor());

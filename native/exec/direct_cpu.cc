@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "exec/executor.h"
+#include "exec/linear_products.h"
 
 namespace lth {
 namespace {
@@ -16,8 +17,6 @@ namespace {
 constexpr int64_t kRowsPerTask = 24;
 constexpr int64_t kExamplesPerTask = 16;
 constexpr int64_t kEvaluationBatch = 256;
-
-int64_t tasks_for(int64_t items, int64_t per_task) { return (items + per_task - 1) / per_task; }
 
 template <typename T>
 class DirectCpu final : public Executor {
@@ -52,6 +51,9 @@ class DirectCpu final : public Executor {
     forward(batch, /*training=*/false);
     return loss(nullptr);
   }
+
+  // Networks with batch norm are direct_conv's.
+  void observe(const Batch&, const Statistics&) override {}
 
   BatchResult train(const Batch& batch, const Statistics&) override {
     forward(batch, /*training=*/true);
@@ -130,19 +132,9 @@ class DirectCpu final : public Executor {
   void linear(const Operation& op, bool training) {
     const Buffer& in = buffers_[op.inputs[0]];
     Buffer& out = buffers_[op.output];
-    const Product<T> p = {
-        .a = parameter(store_.weights, op.weight),
-        .a_row = in.features,
-        .a_step = 1,
-        .b = columns(in),
-        .b_row = lanes_,
-        .inner = in.features,
-        .out = columns(out),
-        .out_row = lanes_,
-        .bias = op.bias >= 0 ? parameter(store_.weights, op.bias) : nullptr,
-        .relu = op.fused_relu,
-        .accumulate = false,
-    };
+    const T* bias = op.bias >= 0 ? parameter(store_.weights, op.bias) : nullptr;
+    const Product<T> p = linear_forward<T>(parameter(store_.weights, op.weight), bias, in.features, columns(in), columns(out),
+                                           lanes_, op.fused_relu);
     pool_.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
       const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
       kernels_.product(p, k0, k1, 0, lanes_);
@@ -206,33 +198,11 @@ class DirectCpu final : public Executor {
     Buffer& out = buffers_[op.output];
     T* dy = gradient(out);
     if (op.fused_relu) kernels_.relu_backward(columns(out), dy, out.features * lanes_);
-    const Product<T> dw = {
-        .a = dy,
-        .a_row = lanes_,
-        .a_step = 1,
-        .b = rows(in),
-        .b_row = in.row_stride,
-        .inner = n_,
-        .out = parameter(store_.gradients, op.weight),
-        .out_row = in.features,
-        .bias = nullptr,
-        .relu = false,
-        .accumulate = false,
-    };
+    const Product<T> dw = linear_weight_gradient<T>(dy, lanes_, n_, rows(in), in.row_stride, in.features,
+                                                    parameter(store_.gradients, op.weight));
     const bool wants_dx = op.inputs[0] != net_.input;
-    const Product<T> dx = {
-        .a = parameter(store_.weights, op.weight),
-        .a_row = 1,
-        .a_step = in.features,
-        .b = dy,
-        .b_row = lanes_,
-        .inner = out.features,
-        .out = gradient(in),
-        .out_row = lanes_,
-        .bias = nullptr,
-        .relu = false,
-        .accumulate = in.gradient_ready,
-    };
+    const Product<T> dx = linear_input_gradient<T>(parameter(store_.weights, op.weight), in.features, out.features, dy,
+                                                   gradient(in), lanes_, in.gradient_ready);
     const int64_t weight_tasks = tasks_for(out.features, kRowsPerTask);
     const int64_t input_tasks = wants_dx ? tasks_for(in.features, kRowsPerTask) : 0;
     pool_.parallel(weight_tasks + input_tasks, [&](int64_t task) {

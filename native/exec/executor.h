@@ -51,6 +51,8 @@ class Executor {
   virtual ~Executor() = default;
   // Gradients of the mean loss over the batch go to the store.
   virtual BatchResult train(const Batch& batch, const Statistics& statistics) = 0;
+  // The running statistics move as in `train`; nothing else changes.
+  virtual void observe(const Batch& batch, const Statistics& statistics) = 0;
   virtual BatchResult evaluate(const Batch& batch) = 0;
   // Examples that one evaluate call takes at most.
   virtual int64_t evaluation_batch() const = 0;

@@ -11,11 +11,10 @@
 using namespace lth;
 using test::drawn;
 using test::lenet;
+using test::small;
 using test::values;
 
 namespace {
-
-std::shared_ptr<const ParameterLayout> small() { return compile(lenet({7, 6}, {1, 5, 5}, 3))->layout; }
 
 PruneOptions global(double fraction, int levels = 1) {
   PruneOptions o;

@@ -11,11 +11,10 @@
 using namespace lth;
 using test::drawn;
 using test::lenet;
+using test::medium;
 using test::values;
 
 namespace {
-
-std::shared_ptr<const ParameterLayout> small() { return compile(lenet({40, 30}, {1, 9, 9}, 5))->layout; }
 
 std::shared_ptr<const Masks> pruned(const Snapshot& weights, double fraction) {
   PruneOptions o;
@@ -56,7 +55,7 @@ bool near(double found, double expected) { return std::fabs(found - expected) <=
 
 template <typename T>
 void compare(Scope scope) {
-  const auto layout = small();
+  const auto layout = medium();
   const Snapshot a = drawn<T>(layout, 1), b = drawn<T>(layout, 2);
   const auto masks = pruned(a, 0.8);
   const Distances found = distance(a, b, *masks, scope);
@@ -88,7 +87,7 @@ TEST("distances and angles are those of the definition, for each tensor and all 
 }
 
 TEST("identical weights have distance 0 and angle 0, exactly") {
-  const auto layout = small();
+  const auto layout = medium();
   for (uint64_t seed = 0; seed < 20; ++seed) {
     const Snapshot a = drawn<float>(layout, seed), b = drawn<float>(layout, seed);
     const Distances d = distance(a, b, *pruned(a, 0.7), Scope::kMasked);
@@ -99,7 +98,7 @@ TEST("identical weights have distance 0 and angle 0, exactly") {
 }
 
 TEST("the two arguments may change places: the same bits") {
-  const auto layout = small();
+  const auto layout = medium();
   for (uint64_t seed = 0; seed < 20; ++seed) {
     const Snapshot a = drawn<float>(layout, seed), b = drawn<float>(layout, seed + 100);
     const auto masks = pruned(a, 0.5);
@@ -109,7 +108,7 @@ TEST("the two arguments may change places: the same bits") {
 }
 
 TEST("angles are within 0 and 180 degrees: opposite weights have 180, scaled ones next to none") {
-  const auto layout = small();
+  const auto layout = medium();
   const Masks masks = all_ones(layout);
   const Snapshot a = drawn<float>(layout, 3);
   CHECK_EQUAL(distance(a, scaled<float>(a, -1), masks, Scope::kAll).total.angle, 180.0);
@@ -124,7 +123,7 @@ TEST("angles are within 0 and 180 degrees: opposite weights have 180, scaled one
 }
 
 TEST("a zero vector has no angle, but a distance") {
-  const auto layout = small();
+  const auto layout = medium();
   const Snapshot a = drawn<float>(layout, 3), zero = scaled<float>(a, 0);
   const Distances d = distance(a, zero, all_ones(layout), Scope::kAll);
   CHECK(std::isnan(d.total.angle));
@@ -132,7 +131,7 @@ TEST("a zero vector has no angle, but a distance") {
 }
 
 TEST("what is pruned does not count, whatever it holds; what remains must be finite") {
-  const auto layout = small();
+  const auto layout = medium();
   const Snapshot a = drawn<float>(layout, 3), b = drawn<float>(layout, 4);
   const auto masks = pruned(a, 0.5);
   const double before = distance(a, b, *masks, Scope::kMasked).total.distance;
@@ -146,7 +145,7 @@ TEST("what is pruned does not count, whatever it holds; what remains must be fin
 }
 
 TEST("other networks and precisions are refused") {
-  const auto layout = small(), other = compile(lenet({4}, {2}, 2))->layout;
+  const auto layout = medium(), other = compile(lenet({4}, {2}, 2))->layout;
   const Snapshot a = drawn<float>(layout, 3);
   CHECK_THROWS({ distance(a, drawn<float>(other, 1), all_ones(layout), Scope::kAll); }, "wrong-shape", {"[distance]"});
   CHECK_THROWS({ distance(a, a, all_ones(other), Scope::kAll); }, "wrong-shape", {"[distance]"});

@@ -9,11 +9,10 @@
 using namespace lth;
 using test::drawn;
 using test::lenet;
+using test::small;
 using test::values;
 
 namespace {
-
-std::shared_ptr<const ParameterLayout> small() { return compile(lenet({7, 6}, {1, 5, 5}, 3))->layout; }
 
 bool same_bits(const Snapshot& a, const Snapshot& b) {
   return a.parameters.size() == b.parameters.size() &&

@@ -11,10 +11,9 @@
 using namespace lth;
 using test::drawn;
 using test::lenet;
+using test::medium;
 
 namespace {
-
-std::shared_ptr<const ParameterLayout> small() { return compile(lenet({40, 30}, {1, 9, 9}, 5))->layout; }
 
 std::shared_ptr<const Masks> pruned(std::shared_ptr<const ParameterLayout> layout, uint64_t seed, double fraction) {
   PruneOptions o;
@@ -25,7 +24,7 @@ std::shared_ptr<const Masks> pruned(std::shared_ptr<const ParameterLayout> layou
 }  // namespace
 
 TEST("intersection and union are counted for each prunable tensor and all together") {
-  const auto layout = small();
+  const auto layout = medium();
   const auto a = pruned(layout, 1, 0.7), b = pruned(layout, 2, 0.6);
   const Overlaps found = overlap(*a, *b);
   Overlap all;
@@ -58,7 +57,7 @@ TEST("intersection and union are counted for each prunable tensor and all togeth
 }
 
 TEST("a mask shares all of itself with itself, and all of an inner one with an outer one") {
-  const auto layout = small();
+  const auto layout = medium();
   const auto outer = pruned(layout, 1, 0.5);
   const auto inner = prune(*outer, drawn<float>(layout, 1), {});
   const Overlaps itself = overlap(*outer, *outer), nested = overlap(*inner, *outer);
@@ -68,7 +67,7 @@ TEST("a mask shares all of itself with itself, and all of an inner one with an o
 }
 
 TEST("random masks share as much as chance says, within five standard deviations") {
-  const auto layout = small();
+  const auto layout = medium();
   const auto counts = pruned(layout, 1, 0.7);
   const Overlaps found = overlap(*random_masks(*counts, 1, 0), *random_masks(*counts, 2, 0));
   double variance = 0;  // hypergeometric
@@ -80,6 +79,6 @@ TEST("random masks share as much as chance says, within five standard deviations
 }
 
 TEST("masks of different networks are refused") {
-  CHECK_THROWS({ overlap(all_ones(small()), all_ones(compile(lenet({4}, {2}, 2))->layout)); }, "wrong-shape",
+  CHECK_THROWS({ overlap(all_ones(medium()), all_ones(compile(lenet({4}, {2}, 2))->layout)); }, "wrong-shape",
                {"[overlap]"});
 }

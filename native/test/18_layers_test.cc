@@ -8,10 +8,11 @@
 #include <type_traits>
 
 #include "check.h"
-#include "core/random.h"
 #include "kernels/layers.h"
+#include "numbers.h"
 
 using namespace lth;
+using test::Numbers;
 
 namespace {
 
@@ -43,22 +44,12 @@ S stored(double x) {
   }
 }
 
-class Numbers {
- public:
-  explicit Numbers(uint64_t seed) : stream_(stream(seed, 0, Purpose::kOrder, 1)) {}
-  int64_t below(int64_t n) { return static_cast<int64_t>(stream_.bits64(next_++, 0, 0) % static_cast<uint64_t>(n)); }
-  double normal() { return lth::normal(stream_, next_++, 0, 1); }
-  template <typename S>
-  std::vector<S> normals(int64_t n, double mean = 0) {
-    std::vector<S> out(static_cast<size_t>(n));
-    for (S& x : out) x = stored<S>(mean + normal());
-    return out;
-  }
-
- private:
-  Stream stream_;
-  uint64_t next_ = 0;
-};
+template <typename S>
+std::vector<S> normals(Numbers& numbers, int64_t n, double mean = 0) {
+  std::vector<S> out(static_cast<size_t>(n));
+  for (S& x : out) x = stored<S>(mean + numbers.normal());
+  return out;
+}
 
 // f(kernels, rounding of the arithmetic, rounding of the storage, numbers) for every table that can run here.
 template <typename F>
@@ -92,9 +83,9 @@ struct Slice {
         rows(1 + numbers.below(200)),
         total(rows * channels),
         period(std::lcm(channels, kLane)),
-        x(numbers.normals<S>(total, mean_of_x)) {
+        x(normals<S>(numbers, total, mean_of_x)) {
     for (auto* one : {&mean, &scale, &shift, &constant, &slope}) {
-      const auto of_channels = numbers.normals<R>(channels);
+      const auto of_channels = normals<R>(numbers, channels);
       for (int64_t p = 0; p < period; ++p) one->push_back(of_channels[p % channels]);
     }
   }
@@ -137,7 +128,7 @@ TEST("normalisation with and without sum and ReLU, and its gradient, are those o
     for (int round = 0; round < 60; ++round) {
       const Slice<S> s(numbers, 0);
       const bool relu = numbers.below(2), with_other = numbers.below(2);
-      auto other = numbers.normals<S>(s.total);
+      auto other = normals<S>(numbers, s.total);
       std::vector<S> y(s.total);
       kernels.normalise(s.x.data(), with_other ? other.data() : nullptr, s.total, s.period, s.mean.data(), s.scale.data(),
                         s.shift.data(), relu, y.data());
@@ -150,7 +141,7 @@ TEST("normalisation with and without sum and ReLU, and its gradient, are those o
         CHECK_CLOSE(value_of(y[i]), relu ? std::max(expected, 0.0) : expected, 4 * unit * size + storage * std::fabs(expected));
       }
       // Backward: in place over d, as the executor has it.
-      auto d = numbers.normals<S>(s.total);
+      auto d = normals<S>(numbers, s.total);
       const auto before = d;
       const bool second = numbers.below(2);
       std::vector<double> sum(s.period), product(s.period);
@@ -189,8 +180,8 @@ TEST("normalisation with and without sum and ReLU, and its gradient, are those o
 TEST("a single gradient without ReLU is read and not written") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double, Numbers& numbers) {
     const Slice<S> s(numbers, 0);
-    const auto d = numbers.normals<S>(s.total);
-    std::vector<S> g = numbers.normals<S>(s.total);
+    const auto d = normals<S>(numbers, s.total);
+    std::vector<S> g = normals<S>(numbers, s.total);
     const auto before = g;
     std::vector<double> sum(s.period), product(s.period);
     kernels.gate(d.data(), nullptr, nullptr, s.x.data(), s.total, s.period, s.mean.data(), g.data(), sum.data(), product.data());
@@ -214,11 +205,11 @@ TEST("the largest of a window is found and its gradient goes to the first of equ
       w.out_height = (w.height + 2 * w.padding_h - w.kernel_h) / w.stride_h + 1;
       w.out_width = (w.width + 2 * w.padding_w - w.kernel_w) / w.stride_w + 1;
       const int64_t in_size = w.height * w.width * w.channels, out_size = w.out_height * w.out_width * w.channels;
-      auto in = numbers.normals<S>(in_size);
+      auto in = normals<S>(numbers, in_size);
       for (S& x : in) {  // many equals
         if (numbers.below(2)) x = stored<S>(static_cast<double>(numbers.below(2)));
       }
-      const auto dy = numbers.normals<S>(out_size);
+      const auto dy = normals<S>(numbers, out_size);
       std::vector<S> out(out_size), dx(in_size);
       kernels.max_pool(w, in.data(), out.data());
       kernels.max_pool_backward(w, in.data(), out.data(), dy.data(), dx.data());
@@ -269,8 +260,8 @@ TEST("ReLU, sums and changes of the storage type are those of plain loops, for a
   each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double, Numbers& numbers) {
     using R = Real<S>;
     for (int64_t n = 1; n < 90; ++n) {
-      const auto a = numbers.normals<S>(n), b = numbers.normals<S>(n);
-      const auto wide = numbers.normals<R>(n);
+      const auto a = normals<S>(numbers, n), b = normals<S>(numbers, n);
+      const auto wide = normals<R>(numbers, n);
       std::vector<S> out(n), back(n), sum(n), narrow(n);
       std::vector<R> widened(n), added = wide;
       kernels.relu(a.data(), out.data(), n);

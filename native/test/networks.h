@@ -35,6 +35,10 @@ inline NetworkSpec lenet(std::vector<int64_t> widths, std::vector<int64_t> input
   return spec;
 }
 
+// Layouts of 7 and 6, and of 40 and 30 hidden units.
+inline std::shared_ptr<const ParameterLayout> small() { return compile(lenet({7, 6}, {1, 5, 5}, 3))->layout; }
+inline std::shared_ptr<const ParameterLayout> medium() { return compile(lenet({40, 30}, {1, 9, 9}, 5))->layout; }
+
 // Batch norm between two linear layers: a network with running statistics.
 inline NetworkSpec normalised() {
   return {"normalised", {1, 5, 5}, 3,

@@ -39,7 +39,7 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
   const int64_t words = store.layout().trainable / 64;
   const SgdStep<T> sgd = {static_cast<T>(rate), static_cast<T>(o.momentum), static_cast<T>(o.weight_decay), o.nesterov};
   const AdamStep<T> adam = adam_step<T>(o, rate, store.optimiser_updates + 1);
-  pool.parallel((words + kWordsPerTask - 1) / kWordsPerTask, [&](int64_t task) {
+  pool.parallel(tasks_for(words, kWordsPerTask), [&](int64_t task) {
     const int64_t first = task * kWordsPerTask, count = std::min(kWordsPerTask, words - first), at = first * 64;
     if (o.type == OptimiserOptions::kSgd) {
       kernels.sgd(sgd, w + at, g + at, s0 ? s0 + at : nullptr, mask + first, count);

@@ -76,10 +76,16 @@ const char* name_of(SessionOptions::Executor executor) {
 
 // LibTorch's setting is per calling thread. Its calls run on one thread each: parallelism is ours, over tasks whose
 // bits do not depend on how many there are.
-void use_one_thread() {
-  at::set_num_threads(1);
-  // Whether NNPACK runs depends on the CPU and on the size of a batch: bits must not.
-  at::globalContext().setUserEnabledNNPACK(false);
+void use_one_thread() { at::set_num_threads(1); }
+
+// What LibTorch keeps for the whole process. Whether NNPACK runs depends on the CPU and on the size of a batch: bits must
+// not.
+void set_flags_once() {
+  static const bool done = [] {
+    at::globalContext().setUserEnabledNNPACK(false);
+    return true;
+  }();
+  (void)done;
 }
 
 }  // namespace
@@ -88,6 +94,7 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   check(options_);
   const at::Device device = device_from(options_.device);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
+  set_flags_once();
   use_one_thread();
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads,
                                  use_one_thread);
@@ -402,7 +409,7 @@ std::shared_ptr<Run> Session::reestimate(int64_t batches, RunEvents events) {
             break;
           }
           const std::vector<int32_t> rows = batch(i, 0);
-          executor_->train({options_.train.get(), rows, {}}, {.how = Statistics::kAverage, .averaged = i});
+          executor_->observe({options_.train.get(), rows, {}}, {.how = Statistics::kAverage, .averaged = i});
           end.examples += static_cast<int64_t>(rows.size());
         }
         end.step = store_->step;

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { CompiledNetwork } from '../../lib/session/CompiledNetwork.js';
 import { Dataset } from '../../lib/session/Dataset.js';
 import { type OpenOptions, Session } from '../../lib/session/Session.js';
@@ -34,4 +35,18 @@ export function differences(a: Snapshot, b: Snapshot): string[] {
 
 export function bytesOf(values: ArrayBufferView): Buffer {
   return Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+}
+
+/** || a - b || / || b || over all parameters. */
+export function relativeDistance(a: Snapshot, b: Snapshot): number {
+  let [difference, size] = [0, 0];
+  for (const [name, { values }] of b.tensors()) {
+    const other = a.tensors().get(name)?.values;
+    assert.ok(other, name);
+    for (let i = 0; i < values.length; i++) {
+      difference += ((other[i] as number) - (values[i] as number)) ** 2;
+      size += (values[i] as number) ** 2;
+    }
+  }
+  return Math.sqrt(difference / size);
 }

@@ -1,0 +1,233 @@
+// Batch norm (Ioffe & Szegedy 2015) of an operation, fused with the sum and the ReLU behind it, forward and backward:
+// statistics are summed inside the slices and joined in the slices' order.
+#pragma once
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <vector>
+
+#include "exec/images/values.h"
+
+namespace lth {
+
+template <typename S>
+class BatchNorm {
+  using R = Real<S>;
+  using Value = typename Values<S>::Value;
+  static S* data(const at::Tensor& t) { return Values<S>::data(t); }
+
+ public:
+  // What a slice sums up per position of the period; one batch norm after another uses it.
+  struct Sums {
+    std::vector<double> shift, first, second;
+  };
+
+  BatchNorm(Values<S>& values, const Operation& op, std::vector<Sums>& sums)
+      : v_(values),
+        op_(op),
+        sums_(sums),
+        period_(std::lcm(values.values[op.output].channels, kLane)),
+        inverse_deviation_(values.values[op.output].channels),
+        gated_(values.most_slices) {
+    for (auto* one : {&mean_, &scale_, &shift_, &constant_, &slope_}) one->resize(period_);
+    for (Sums& of_slice : sums_) {
+      for (auto* one : {&of_slice.shift, &of_slice.first, &of_slice.second}) {
+        if (static_cast<int64_t>(one->size()) < period_) one->resize(period_);
+      }
+    }
+  }
+
+  bool of_images() const { return v_.values[op_.output].image; }
+
+  void use_running_statistics() {
+    const R *mean = v_.weights(op_.running_mean), *variance = v_.weights(op_.running_variance);
+    set_constants([&](int64_t c) { return static_cast<double>(mean[c]); },
+                  [&](int64_t c) { return static_cast<double>(variance[c]); });
+  }
+
+  // ---- Of images
+
+  void moments(int64_t slice) {
+    Sums& m = sums_[slice];
+    v_.images.moments(v_.image(op_.inputs[0], slice), v_.elements(op_.inputs[0], slice), period_, m.shift.data(), m.first.data(),
+                    m.second.data());
+  }
+
+  // Chan, Golub & LeVeque 1983: means and sums of squares around them, part by part.
+  void join_moments(const Statistics& statistics) {
+    const int64_t channels = v_.values[op_.output].channels;
+    std::vector<double> mean(channels, 0), squares(channels, 0), count(channels, 0);
+    for (int64_t s = 0; s < v_.slices; ++s) {
+      const Sums& m = sums_[s];
+      const int64_t total = v_.elements(op_.inputs[0], s);
+      for (int64_t p = 0; p < period_; ++p) {
+        const double n = static_cast<double>(total / period_ + (p < total % period_));
+        if (n == 0) break;
+        const int64_t c = p % channels;
+        const double part_mean = m.shift[p] + m.first[p] / n, part_squares = m.second[p] - m.first[p] * m.first[p] / n;
+        const double difference = part_mean - mean[c], all = count[c] + n;
+        mean[c] += difference * n / all;
+        squares[c] += part_squares + difference * difference * count[c] * n / all;
+        count[c] = all;
+      }
+    }
+    std::vector<double> variance(channels);
+    for (int64_t c = 0; c < channels; ++c) variance[c] = std::max(squares[c] / count[c], 0.0);
+    use_batch_statistics(mean, variance, count[0], statistics);
+  }
+
+  void normalise(int64_t slice) {
+    const S* other = op_.inputs.size() > 1 ? v_.image(op_.inputs[1], slice) : nullptr;
+    v_.images.normalise(v_.image(op_.inputs[0], slice), other, v_.elements(op_.output, slice), period_, mean_.data(),
+                      scale_.data(), shift_.data(), op_.fused_relu, v_.image(op_.output, slice));
+  }
+
+  // The gradient behind ReLU, and its sums.
+  void gate(int64_t slice) {
+    std::vector<at::Tensor>& given = v_.values[op_.output].gradients[slice];
+    Sums& m = sums_[slice];
+    const at::Tensor d = given[0];
+    v_.images.gate(data(d), given.size() > 1 ? data(given[1]) : nullptr, op_.fused_relu ? v_.image(op_.output, slice) : nullptr,
+                 v_.image(op_.inputs[0], slice), v_.elements(op_.output, slice), period_, mean_.data(), data(d), m.first.data(),
+                 m.second.data());
+    given.clear();
+    gated_[slice] = d;
+    if (op_.inputs.size() > 1) v_.give(op_.inputs[1], slice, d);
+  }
+
+  void join_gate() {
+    const int64_t channels = v_.values[op_.output].channels;
+    std::vector<double> sum(channels, 0), product(channels, 0);
+    for (int64_t s = 0; s < v_.slices; ++s) {
+      for (int64_t p = 0; p < period_; ++p) {
+        sum[p % channels] += sums_[s].first[p];
+        product[p % channels] += sums_[s].second[p];
+      }
+    }
+    finish_gradients(sum, product, static_cast<double>(v_.n * v_.values[op_.output].places));
+  }
+
+  void normalise_backward(int64_t slice) {
+    const at::Tensor g = std::move(gated_[slice]);
+    // Where the sum's other term has it too, it must stay.
+    const at::Tensor dx = op_.inputs.size() > 1 ? v_.empty_image(op_.inputs[0], slice) : g;
+    v_.images.normalise_backward(data(g), v_.image(op_.inputs[0], slice), v_.elements(op_.inputs[0], slice), period_, mean_.data(),
+                               scale_.data(), constant_.data(), slope_.data(), data(dx));
+    v_.give(op_.inputs[0], slice, dx);
+  }
+
+  // ---- Of vectors: one plain pass, for no network of the paper has it.
+
+  void normalise_vectors(const Statistics& statistics) {
+    const Value& in = v_.values[op_.inputs[0]];
+    const R* x = as<R>(in.columns);
+    std::vector<double> mean(in.features), variance(in.features);
+    for (int64_t f = 0; f < in.features; ++f) {
+      for (int64_t n = 0; n < v_.n; ++n) mean[f] += static_cast<double>(x[f * v_.all_lanes + n]);
+      mean[f] /= static_cast<double>(v_.n);
+      for (int64_t n = 0; n < v_.n; ++n) {
+        const double d = static_cast<double>(x[f * v_.all_lanes + n]) - mean[f];
+        variance[f] += d * d;
+      }
+      variance[f] /= static_cast<double>(v_.n);
+    }
+    use_batch_statistics(mean, variance, static_cast<double>(v_.n), statistics);
+    for (int64_t s = 0; s < v_.slices; ++s) normalise_columns(s);
+  }
+
+  void normalise_columns(int64_t slice) {
+    const R* x = as<R>(v_.values[op_.inputs[0]].columns);
+    const R* other = op_.inputs.size() > 1 ? as<R>(v_.values[op_.inputs[1]].columns) : nullptr;
+    R* y = as<R>(v_.values[op_.output].columns);
+    for (int64_t f = 0; f < v_.values[op_.output].features; ++f) {
+      for (int64_t i = f * v_.all_lanes + v_.first(slice); i < f * v_.all_lanes + v_.first(slice) + v_.lanes(slice); ++i) {
+        R v = (x[i] - mean_[f]) * scale_[f] + shift_[f];
+        if (other) v += other[i];
+        y[i] = op_.fused_relu && v < R(0) ? R(0) : v;
+      }
+    }
+  }
+
+  void normalise_vectors_backward() {
+    const Value &out = v_.values[op_.output], &in = v_.values[op_.inputs[0]];
+    const R *x = as<R>(in.columns), *y = as<R>(out.columns);
+    R* g = as<R>(out.gradient);
+    std::vector<double> sum(out.features), product(out.features);
+    for (int64_t f = 0; f < out.features; ++f) {
+      for (int64_t i = f * v_.all_lanes; i < f * v_.all_lanes + v_.n; ++i) {
+        if (op_.fused_relu && y[i] <= R(0)) g[i] = 0;
+        sum[f] += static_cast<double>(g[i]);
+        product[f] += static_cast<double>(g[i]) * static_cast<double>(x[i] - mean_[f]);
+      }
+    }
+    finish_gradients(sum, product, static_cast<double>(v_.n));
+    std::vector<R> dx(out.features * v_.all_lanes, R(0));  // 0 in the lanes behind N
+    for (int64_t f = 0; f < out.features; ++f) {
+      for (int64_t i = f * v_.all_lanes; i < f * v_.all_lanes + v_.n; ++i) {
+        dx[i] = (g[i] - constant_[f] - (x[i] - mean_[f]) * slope_[f]) * scale_[f];
+      }
+    }
+    for (int64_t s = 0; s < v_.slices; ++s) {
+      if (op_.inputs.size() > 1) v_.give_columns(op_.inputs[1], s, g);
+      v_.give_columns(op_.inputs[0], s, dx.data());
+    }
+  }
+
+ private:
+  static void repeat(std::vector<R>& to, int64_t channels, const std::function<double(int64_t)>& of) {
+    for (int64_t c = 0; c < channels; ++c) to[c] = static_cast<R>(of(c));
+    for (size_t p = channels; p < to.size(); ++p) to[p] = to[p - channels];
+  }
+
+  void set_constants(const std::function<double(int64_t)>& mean,
+                     const std::function<double(int64_t)>& variance) {
+    const int64_t channels = v_.values[op_.output].channels;
+    const R *gamma = v_.weights(op_.weight), *beta = v_.weights(op_.bias);
+    for (int64_t c = 0; c < channels; ++c) inverse_deviation_[c] = 1 / std::sqrt(variance(c) + op_.epsilon);
+    repeat(mean_, channels, mean);
+    repeat(scale_, channels, [&](int64_t c) { return static_cast<double>(gamma[c]) * inverse_deviation_[c]; });
+    repeat(shift_, channels, [&](int64_t c) { return static_cast<double>(beta[c]); });
+  }
+
+  void use_batch_statistics(const std::vector<double>& mean, const std::vector<double>& variance,
+                            double count, const Statistics& statistics) {
+    set_constants([&](int64_t c) { return mean[c]; }, [&](int64_t c) { return variance[c]; });
+    const double momentum = statistics.momentum(op_.momentum);
+    if (momentum == 0) return;
+    R* running_mean = v_.weights(op_.running_mean);
+    R* running_variance = v_.weights(op_.running_variance);
+    // The running variance is PyTorch's, the unbiased one.
+    const double unbiased = count / std::max(count - 1, 1.0);
+    const auto move = [&](R& to, double towards) {
+      to = static_cast<R>(static_cast<double>(to) + momentum * (towards - static_cast<double>(to)));
+    };
+    for (size_t c = 0; c < mean.size(); ++c) {
+      move(running_mean[c], mean[c]);
+      move(running_variance[c], variance[c] * unbiased);
+    }
+  }
+
+  void finish_gradients(const std::vector<double>& sum, const std::vector<double>& product,
+                        double count) {
+    const auto channels = static_cast<int64_t>(sum.size());
+    R *dgamma = v_.gradients(op_.weight), *dbeta = v_.gradients(op_.bias);
+    for (int64_t c = 0; c < channels; ++c) {
+      dgamma[c] = static_cast<R>(product[c] * inverse_deviation_[c]);
+      dbeta[c] = static_cast<R>(sum[c]);
+    }
+    repeat(constant_, channels, [&](int64_t c) { return sum[c] / count; });
+    repeat(slope_, channels, [&](int64_t c) {
+      return product[c] / count * inverse_deviation_[c] * inverse_deviation_[c];
+    });
+  }
+
+  Values<S>& v_;
+  const Operation& op_;
+  std::vector<Sums>& sums_;  // per slice
+  const int64_t period_;
+  std::vector<R> mean_, scale_, shift_, constant_, slope_;  // `period_` each
+  std::vector<double> inverse_deviation_;                   // per channel
+  std::vector<at::Tensor> gated_;                           // per slice: the gradient behind ReLU and sum
+};
+
+}  // namespace lth

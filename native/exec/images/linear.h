@@ -1,0 +1,95 @@
+// Linear layers behind convolutions: vectors with the batch innermost, also of an image that they read flattened.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "exec/images/values.h"
+#include "exec/linear_products.h"
+
+namespace lth {
+
+template <typename S>
+class Linear {
+  using R = Real<S>;
+  using Value = typename Values<S>::Value;
+  static S* data(const at::Tensor& t) { return Values<S>::data(t); }
+  static constexpr int64_t kRowsPerTask = 24;  // as in direct_cpu.cc
+
+ public:
+  explicit Linear(Values<S>& values) : v_(values) {}
+
+  // y(K, lanes) = w(K, C) x(C, lanes) + bias
+  void forward(const Operation& op, int64_t slice) {
+    const Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
+    if (in.image) flatten(in, v_.image(op.inputs[0], slice), slice);
+    const R* bias = op.bias >= 0 ? v_.weights(op.bias) : nullptr;
+    const Product<R> p = linear_forward<R>(v_.weights(op.weight), bias, in.features, as<R>(in.columns), as<R>(out.columns),
+                                        v_.all_lanes, op.fused_relu);
+    v_.vectors.product(p, 0, out.features, v_.first(slice), v_.first(slice) + v_.lanes(slice));
+  }
+
+  // dx(C, lanes) = w^T dy
+  void backward(const Operation& op, int64_t slice) {
+    Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
+    if (op.fused_relu) v_.gate_columns(out, slice);
+    if (op.inputs[0] == v_.net.input) return;
+    const Product<R> dx = linear_input_gradient<R>(v_.weights(op.weight), in.features, out.features, as<R>(out.gradient),
+                                                as<R>(in.gradient), v_.all_lanes, !in.image && in.ready[slice]);
+    v_.vectors.product(dx, 0, in.features, v_.first(slice), v_.first(slice) + v_.lanes(slice));
+    if (in.image) {
+      unflatten_gradient(op.inputs[0], slice);
+    } else {
+      in.ready[slice] = true;
+    }
+  }
+
+  // dw(K, C) = dy(K, N) x(N, C); dbias(K) = row sums of dy
+  void join(const Operation& op) {
+    const Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
+    const R* dy = as<R>(out.gradient);
+    v_.pool.parallel(tasks_for(in.features, kRowsPerTask), [&](int64_t task) {
+      const int64_t c0 = task * kRowsPerTask, c1 = std::min(in.features, c0 + kRowsPerTask);
+      v_.vectors.transpose(as<R>(in.columns) + c0 * v_.all_lanes, v_.all_lanes, as<R>(in.rows) + c0, in.row_stride, c1 - c0, v_.all_lanes);
+    });
+    const Product<R> dw = linear_weight_gradient<R>(dy, v_.all_lanes, v_.n, as<R>(in.rows), in.row_stride, in.features,
+                                                 v_.gradients(op.weight));
+    v_.pool.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
+      const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
+      v_.vectors.product(dw, k0, k1, 0, in.features);
+      if (op.bias >= 0) {
+        v_.vectors.row_sum(dy + k0 * v_.all_lanes, v_.all_lanes, v_.gradients(op.bias) + k0, k1 - k0, v_.all_lanes);
+      }
+    });
+  }
+
+ private:
+  // An image as a linear layer reads it: (H,W,C) -> C,H,W, the batch innermost.
+  void flatten(const Value& v, const S* from, int64_t slice) {
+    R* to = as<R>(v.columns);
+    std::vector<R> wide(v.features);
+    for (int64_t n = 0; n < v_.examples(slice); ++n) {
+      v_.images.widen(from + n * v.features, wide.data(), v.features);
+      for (int64_t c = 0; c < v.channels; ++c) {
+        for (int64_t p = 0; p < v.places; ++p) to[(c * v.places + p) * v_.all_lanes + v_.first(slice) + n] = wide[p * v.channels + c];
+      }
+    }
+  }
+
+  void unflatten_gradient(int value, int64_t slice) {
+    const Value& v = v_.values[value];
+    const R* d = as<R>(v.gradient);
+    const at::Tensor dx = v_.empty_image(value, slice);
+    std::vector<R> wide(v.features);
+    for (int64_t n = 0; n < v_.examples(slice); ++n) {
+      for (int64_t c = 0; c < v.channels; ++c) {
+        for (int64_t p = 0; p < v.places; ++p) wide[p * v.channels + c] = d[(c * v.places + p) * v_.all_lanes + v_.first(slice) + n];
+      }
+      v_.images.narrow(wide.data(), data(dx) + n * v.features, v.features);
+    }
+    v_.give(value, slice, dx);
+  }
+
+  Values<S>& v_;
+};
+
+}  // namespace lth
