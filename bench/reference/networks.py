@@ -1,5 +1,13 @@
-"""The networks of CIFAR-10 as PyTorch users write them: the other side of the benchmarks."""
+"""The networks of CIFAR-10 as PyTorch users write them, with torchvision's names: the other side of benchmarks and tests."""
 from torch import nn
+from torch.nn.functional import relu
+
+VGG = {
+    11: [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512],
+    13: [64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512],
+    16: [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512],
+    19: [64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512],
+}
 
 
 class Block(nn.Module):
@@ -9,58 +17,66 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(out)
         self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = None
+        self.downsample = nn.Sequential()
         if stride != 1 or channels != out:
             self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x):
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(x)) + shortcut)
+        y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)), inplace=True)))
+        return relu(y + self.downsample(x), inplace=True)
 
 
-def resnet(depth):
-    layers = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
-    channels = 16
-    for group in range(3):
-        for block in range((depth - 2) // 6):
-            out = 16 * 2**group
-            layers.append(Block(channels, out, 2 if group > 0 and block == 0 else 1))
+class ResNet(nn.Module):
+    """He et al. 2016, section 4.2, with projections as shortcuts where the width changes."""
+
+    def __init__(self, depth, width=1, classes=10):
+        super().__init__()
+        widths = [round(16 * 2**group * width) for group in range(3)]
+        channels = widths[0]
+        self.conv1 = nn.Conv2d(3, channels, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        for group, out in enumerate(widths):
+            blocks = []
+            for block in range((depth - 2) // 6):
+                blocks.append(Block(channels, out, 2 if group > 0 and block == 0 else 1))
+                channels = out
+            self.add_module(f"layer{group + 1}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = relu(self.bn1(self.conv1(x)), inplace=True)
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Vgg(nn.Module):
+    def __init__(self, depth, width=1, classes=10):
+        super().__init__()
+        layers, channels = [], 3
+        for item in VGG[depth]:
+            if item == "M":
+                layers.append(nn.MaxPool2d(2))
+                continue
+            out = round(item * width)
+            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
             channels = out
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        return self.classifier(nn.functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 
-VGG = {
-    11: [[64], [128], [256] * 2, [512] * 2, [512] * 2],
-    13: [[64] * 2, [128] * 2, [256] * 2, [512] * 2, [512] * 2],
-    16: [[64] * 2, [128] * 2, [256] * 3, [512] * 3, [512] * 3],
-    19: [[64] * 2, [128] * 2, [256] * 4, [512] * 4, [512] * 4],
-}
-
-
-def vgg(depth):
-    layers, channels = [], 3
-    for i, group in enumerate(VGG[depth]):
-        for out in group:
-            layers += [nn.Conv2d(channels, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-            channels = out
-        if i < 4:
-            layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
-
-
-def lenet(widths):
-    layers, last = [], 784
-    for width in widths:
-        layers += [nn.Linear(last, width), nn.ReLU()]
-        last = width
-    return nn.Sequential(*layers, nn.Linear(last, 10))
+class LeNet(nn.Sequential):
+    def __init__(self, *widths):
+        layers, last = [], 784
+        for width in widths:
+            layers += [nn.Linear(last, width), nn.ReLU()]
+            last = width
+        super().__init__(*layers, nn.Linear(last, 10))
 
 
 def network(name):
+    """Of a name: lenet-300-100, resnet-20, vgg-19."""
     kind, *numbers = name.split("-")
-    numbers = [int(n) for n in numbers]
-    if kind == "lenet":
-        return lenet(numbers)
-    return {"resnet": resnet, "vgg": vgg}[kind](numbers[0])
+    return {"lenet": LeNet, "resnet": ResNet, "vgg": Vgg}[kind](*map(int, numbers))

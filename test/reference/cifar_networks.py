@@ -15,75 +15,16 @@ Writes for each to standard output:
 """
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from train_steps import safetensors
 
-VGG = {
-    16: [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512],
-    19: [64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512],
-}
-
-
-class Block(nn.Module):
-    def __init__(self, channels, out, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out)
-        self.downsample = nn.Sequential()
-        if stride != 1 or channels != out:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        return torch.relu(y + self.downsample(x))
-
-
-class ResNet(nn.Module):
-    """He et al. 2016, section 4.2, with projections as shortcuts where the width changes."""
-
-    def __init__(self, depth, width, classes):
-        super().__init__()
-        widths = [round(16 * 2**group * width) for group in range(3)]
-        channels = widths[0]
-        self.conv1 = nn.Conv2d(3, channels, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        for group, out in enumerate(widths):
-            blocks = []
-            for block in range((depth - 2) // 6):
-                blocks.append(Block(channels, out, 2 if group > 0 and block == 0 else 1))
-                channels = out
-            self.add_module(f"layer{group + 1}", nn.Sequential(*blocks))
-        self.fc = nn.Linear(channels, classes)
-
-    def forward(self, x):
-        x = torch.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return self.fc(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
-
-
-class Vgg(nn.Module):
-    def __init__(self, depth, width, classes):
-        super().__init__()
-        layers, channels = [], 3
-        for item in VGG[depth]:
-            if item == "M":
-                layers.append(nn.MaxPool2d(2))
-                continue
-            out = round(item * width)
-            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-            channels = out
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, classes)
-
-    def forward(self, x):
-        return self.classifier(nn.functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench" / "reference"))
+from networks import ResNet, Vgg  # noqa: E402 (those of the benchmarks)
 
 
 def load(model, tensors):
