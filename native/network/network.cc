@@ -257,7 +257,9 @@ class Compiler {
   }
 
   Operation& operation(Operation::Type type, const LayerSpec& layer, const std::vector<Named>& inputs, Value value) {
-    Operation op{type, layer.name, {}};
+    Operation op;
+    op.type = type;
+    op.name = layer.name;
     for (const Named& input : inputs) op.inputs.push_back(input.value);
     op.output = static_cast<int>(out_->values.size());
     named_[layer.name] = {op.output, value};
