@@ -229,7 +229,10 @@ test('stopped while SynFlow prunes, a run prunes again and has the same bits', a
   const label = 'replicate 0, rewind 25, level 2, pruning by synflow';
   const resumed = await stopAndGoOn('synflow', (one) => one.type === 'unit-start' && one.label === label);
   // A pruning that is quicker than the stop is done: then it is the training after it that goes on.
-  assert.ok(resumed.every((one) => one === 'replicate 0, rewind 25, level 2, synflow'), `${resumed}`);
+  assert.ok(
+    resumed.every((one) => one === 'replicate 0, rewind 25, level 2, synflow'),
+    `${resumed}`,
+  );
 });
 
 test('networks with batch norm have the same branches; running statistics are never pruned', async () => {
