@@ -43,9 +43,9 @@ export interface BuildInfo {
   libtorchPath: string;
   compiler: string;
   /** The instruction set the kernels run with now: what the CPU has, or what LTH_ISA forces. */
-  isa: 'avx512' | 'avx2' | 'portable';
+  isa: 'avx512_bf16' | 'avx512' | 'avx2' | 'portable';
   /** What the CPU offers, best first. */
-  isaAvailable: ('avx512' | 'avx2' | 'portable')[];
+  isaAvailable: ('avx512_bf16' | 'avx512' | 'avx2' | 'portable')[];
   /** Hardware threads. */
   threads: number;
   cuda: {

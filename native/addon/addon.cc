@@ -21,7 +21,7 @@ Napi::Value info(const Napi::CallbackInfo& call) {
 #endif
   out.Set("isa", name_of(chosen_isa()));
   Napi::Array isas = Napi::Array::New(env);
-  for (Isa isa : {Isa::kAvx512, Isa::kAvx2, Isa::kPortable}) {
+  for (Isa isa : {Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2, Isa::kPortable}) {
     if (available(isa)) isas.Set(isas.Length(), name_of(isa));
   }
   out.Set("isaAvailable", isas);

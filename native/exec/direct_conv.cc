@@ -1,7 +1,7 @@
 // The production executor for networks with convolutions on the CPU.
 //
-// The batch is cut into slices of fixed size: a stage takes one slice through as many layers as it can while they are in
-// the core's cache, and ends where all slices must be known: at the statistics of batch norm. What is summed over the
+// The batch is cut into slices of kLane examples: a stage takes one slice through as many layers as it can while they are
+// in the core's cache, and ends where all slices must be known: at the statistics of batch norm. What is summed over the
 // batch is summed inside the slices and then in the slices' order, so that no bit depends on the number of threads.
 #include <functional>
 #include <memory>
@@ -9,6 +9,7 @@
 #include "exec/images/batch_norm.h"
 #include "exec/images/convolution.h"
 #include "exec/images/elementwise.h"
+#include "exec/images/gradients.h"
 #include "exec/images/linear.h"
 #include "exec/images/pooling.h"
 #include "exec/images/values.h"
@@ -16,19 +17,7 @@
 namespace lth {
 namespace {
 
-constexpr int64_t kSlice = 16;
-// LibTorch reorders a convolution's weights in every call: large ones are worth more examples a call.
-constexpr int64_t kSliceOfLargeWeights = 32;
-constexpr int64_t kLargeWeights = 1 << 20;
 constexpr int64_t kEvaluationBatch = 128;
-
-int64_t slice_of(const CompiledNetwork& net) {
-  int64_t largest = 0;
-  for (const Operation& op : net.operations) {
-    if (op.type == Operation::kConvolution) largest = std::max(largest, net.layout->parameters[op.weight].size);
-  }
-  return largest >= kLargeWeights ? kSliceOfLargeWeights : kSlice;
-}
 
 template <typename S>
 class DirectConv final : public Executor {
@@ -39,12 +28,14 @@ class DirectConv final : public Executor {
   DirectConv(ParameterStore& store, Pool& pool, const LayerKernels<S>& images, const Kernels<R>& vectors,
              Normaliser normaliser, int64_t largest)
       : net_(*store.network),
-        v_(store, pool, images, vectors, slice_of(net_), std::max(largest, kEvaluationBatch)),
+        v_(store, pool, images, vectors, std::max(largest, kEvaluationBatch)),
+        gradients_(v_),
         elementwise_(v_),
         pooling_(v_),
         linear_(v_),
         sums_(v_.most_slices),
         labels_(v_.capacity),
+        cropped_(v_.most_slices * v_.values[net_.input].features),
         losses_(v_.capacity) {
     plan_forward();
     plan_backward();
@@ -61,7 +52,6 @@ class DirectConv final : public Executor {
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
   BatchResult evaluate(const Batch& batch) override {
-    c10::NoGradGuard no_grad;
     begin(batch);
     for (auto& norm : norms_) norm->use_running_statistics();
     run(evaluation_);
@@ -69,18 +59,15 @@ class DirectConv final : public Executor {
   }
 
   void observe(const Batch& batch, const Statistics& statistics) override {
-    c10::NoGradGuard no_grad;
     begin(batch);
     statistics_ = &statistics;
     run(forward_);
   }
 
   BatchResult train(const Batch& batch, const Statistics& statistics) override {
-    c10::NoGradGuard no_grad;
     begin(batch);
     statistics_ = &statistics;
     run(forward_);
-    v_.forget_gradients();
     Value& logits = v_.values[net_.output];
     const BatchResult result = loss(as<R>(logits.gradient));
     std::fill(logits.ready.begin(), logits.ready.end(), true);
@@ -132,7 +119,7 @@ class DirectConv final : public Executor {
     switch (op.type) {
       case Operation::kConvolution: {
         Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, op)).get();
-        for (int64_t task = 0; task < conv->conversions(); ++task) conversions_.push_back([conv, task] { conv->convert(task); });
+        for (int64_t task = 0; task < conv->repack_tasks(); ++task) repacks_.push_back([conv, task] { conv->repack(task); });
         return [conv](int64_t slice) { conv->forward(slice); };
       }
       case Operation::kLinear: return [this, &op](int64_t slice) { linear_.forward(op, slice); };
@@ -149,14 +136,12 @@ class DirectConv final : public Executor {
     auto convolution_after = convolutions_.rbegin();
     for (auto at = net_.operations.rbegin(); at != net_.operations.rend(); ++at) {
       const Operation& op = *at;
+      const int in = op.inputs[0];
       switch (op.type) {
         case Operation::kBatchNorm: {
           BatchNorm<S>* norm = (norm_after++)->get();
           if (norm->of_images()) {
-            stage.steps.push_back([norm](int64_t slice) { norm->gate(slice); });
-            stage.joins.push_back([norm] { norm->join_gate(); });
-            end(backward_, stage);
-            stage.steps.push_back([norm](int64_t slice) { norm->normalise_backward(slice); });
+            plan_backward(*norm, op, stage);
           } else {
             stage.joins.push_back([norm] { norm->normalise_vectors_backward(); });
             end(backward_, stage);
@@ -165,35 +150,128 @@ class DirectConv final : public Executor {
         }
         case Operation::kConvolution: {
           Convolution<S>* conv = (convolution_after++)->get();
-          stage.steps.push_back([conv](int64_t slice) { conv->backward(slice); });
+          const int dy = take_one(op.output, stage);
+          stage.steps.push_back([=, this](int64_t slice) { conv->weight_gradient(slice, gradients_.at(dy, slice)); });
           stage.joins.push_back([conv] { conv->join(); });
+          if (in != net_.input) {
+            const int dx = gradients_.acquire(in);
+            stage.steps.push_back(
+                [=, this](int64_t slice) { conv->input_gradient(gradients_.at(dy, slice), gradients_.at(dx, slice)); });
+            gradients_.give(in, dx);
+          }
+          gradients_.release(dy);
           break;
         }
-        case Operation::kLinear:
-          stage.steps.push_back([this, &op](int64_t slice) { linear_.backward(op, slice); });
+        case Operation::kLinear: {
+          const bool image = v_.values[in].image && in != net_.input;
+          const int dx = image ? gradients_.acquire(in) : -1;
+          stage.steps.push_back(
+              [=, this, &op](int64_t slice) { linear_.backward(op, slice, image ? gradients_.at(dx, slice) : nullptr); });
           stage.joins.push_back([this, &op] { linear_.join(op); });
+          if (image) gradients_.give(in, dx);
           break;
-        case Operation::kRelu:
-          stage.steps.push_back([this, &op](int64_t slice) { elementwise_.relu_backward(op, slice); });
+        }
+        case Operation::kRelu: {
+          if (!v_.values[op.output].image) {
+            stage.steps.push_back([this, &op](int64_t slice) { elementwise_.relu_backward_of_vectors(op, slice); });
+            break;
+          }
+          const int dy = take_one(op.output, stage), dx = to_write(dy, in);
+          stage.steps.push_back([=, this, &op](int64_t slice) {
+            elementwise_.relu_backward(op, slice, gradients_.at(dy, slice), gradients_.at(dx, slice));
+          });
+          gradients_.give(in, dx);
           break;
-        case Operation::kAdd:
-          stage.steps.push_back([this, &op](int64_t slice) { elementwise_.add_backward(op, slice); });
+        }
+        case Operation::kAdd: {
+          if (!v_.values[op.output].image) {
+            stage.steps.push_back([this, &op](int64_t slice) { elementwise_.add_backward_of_vectors(op, slice); });
+            break;
+          }
+          const int dy = take_one(op.output, stage);
+          for (size_t i = 1; i < op.inputs.size(); ++i) gradients_.share(dy);
+          for (int input : op.inputs) gradients_.give(input, dy);
           break;
-        case Operation::kMaxPool:
-          stage.steps.push_back([this, &op](int64_t slice) { pooling_.max_pool_backward(op, slice); });
+        }
+        case Operation::kMaxPool: {
+          const int dy = take_one(op.output, stage);
+          if (in != net_.input) {
+            const int dx = gradients_.acquire(in);
+            stage.steps.push_back([=, this, &op](int64_t slice) {
+              pooling_.max_pool_backward(op, slice, gradients_.at(dy, slice), gradients_.at(dx, slice));
+            });
+            gradients_.give(in, dx);
+          }
+          gradients_.release(dy);
           break;
-        case Operation::kGlobalPool:
-          stage.steps.push_back([this, &op](int64_t slice) { pooling_.global_pool_backward(op, slice); });
+        }
+        case Operation::kGlobalPool: {
+          if (in == net_.input) break;
+          const int dx = gradients_.acquire(in);
+          stage.steps.push_back(
+              [=, this, &op](int64_t slice) { pooling_.global_pool_backward(op, slice, gradients_.at(dx, slice)); });
+          gradients_.give(in, dx);
           break;
+        }
       }
     }
     end(backward_, stage);
+    gradients_.make();
+  }
+
+  void plan_backward(BatchNorm<S>& norm, const Operation& op, Stage& stage) {
+    std::vector<int> given = gradients_.take(op.output);
+    while (given.size() > 2) add_last(given, op.output, stage);
+    const int d = given[0], other = given.size() > 1 ? given[1] : -1;
+    // Where there is nothing to do it is d itself.
+    const int g = other >= 0 || op.fused_relu ? to_write(d, op.output) : d;
+    stage.steps.push_back([=, this, &norm](int64_t slice) {
+      norm.gate(slice, gradients_.at(d, slice), other >= 0 ? gradients_.at(other, slice) : nullptr, gradients_.at(g, slice));
+    });
+    stage.joins.push_back([&norm] { norm.join_gate(); });
+    end(backward_, stage);
+    if (other >= 0) gradients_.release(other);
+    if (op.inputs.size() > 1) {
+      gradients_.share(g);
+      gradients_.give(op.inputs[1], g);
+    }
+    const int dx = to_write(g, op.inputs[0]);
+    stage.steps.push_back(
+        [=, this, &norm](int64_t slice) { norm.normalise_backward(slice, gradients_.at(g, slice), gradients_.at(dx, slice)); });
+    gradients_.give(op.inputs[0], dx);
+  }
+
+  // The last two of the buffers become one.
+  void add_last(std::vector<int>& given, int value, Stage& stage) {
+    const int b = given.back();
+    given.pop_back();
+    const int a = given.back(), sum = to_write(a, value);
+    given.back() = sum;
+    stage.steps.push_back([=, this](int64_t slice) {
+      v_.images.add(gradients_.at(a, slice), gradients_.at(b, slice), gradients_.at(sum, slice), v_.values[value].elements);
+    });
+    gradients_.release(b);
+  }
+
+  // A value's whole gradient.
+  int take_one(int value, Stage& stage) {
+    std::vector<int> given = gradients_.take(value);
+    while (given.size() > 1) add_last(given, value, stage);
+    return given[0];
+  }
+
+  // Where an elementwise step that reads `buffer` for the last time writes: there, or to a new one if others still read it.
+  int to_write(int buffer, int value) {
+    if (gradients_.mine_alone(buffer)) return buffer;
+    const int own = gradients_.acquire(value);
+    gradients_.release(buffer);
+    return own;
   }
 
   void run(const std::vector<Stage>& stages) {
     for (const Stage& stage : stages) {
       if (!stage.steps.empty()) {
-        v_.parallel(v_.slices, [&](int64_t slice) {
+        v_.pool.parallel(v_.slices, [&](int64_t slice) {
           for (const Step& step : stage.steps) step(slice);
         });
       }
@@ -203,26 +281,29 @@ class DirectConv final : public Executor {
 
   void begin(const Batch& batch) {
     v_.begin(static_cast<int64_t>(batch.examples.size()));
-    v_.pool.parallel(static_cast<int64_t>(conversions_.size()), [&](int64_t task) { conversions_[task](); });
+    v_.pool.parallel(static_cast<int64_t>(repacks_.size()), [&](int64_t task) { repacks_[task](); });
     for (int64_t n = 0; n < v_.n; ++n) labels_[n] = batch.data->labels[batch.examples[n]];
-    v_.parallel(v_.slices, [&](int64_t slice) { gather(batch, slice); });
+    v_.pool.parallel(v_.slices, [&](int64_t slice) { gather(batch, slice); });
   }
 
-  // Bytes (C,H,W) of a slice's examples -> normalised (H,W,C).
+  // Bytes (C,H,W) of a slice's examples -> normalised, as images are kept.
   void gather(const Batch& batch, int64_t slice) {
     const Dataset& from = *batch.data;
     const Value& in = v_.values[net_.input];
-    std::vector<uint8_t> cropped(batch.crops.empty() ? 0 : in.features);
+    uint8_t* const cropped = cropped_.data() + slice * in.features;
     S* to = v_.image(net_.input, slice);
-    for (int64_t n = v_.first(slice); n < v_.first(slice) + v_.examples(slice); ++n, to += in.features) {
+    if (v_.examples(slice) < kLane || in.channels % kPack<S> != 0) std::memset(static_cast<void*>(to), 0, in.elements * sizeof(S));
+    for (int64_t e = 0; e < v_.examples(slice); ++e) {
+      const int64_t n = v_.first(slice) + e;
       const uint8_t* bytes = from.images.data() + static_cast<int64_t>(batch.examples[n]) * in.features;
       if (!batch.crops.empty()) {
-        augment_image(bytes, from.shape[0], from.shape[1], from.shape[2], batch.crops[n], cropped.data());
-        bytes = cropped.data();
+        augment_image(bytes, from.shape[0], from.shape[1], from.shape[2], batch.crops[n], cropped);
+        bytes = cropped;
       }
       for (int64_t c = 0; c < in.channels; ++c) {
         const S* table = pixels_.data() + 256 * c;
-        for (int64_t p = 0; p < in.places; ++p) to[p * in.channels + c] = table[bytes[c * in.places + p]];
+        S* plane = to + c / kPack<S> * in.places * kCell<S> + e * kPack<S> + c % kPack<S>;
+        for (int64_t p = 0; p < in.places; ++p) plane[p * kCell<S>] = table[bytes[c * in.places + p]];
       }
     }
   }
@@ -238,6 +319,7 @@ class DirectConv final : public Executor {
 
   const CompiledNetwork& net_;
   Values<S> v_;
+  ImageGradients<S> gradients_;
   Elementwise<S> elementwise_;
   Pooling<S> pooling_;
   Linear<S> linear_;
@@ -245,10 +327,11 @@ class DirectConv final : public Executor {
   // In the order of their operations.
   std::vector<std::unique_ptr<BatchNorm<S>>> norms_;
   std::vector<std::unique_ptr<Convolution<S>>> convolutions_;
-  std::vector<std::function<void()>> conversions_;  // of all convolutions' weights
+  std::vector<std::function<void()>> repacks_;  // of all convolutions' weights
   std::vector<Stage> forward_, backward_, evaluation_;
   std::vector<S> pixels_;  // (channels, 256): the normalised bytes
   std::vector<int32_t> labels_;
+  std::vector<uint8_t> cropped_;  // per slice: the example at hand
   std::vector<R> losses_;
   const Statistics* statistics_ = nullptr;
 };

@@ -61,8 +61,8 @@ class Executor {
 // Our kernels on the CPU. `largest` is the largest training batch.
 std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Normaliser normaliser,
                                      int64_t largest);
-// The same for networks with convolutions, which are LibTorch's; bf16: images are kept and multiplied in it, weights,
-// their gradients and everything that is summed stay in fp32.
+// The same for networks with convolutions; bf16: images are kept and multiplied in it, weights, their gradients and
+// everything that is summed stay in fp32.
 std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Normaliser normaliser,
                                       int64_t largest);
 // Explicit forward and backward through ATen: any device, any dtype; bf16 as above.

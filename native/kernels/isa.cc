@@ -17,6 +17,9 @@ extern const Kernels<float> kDense;
 extern const LayerKernels<float> kLayers;
 extern const LayerKernels<Bf16> kLayersBf16;
 }
+namespace avx512_bf16 {
+extern const LayerKernels<Bf16> kLayersBf16;
+}
 #endif
 namespace portable {
 extern const Kernels<float> kDense;
@@ -28,6 +31,7 @@ extern const LayerKernels<double> kLayers64;
 
 const char* name_of(Isa isa) {
   switch (isa) {
+    case Isa::kAvx512Bf16: return "avx512_bf16";
     case Isa::kAvx512: return "avx512";
     case Isa::kAvx2: return "avx2";
     default: return "portable";
@@ -37,6 +41,7 @@ const char* name_of(Isa isa) {
 bool available(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
+    case Isa::kAvx512Bf16: return available(Isa::kAvx512) && __builtin_cpu_supports("avx512bf16");
     case Isa::kAvx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
@@ -49,14 +54,14 @@ bool available(Isa isa) {
 }
 
 Isa chosen_isa() {
-  constexpr Isa kAll[] = {Isa::kAvx512, Isa::kAvx2, Isa::kPortable};
+  constexpr Isa kAll[] = {Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2, Isa::kPortable};
   if (const char* forced = std::getenv("LTH_ISA"); forced && *forced) {
     for (Isa isa : kAll) {
       if (std::string(forced) != name_of(isa)) continue;
       if (!available(isa)) throw Error("unsupported", std::string("[isa] LTH_ISA=") + forced + ": this CPU does not have it");
       return isa;
     }
-    throw Error("invalid-argument", std::string("[isa] LTH_ISA=") + forced + ": expected avx512, avx2 or portable");
+    throw Error("invalid-argument", std::string("[isa] LTH_ISA=") + forced + ": expected avx512_bf16, avx512, avx2 or portable");
   }
   for (Isa isa : kAll) {
     if (available(isa)) return isa;
@@ -66,7 +71,7 @@ Isa chosen_isa() {
 
 const Kernels<float>& kernels_f32(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return avx512::kDense;
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16) return avx512::kDense;
   if (isa == Isa::kAvx2) return avx2::kDense;
 #endif
   (void)isa;
@@ -77,7 +82,7 @@ const Kernels<double>& kernels_f64() { return portable::kDense64; }
 
 const LayerKernels<float>& layer_kernels(Isa isa, const float*) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return avx512::kLayers;
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16) return avx512::kLayers;
   if (isa == Isa::kAvx2) return avx2::kLayers;
 #endif
   (void)isa;
@@ -86,6 +91,7 @@ const LayerKernels<float>& layer_kernels(Isa isa, const float*) {
 
 const LayerKernels<Bf16>& layer_kernels(Isa isa, const Bf16*) {
 #if defined(__x86_64__)
+  if (isa == Isa::kAvx512Bf16) return avx512_bf16::kLayersBf16;
   if (isa == Isa::kAvx512) return avx512::kLayersBf16;
   if (isa == Isa::kAvx2) return avx2::kLayersBf16;
 #endif

@@ -16,10 +16,10 @@ namespace lth {
 constexpr int64_t kLane = 16;
 static constexpr int64_t padded(int64_t n, int64_t to = kLane) { return (n + to - 1) / to * to; }
 
-enum class Isa { kPortable, kAvx2, kAvx512 };
+enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
 const char* name_of(Isa isa);
 bool available(Isa isa);
-// The best the CPU has, or what LTH_ISA (avx512, avx2, portable) asks for; an unknown or missing one throws.
+// The best the CPU has, or what LTH_ISA (avx512_bf16, avx512, avx2, portable) asks for; an unknown or missing one throws.
 Isa chosen_isa();
 
 // out(M, J) = a(M, I) b(I, J) for rows [m0, m1) and columns [j0, j1); j0 is a multiple of kLane, and so is j1

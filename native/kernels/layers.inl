@@ -1,269 +1,536 @@
 // The kernels of kernels/layers.h, written once over a vector type and compiled once per instruction set. The including
-// file defines, inside its own namespace, what dense.inl wants of vectors, and load and store of each storage type.
-
-// What is left of a flat array or of the channels: fewer than kWidth elements.
-template <typename S>
-static inline vec load_some(const S* p, int64_t count) {
-  alignas(64) S edge[kWidth] = {};
-  for (int64_t x = 0; x < count; ++x) edge[x] = p[x];
-  return load(edge);
-}
+// file defines, inside its own namespace, what dense.inl wants of vectors, Cells of each storage type (cells.inl,
+// pairs.inl), and, where it has a faster one than the plain one below, turn_place.
 
 template <typename S>
-static inline void store_some(S* p, vec v, int64_t count) {
-  alignas(64) S edge[kWidth];
-  store(edge, v);
-  for (int64_t x = 0; x < count; ++x) p[x] = edge[x];
-}
+using Pack = vec[kPack<S>];  // kWidth examples of a plane: a vector for each of its channels
 
-// step(i, vectors of it) over [0, n): f(i, kWidth) for whole vectors, f(i, what is left) for the last.
-template <typename F>
-static inline __attribute__((always_inline)) void over_vectors(int64_t n, F&& f) {
-  int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) f(i, kWidth);
-  if (i < n) f(i, n - i);
-}
+// A vector's part of a cell.
+template <typename S>
+constexpr int64_t kStep = kWidth * kPack<S>;
 
 template <typename S>
-static inline __attribute__((always_inline)) vec load_up_to(const S* p, int64_t count) {
-  return count == kWidth ? load(p) : load_some(p, count);
+static inline __attribute__((always_inline)) void load_cell(const S* p, Pack<S>& v) {
+  Cells<S>::unpack(Cells<S>::read(p), v);
 }
-
 template <typename S>
-static inline __attribute__((always_inline)) void store_up_to(S* p, vec v, int64_t count) {
-  count == kWidth ? store(p, v) : store_some(p, v, count);
+static inline __attribute__((always_inline)) void store_cell(S* p, const Pack<S>& v) {
+  Cells<S>::write(p, Cells<S>::pack(v));
 }
 
-// f(i, p, count) for every vector of [0, total): element i belongs to position p = i % period.
-template <typename F>
-static inline __attribute__((always_inline)) void over_periods(int64_t total, int64_t period, F&& f) {
-  int64_t first = 0;
-  for (; first + period <= total; first += period) {
-    for (int64_t p = 0; p < period; p += kWidth) f(first + p, p, kWidth);
-  }
-  over_vectors(total - first, [&](int64_t p, int64_t count) { f(first + p, p, count); });
-}
+// ---- Convolutions
 
-constexpr int64_t kTerms = 64;    // summed in `real` before they join a double
-constexpr int64_t kStripe = 4;    // vectors of positions whose sums stay in registers over the rows
-
-static inline void join(double* total, vec part, int64_t count) {
-  for (int64_t x = 0; x < count; ++x) total[x] += static_cast<double>(part[x]);
-}
-
-// two[0][p], two[1][p] += the sums over the rows of term(i, p, count, a, b)'s a and b, for V vectors of positions at p0.
-template <int V, typename F>
-static inline __attribute__((always_inline)) void sum_stripe(int64_t total, int64_t period, int64_t p0, double* first,
-                                                             double* second, F&& term) {
-  const int64_t rows = total / period;
-  for (int64_t r = 0; r < rows; r += kTerms) {
-    vec a[V], b[V];
-    for (int v = 0; v < V; ++v) a[v] = b[v] = splat(0);
-    const int64_t end = r + kTerms < rows ? r + kTerms : rows;
-    for (int64_t row = r; row < end; ++row) {
-      for (int v = 0; v < V; ++v) {
-        const int64_t p = p0 + v * kWidth;
-        term(row * period + p, p, kWidth, a[v], b[v]);
+// One output place, or two, of kTile units: the sums stay in registers over all taps and channels.
+template <bool kTwo, typename S>
+static inline __attribute__((always_inline)) void convolve_places(const Convolve<S>& c, const S* weights, int64_t tile,
+                                                                  const Axis::Pair& row, const Axis::Pair& column,
+                                                                  int64_t lanes) {
+  using C = Cells<S>;
+  vec sum[2][kTile];
+#pragma GCC unroll 8
+  for (int64_t k = 0; k < kTile; ++k) sum[0][k] = sum[1][k] = c.bias ? splat(c.bias[tile * kTile + k]) : splat(0);
+  const int64_t plane = c.in_plane * kCell<S>, apart = c.columns.step * kCell<S>;
+  for (int32_t v = row.from; v < row.to; ++v) {
+    const Axis::Tap& vertical = c.rows.taps[v];
+    for (int32_t h = column.from; h < column.to; ++h) {
+      const Axis::Tap& horizontal = c.columns.taps[h];
+      const S* w = weights + (vertical.tap * c.kernel_w + horizontal.tap) * c.in_planes * kTile * kPack<S>;
+      const S* const end = w + c.in_planes * kTile * kPack<S>;
+      const S* x = c.in + (vertical.in * c.in_width + horizontal.in) * kCell<S> + lanes * kPack<S>;
+      if (kTwo && horizontal.first && horizontal.second) {
+        for (; w != end; w += kTile * kPack<S>, x += plane) {
+          const auto a = C::read(x), b = C::read(x + apart);
+#pragma GCC unroll 8
+          for (int64_t k = 0; k < kTile; ++k) {
+            const auto one = C::repeat(w + k * kPack<S>);
+            sum[0][k] = C::dot(a, one, sum[0][k]);
+            sum[1][k] = C::dot(b, one, sum[1][k]);
+          }
+        }
+      } else if (!kTwo || horizontal.first) {
+        for (; w != end; w += kTile * kPack<S>, x += plane) {
+          const auto a = C::read(x);
+#pragma GCC unroll 8
+          for (int64_t k = 0; k < kTile; ++k) sum[0][k] = C::dot(a, C::repeat(w + k * kPack<S>), sum[0][k]);
+        }
+      } else {
+        x += apart;
+        for (; w != end; w += kTile * kPack<S>, x += plane) {
+          const auto a = C::read(x);
+#pragma GCC unroll 8
+          for (int64_t k = 0; k < kTile; ++k) sum[1][k] = C::dot(a, C::repeat(w + k * kPack<S>), sum[1][k]);
+        }
       }
     }
-    for (int v = 0; v < V; ++v) {
-      join(first + p0 + v * kWidth, a[v], kWidth);
-      join(second + p0 + v * kWidth, b[v], kWidth);
+  }
+  constexpr int64_t kPlanes = kTile / kPack<S>;
+  const int64_t left = c.out_planes - tile * kPlanes;
+#pragma GCC unroll 8
+  for (int64_t p = 0; p < kPlanes; ++p) {
+    if (p < left) {
+      S* out = c.out + ((tile * kPlanes + p) * c.out_plane + row.first * c.out_width) * kCell<S> + lanes * kPack<S>;
+      Pack<S> v;
+#pragma GCC unroll 2
+      for (int64_t i = 0; i < kPack<S>; ++i) v[i] = sum[0][p * kPack<S> + i];
+      store_cell<S>(out + column.first * kCell<S>, v);
+      if (kTwo) {
+#pragma GCC unroll 2
+        for (int64_t i = 0; i < kPack<S>; ++i) v[i] = sum[1][p * kPack<S> + i];
+        store_cell<S>(out + column.second * kCell<S>, v);
+      }
     }
   }
 }
 
-// first[p], second[p] = sums over i = p, p + period, ... < total of the two that term adds to its last arguments.
-template <typename F>
-static inline __attribute__((always_inline)) void two_sums(int64_t total, int64_t period, double* first, double* second,
-                                                           F&& term) {
-  for (int64_t p = 0; p < period; ++p) first[p] = second[p] = 0;
-  int64_t p = 0;
-  for (; p + kStripe * kWidth <= period; p += kStripe * kWidth) sum_stripe<kStripe>(total, period, p, first, second, term);
-  for (; p < period; p += kWidth) sum_stripe<1>(total, period, p, first, second, term);
-  const int64_t done = total / period * period;
-  over_vectors(total - done, [&](int64_t q, int64_t count) {
-    vec a = splat(0), b = splat(0);
-    term(done + q, q, count, a, b);
-    join(first + q, a, count);
-    join(second + q, b, count);
+template <typename S>
+static void convolve_row(const Convolve<S>& c, int64_t tile, const Axis::Pair& row) {
+  const S* weights = c.weights + tile * c.taps * c.in_planes * kTile * kPack<S>;
+  for (int64_t i = 0; i < c.columns.size; ++i) {
+    const Axis::Pair& column = c.columns.pairs[i];
+    for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
+      if (column.second < 0) {
+        convolve_places<false>(c, weights, tile, row, column, lanes);
+      } else {
+        convolve_places<true>(c, weights, tile, row, column, lanes);
+      }
+    }
+  }
+}
+
+// Weights that stay in the first cache next to a few rows are gone through for each row, so that the rows stay too.
+constexpr int64_t kSmallWeights = 24 << 10;
+
+template <typename S>
+static void convolve(const Convolve<S>& c) {
+  const int64_t tiles = (c.out_planes * kPack<S> + kTile - 1) / kTile;
+  const int64_t bytes = tiles * c.taps * c.in_planes * kTile * kPack<S> * static_cast<int64_t>(sizeof(S));
+  if (bytes <= kSmallWeights) {
+    for (int64_t i = 0; i < c.rows.size; ++i) {
+      for (int64_t tile = 0; tile < tiles; ++tile) convolve_row(c, tile, c.rows.pairs[i]);
+    }
+  } else {
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      for (int64_t i = 0; i < c.rows.size; ++i) convolve_row(c, tile, c.rows.pairs[i]);
+    }
+  }
+}
+
+// kChannels channels' and kVectors vectors of units' sums over all places, tap by tap.
+template <int kChannels, int kVectors, typename S>
+static void weight_gradient_of(const WeightGradient<S>& g, int64_t unit, int64_t channel) {
+  using C = Cells<S>;
+  const Window& w = *g.window;
+  constexpr int64_t kTerms = kLane / kPack<S>;  // of a place
+  const int64_t dy_step = g.dy_channels * kPack<S>, x_step = g.x_channels * kPack<S>;
+  for (int64_t v = 0; v < w.kernel_h; ++v) {
+    for (int64_t h = 0; h < w.kernel_w; ++h) {
+      vec sum[kChannels][kVectors];
+#pragma GCC unroll 16
+      for (int i = 0; i < kChannels; ++i) {
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) sum[i][j] = splat(0);
+      }
+      // Output columns whose place of the input is inside.
+      const int64_t before = w.padding_w - h, x0 = before > 0 ? (before + w.stride_w - 1) / w.stride_w : 0;
+      const int64_t last = w.width - 1 + before;
+      const int64_t x1 = last < 0 ? 0 : last / w.stride_w + 1 < w.out_width ? last / w.stride_w + 1 : w.out_width;
+      for (int64_t y = g.y0; y < g.y1; ++y) {
+        const int64_t in_y = y * w.stride_h - w.padding_h + v;
+        if (in_y < 0 || in_y >= w.height) continue;
+        const S* dy = g.dy + ((y - g.dy_row) * w.out_width + x0) * kTerms * dy_step + unit * kPack<S>;
+        const S* x = g.x + ((in_y - g.x_row) * w.width + x0 * w.stride_w - before) * kTerms * x_step + channel * kPack<S>;
+        for (int64_t o = x0; o < x1; ++o) {
+          for (int64_t n = 0; n < kTerms; ++n) {
+            typename C::data of_dy[kVectors];
+#pragma GCC unroll 2
+            for (int j = 0; j < kVectors; ++j) of_dy[j] = C::read(dy + j * kStep<S>);
+#pragma GCC unroll 16
+            for (int i = 0; i < kChannels; ++i) {
+              const auto one = C::repeat(x + i * kPack<S>);
+#pragma GCC unroll 2
+              for (int j = 0; j < kVectors; ++j) sum[i][j] = C::dot(of_dy[j], one, sum[i][j]);
+            }
+            dy += dy_step;
+            x += x_step;
+          }
+          x += (w.stride_w - 1) * kTerms * x_step;
+        }
+      }
+      real* out = g.out + ((v * w.kernel_w + h) * g.channels + channel - g.channel) * g.units + unit - g.unit;
+#pragma GCC unroll 16
+      for (int i = 0; i < kChannels; ++i) {
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) {
+          real* to = out + i * g.units + j * kWidth;
+          store(to, g.add ? load(to) + sum[i][j] : sum[i][j]);
+        }
+      }
+    }
+  }
+}
+
+template <typename S>
+static void weight_gradient(const WeightGradient<S>& g) {
+  if constexpr (kWidth == kLane) {
+    if (g.units == 2 * kLane) return weight_gradient_of<8, 2>(g, g.unit, g.channel);
+    if (g.channels == 16) return weight_gradient_of<16, 1>(g, g.unit, g.channel);
+  }
+  for (int64_t channel = g.channel; channel < g.channel + g.channels; channel += 8) {
+    for (int64_t unit = g.unit; unit < g.unit + g.units; unit += kWidth) weight_gradient_of<8, 1>(g, unit, channel);
+  }
+}
+
+// One place: (planes, kLane, kPack) -> (kLane / kPack, channels, kPack), 0 behind the last plane.
+template <typename S>
+static void turn_place(const S* in, int64_t plane, int64_t planes, int64_t channels, S* out) {
+  std::memset(static_cast<void*>(out), 0, static_cast<size_t>(kLane * channels) * sizeof(S));
+  for (int64_t c = 0; c < planes * kPack<S>; ++c) {
+    const S* from = in + c / kPack<S> * plane + c % kPack<S>;
+    for (int64_t n = 0; n < kLane; ++n) out[(n / kPack<S> * channels + c) * kPack<S> + n % kPack<S>] = from[n * kPack<S>];
+  }
+}
+
+template <typename S>
+static void turn(const S* in, int64_t planes, int64_t places, int64_t first, int64_t count, int64_t channels, S* out) {
+  for (int64_t p = 0; p < count; ++p) turn_place(in + (first + p) * kCell<S>, places * kCell<S>, planes, channels, out + p * kLane * channels);
+}
+
+// ---- The layers around them
+
+// f(channel's first, cells of the plane as offset, number) for each plane.
+template <typename S, typename F>
+static inline __attribute__((always_inline)) void over_planes(int64_t planes, int64_t places, F&& f) {
+  for (int64_t plane = 0; plane < planes; ++plane) f(plane * kPack<S>, plane * places * kCell<S>, places * kCell<S>);
+}
+
+constexpr int64_t kTerms = 64;  // summed in `real` before they join a double
+
+static inline double total(vec v) {
+  double sum = 0;
+  for (int64_t i = 0; i < kWidth; ++i) sum += static_cast<double>(v[i]);
+  return sum;
+}
+
+// first[c], second[c] = sums over a plane of what term(i, lanes, channel of the plane, a, b) adds to a and b: i the
+// offset in the plane, lanes that of the vector in its cell.
+template <typename S, typename F>
+static inline __attribute__((always_inline)) void two_sums(int64_t places, double* first, double* second, F&& term) {
+  for (int64_t i = 0; i < kPack<S>; ++i) first[i] = second[i] = 0;
+  for (int64_t place = 0; place < places; place += kTerms) {
+    const int64_t end = place + kTerms < places ? place + kTerms : places;
+    for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
+      Pack<S> a, b;
+      for (int64_t i = 0; i < kPack<S>; ++i) a[i] = b[i] = splat(0);
+      for (int64_t p = place; p < end; ++p) term(p * kCell<S> + lanes * kPack<S>, lanes, a, b);
+      for (int64_t i = 0; i < kPack<S>; ++i) {
+        first[i] += total(a[i]);
+        second[i] += total(b[i]);
+      }
+    }
+  }
+}
+
+// Lanes of a vector that are examples'.
+static inline uint64_t bits_of(int64_t examples, int64_t lanes) {
+  const int64_t left = examples - lanes;
+  return left <= 0 ? 0 : left >= kWidth ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+}
+
+template <typename S>
+static void moments(const S* x, int64_t planes, int64_t places, int64_t examples, double* shift, double* sum, double* square) {
+  over_planes<S>(planes, places, [&](int64_t c, int64_t at, int64_t) {
+    const S* plane = x + at;
+    Pack<S> first, origin;
+    load_cell<S>(plane, first);
+    for (int64_t i = 0; i < kPack<S>; ++i) {
+      origin[i] = splat(first[i][0]);
+      shift[c + i] = static_cast<double>(first[i][0]);
+    }
+    two_sums<S>(places, sum + c, square + c, [&](int64_t at, int64_t lanes, Pack<S>& a, Pack<S>& b) {
+      Pack<S> v;
+      load_cell<S>(plane + at, v);
+      for (int64_t i = 0; i < kPack<S>; ++i) {
+        const vec d = examples < kLane ? keep(bits_of(examples, lanes), v[i] - origin[i]) : v[i] - origin[i];
+        a[i] = a[i] + d;
+        b[i] = fma(d, d, b[i]);
+      }
+    });
   });
 }
 
 template <typename S>
-static void moments(const S* x, int64_t total, int64_t period, double* shift, double* sum, double* square) {
-  for (int64_t p = 0; p < period; p += kWidth) {
-    const int64_t count = total - p < kWidth ? total - p : kWidth;
-    const vec v = count > 0 ? load_up_to(x + p, count) : splat(0);
-    for (int64_t i = 0; i < kWidth; ++i) shift[p + i] = static_cast<double>(v[i]);
-  }
-  two_sums(total, period, sum, square, [&](int64_t i, int64_t p, int64_t count, vec& a, vec& b) {
-    const vec d = load_up_to(x + i, count) - load_up_to(x + p, count);
-    a = a + d;
-    b = fma(d, d, b);
-  });
+static inline __attribute__((always_inline)) void splat_all(const real* from, Pack<S>& to) {
+  for (int64_t i = 0; i < kPack<S>; ++i) to[i] = splat(from[i]);
 }
 
 template <bool kOther, bool kRelu, typename S>
-static void normalise_as(const S* x, const S* other, int64_t total, int64_t period, const real* mean, const real* scale,
+static void normalise_as(const S* x, const S* other, int64_t planes, int64_t places, const real* mean, const real* scale,
                          const real* bias, S* out) {
-  over_periods(total, period, [&](int64_t i, int64_t p, int64_t count) {
-    vec v = fma(load_up_to(x + i, count) - load(mean + p), load(scale + p), load(bias + p));
-    if (kOther) v = v + load_up_to(other + i, count);
-    store_up_to(out + i, kRelu ? max0(v) : v, count);
+  over_planes<S>(planes, places, [&](int64_t c, int64_t at, int64_t size) {
+    Pack<S> m, s, b;
+    splat_all<S>(mean + c, m);
+    splat_all<S>(scale + c, s);
+    splat_all<S>(bias + c, b);
+    for (int64_t i = at; i < at + size; i += kStep<S>) {
+      Pack<S> v, o;
+      load_cell<S>(x + i, v);
+      if (kOther) load_cell<S>(other + i, o);
+      for (int64_t j = 0; j < kPack<S>; ++j) {
+        v[j] = fma(v[j] - m[j], s[j], b[j]);
+        if (kOther) v[j] = v[j] + o[j];
+        if (kRelu) v[j] = max0(v[j]);
+      }
+      store_cell<S>(out + i, v);
+    }
   });
 }
 
 template <typename S>
-static void normalise_images(const S* x, const S* other, int64_t total, int64_t period, const real* mean, const real* scale,
+static void normalise_images(const S* x, const S* other, int64_t planes, int64_t places, const real* mean, const real* scale,
                              const real* bias, bool relu, S* out) {
   if (other) {
-    relu ? normalise_as<true, true>(x, other, total, period, mean, scale, bias, out)
-         : normalise_as<true, false>(x, other, total, period, mean, scale, bias, out);
+    relu ? normalise_as<true, true>(x, other, planes, places, mean, scale, bias, out)
+         : normalise_as<true, false>(x, other, planes, places, mean, scale, bias, out);
   } else {
-    relu ? normalise_as<false, true>(x, other, total, period, mean, scale, bias, out)
-         : normalise_as<false, false>(x, other, total, period, mean, scale, bias, out);
+    relu ? normalise_as<false, true>(x, other, planes, places, mean, scale, bias, out)
+         : normalise_as<false, false>(x, other, planes, places, mean, scale, bias, out);
   }
 }
 
 template <bool kOther, bool kGate, typename S>
-static void gate_as(const S* d, const S* other, const S* y, const S* x, int64_t total, int64_t period, const real* mean,
+static void gate_as(const S* d, const S* other, const S* y, const S* x, int64_t planes, int64_t places, const real* mean,
                     S* g, double* sum, double* product) {
-  two_sums(total, period, sum, product, [&](int64_t i, int64_t p, int64_t count, vec& a, vec& b) {
-    vec v = load_up_to(d + i, count);
-    if (kOther) v = v + load_up_to(other + i, count);
-    if (kGate) v = load_up_to(y + i, count) <= splat(0) ? splat(0) : v;
-    // Unchanged where there is one gradient and no ReLU: g may be d, which others read.
-    if (kOther || kGate) store_up_to(g + i, v, count);
-    a = a + v;
-    b = fma(v, load_up_to(x + i, count) - load(mean + p), b);
+  over_planes<S>(planes, places, [&](int64_t c, int64_t at, int64_t) {
+    Pack<S> m;
+    splat_all<S>(mean + c, m);
+    two_sums<S>(places, sum + c, product + c, [&](int64_t cell, int64_t, Pack<S>& a, Pack<S>& b) {
+      const int64_t i = at + cell;
+      Pack<S> v, o, gate, of_x;
+      load_cell<S>(d + i, v);
+      if (kOther) load_cell<S>(other + i, o);
+      if (kGate) load_cell<S>(y + i, gate);
+      load_cell<S>(x + i, of_x);
+      for (int64_t j = 0; j < kPack<S>; ++j) {
+        if (kOther) v[j] = v[j] + o[j];
+        if (kGate) v[j] = gate[j] <= splat(0) ? splat(0) : v[j];
+        a[j] = a[j] + v[j];
+        b[j] = fma(v[j], of_x[j] - m[j], b[j]);
+      }
+      // Unchanged where there is one gradient and no ReLU: g may be d, which others read.
+      if (kOther || kGate) store_cell<S>(g + i, v);
+    });
   });
 }
 
 template <typename S>
-static void gate(const S* d, const S* other, const S* y, const S* x, int64_t total, int64_t period, const real* mean, S* g,
+static void gate(const S* d, const S* other, const S* y, const S* x, int64_t planes, int64_t places, const real* mean, S* g,
                  double* sum, double* product) {
   if (other) {
-    y ? gate_as<true, true>(d, other, y, x, total, period, mean, g, sum, product)
-      : gate_as<true, false>(d, other, y, x, total, period, mean, g, sum, product);
+    y ? gate_as<true, true>(d, other, y, x, planes, places, mean, g, sum, product)
+      : gate_as<true, false>(d, other, y, x, planes, places, mean, g, sum, product);
   } else {
-    y ? gate_as<false, true>(d, other, y, x, total, period, mean, g, sum, product)
-      : gate_as<false, false>(d, other, y, x, total, period, mean, g, sum, product);
+    y ? gate_as<false, true>(d, other, y, x, planes, places, mean, g, sum, product)
+      : gate_as<false, false>(d, other, y, x, planes, places, mean, g, sum, product);
   }
 }
 
+template <bool kAll, typename S>
+static void normalise_backward_as(const S* g, const S* x, int64_t planes, int64_t places, int64_t examples, const real* mean,
+                                  const real* scale, const real* constant, const real* slope, S* dx) {
+  over_planes<S>(planes, places, [&](int64_t c, int64_t at, int64_t size) {
+    Pack<S> m, s, k, l;
+    splat_all<S>(mean + c, m);
+    splat_all<S>(scale + c, s);
+    splat_all<S>(constant + c, k);
+    splat_all<S>(slope + c, l);
+    for (int64_t i = at; i < at + size; i += kStep<S>) {
+      Pack<S> v, of_x;
+      load_cell<S>(g + i, v);
+      load_cell<S>(x + i, of_x);
+      for (int64_t j = 0; j < kPack<S>; ++j) {
+        v[j] = (v[j] - k[j] - (of_x[j] - m[j]) * l[j]) * s[j];
+        if (!kAll) v[j] = keep(bits_of(examples, (i - at) / kPack<S> % kLane), v[j]);
+      }
+      store_cell<S>(dx + i, v);
+    }
+  });
+}
+
 template <typename S>
-static void normalise_backward(const S* g, const S* x, int64_t total, int64_t period, const real* mean, const real* scale,
-                               const real* constant, const real* slope, S* dx) {
-  over_periods(total, period, [&](int64_t i, int64_t p, int64_t count) {
-    const vec centred = load_up_to(x + i, count) - load(mean + p);
-    const vec v = load_up_to(g + i, count) - load(constant + p) - centred * load(slope + p);
-    store_up_to(dx + i, v * load(scale + p), count);
+static void normalise_backward(const S* g, const S* x, int64_t planes, int64_t places, int64_t examples, const real* mean,
+                               const real* scale, const real* constant, const real* slope, S* dx) {
+  examples < kLane ? normalise_backward_as<false>(g, x, planes, places, examples, mean, scale, constant, slope, dx)
+                   : normalise_backward_as<true>(g, x, planes, places, examples, mean, scale, constant, slope, dx);
+}
+
+template <typename S>
+static void channel_sums(const S* x, int64_t planes, int64_t places, double* sum) {
+  over_planes<S>(planes, places, [&](int64_t c, int64_t at, int64_t) {
+    double none[kPack<S>];
+    two_sums<S>(places, sum + c, none, [&](int64_t i, int64_t, Pack<S>& a, Pack<S>&) {
+      Pack<S> v;
+      load_cell<S>(x + at + i, v);
+      for (int64_t j = 0; j < kPack<S>; ++j) a[j] = a[j] + v[j];
+    });
   });
 }
 
 template <typename S>
 static void relu_images(const S* in, S* out, int64_t n) {
-  over_vectors(n, [&](int64_t i, int64_t count) { store_up_to(out + i, max0(load_up_to(in + i, count)), count); });
+  for (int64_t i = 0; i < n; i += kStep<S>) {
+    Pack<S> v;
+    load_cell<S>(in + i, v);
+    for (int64_t j = 0; j < kPack<S>; ++j) v[j] = max0(v[j]);
+    store_cell<S>(out + i, v);
+  }
 }
 
 template <typename S>
 static void relu_backward_images(const S* y, const S* dy, S* dx, int64_t n) {
-  over_vectors(n, [&](int64_t i, int64_t count) {
-    const vec v = load_up_to(y + i, count) <= splat(0) ? splat(0) : load_up_to(dy + i, count);
-    store_up_to(dx + i, v, count);
-  });
+  for (int64_t i = 0; i < n; i += kStep<S>) {
+    Pack<S> v, gate;
+    load_cell<S>(dy + i, v);
+    load_cell<S>(y + i, gate);
+    for (int64_t j = 0; j < kPack<S>; ++j) v[j] = gate[j] <= splat(0) ? splat(0) : v[j];
+    store_cell<S>(dx + i, v);
+  }
 }
 
 template <typename S>
 static void add_images(const S* a, const S* b, S* out, int64_t n) {
-  over_vectors(n, [&](int64_t i, int64_t count) {
-    store_up_to(out + i, load_up_to(a + i, count) + load_up_to(b + i, count), count);
+  for (int64_t i = 0; i < n; i += kStep<S>) {
+    Pack<S> v, w;
+    load_cell<S>(a + i, v);
+    load_cell<S>(b + i, w);
+    for (int64_t j = 0; j < kPack<S>; ++j) v[j] = v[j] + w[j];
+    store_cell<S>(out + i, v);
+  }
+}
+
+// f(offset of a cell of the input's plane) for the places of the window at (y, x) that lie inside.
+template <typename S, typename F>
+static inline __attribute__((always_inline)) void over_window(const Window& w, int64_t y, int64_t x, F&& f) {
+  const int64_t top = y * w.stride_h - w.padding_h, left = x * w.stride_w - w.padding_w;
+  for (int64_t h = top < 0 ? 0 : top; h < top + w.kernel_h && h < w.height; ++h) {
+    for (int64_t v = left < 0 ? 0 : left; v < left + w.kernel_w && v < w.width; ++v) f((h * w.width + v) * kCell<S>);
+  }
+}
+
+// f(offset of the input's plane, offset of the output's cell, y, x) for each plane, place and vector.
+template <typename S, typename F>
+static inline __attribute__((always_inline)) void over_outputs(const Window& w, int64_t planes, F&& f) {
+  for (int64_t plane = 0; plane < planes; ++plane) {
+    for (int64_t y = 0; y < w.out_height; ++y) {
+      for (int64_t x = 0; x < w.out_width; ++x) {
+        const int64_t out = ((plane * w.out_height + y) * w.out_width + x) * kCell<S>;
+        for (int64_t l = 0; l < kCell<S>; l += kStep<S>) f(plane * w.height * w.width * kCell<S> + l, out + l, y, x);
+      }
+    }
+  }
+}
+
+template <typename S>
+static void max_pool(const Window& w, int64_t planes, const S* in, S* out) {
+  const real lowest = -std::numeric_limits<real>::infinity();
+  over_outputs<S>(w, planes, [&](int64_t from, int64_t to, int64_t y, int64_t x) {
+    Pack<S> best;
+    for (int64_t j = 0; j < kPack<S>; ++j) best[j] = splat(lowest);
+    over_window<S>(w, y, x, [&](int64_t at) {
+      Pack<S> v;
+      load_cell<S>(in + from + at, v);
+      for (int64_t j = 0; j < kPack<S>; ++j) best[j] = best[j] != best[j] ? best[j] : v[j] <= best[j] ? best[j] : v[j];
+    });
+    store_cell<S>(out + to, best);
   });
 }
 
 template <typename S>
-static void column_sums(const S* x, int64_t total, int64_t period, double* sum) {
-  for (int64_t p = 0; p < period; ++p) sum[p] = 0;
-  const int64_t rows = total / period;
-  for (int64_t p = 0; p < period; p += kWidth) {
-    for (int64_t r = 0; r < rows; r += kTerms) {
-      vec a = splat(0);
-      const int64_t end = r + kTerms < rows ? r + kTerms : rows;
-      for (int64_t row = r; row < end; ++row) a = a + load(x + row * period + p);
-      join(sum + p, a, kWidth);
-    }
-  }
-  over_vectors(total - rows * period,
-               [&](int64_t q, int64_t count) { join(sum + q, load_up_to(x + rows * period + q, count), count); });
+static void max_pool_backward(const Window& w, int64_t planes, const S* in, const S* out, const S* dy, S* dx) {
+  std::memset(static_cast<void*>(dx), 0, static_cast<size_t>(planes * w.height * w.width * kCell<S>) * sizeof(S));
+  over_outputs<S>(w, planes, [&](int64_t from, int64_t to, int64_t y, int64_t x) {
+    Pack<S> best, left;
+    load_cell<S>(out + to, best);
+    load_cell<S>(dy + to, left);
+    over_window<S>(w, y, x, [&](int64_t at) {
+      Pack<S> v, given;
+      load_cell<S>(in + from + at, v);
+      load_cell<S>(dx + from + at, given);
+      for (int64_t j = 0; j < kPack<S>; ++j) {
+        given[j] = given[j] + (v[j] == best[j] ? left[j] : splat(0));
+        left[j] = v[j] == best[j] ? splat(0) : left[j];
+      }
+      store_cell<S>(dx + from + at, given);
+    });
+  });
 }
 
-// f(offset of an element's channels in the input) for the places of the window at (y, x) that lie inside.
-template <typename F>
-static inline __attribute__((always_inline)) void over_window(const Window& w, int64_t y, int64_t x, F&& f) {
-  const int64_t top = y * w.stride_h - w.padding_h, left = x * w.stride_w - w.padding_w;
-  for (int64_t h = top < 0 ? 0 : top; h < top + w.kernel_h && h < w.height; ++h) {
-    for (int64_t v = left < 0 ? 0 : left; v < left + w.kernel_w && v < w.width; ++v) f((h * w.width + v) * w.channels);
-  }
-}
-
-template <typename S>
-static void max_pool(const Window& w, const S* in, S* out) {
-  const real lowest = -std::numeric_limits<real>::infinity();
-  for (int64_t y = 0; y < w.out_height; ++y) {
-    for (int64_t x = 0; x < w.out_width; ++x) {
-      S* to = out + (y * w.out_width + x) * w.channels;
-      over_vectors(w.channels, [&](int64_t c, int64_t count) {
-        vec best = splat(lowest);
-        over_window(w, y, x, [&](int64_t at) {
-          const vec v = load_up_to(in + at + c, count);
-          best = best != best ? best : v <= best ? best : v;
-        });
-        store_up_to(to + c, best, count);
-      });
+// f(channel, place, lanes, offset of the vector, which of its channels) for all that a network has.
+template <typename S, typename F>
+static inline __attribute__((always_inline)) void over_channels(int64_t channels, int64_t places, F&& f) {
+  for (int64_t plane = 0; plane < planes_of<S>(channels); ++plane) {
+    const int64_t left = channels - plane * kPack<S>, there = left < kPack<S> ? left : kPack<S>;
+    for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
+      for (int64_t p = 0; p < places; ++p) f(plane * kPack<S>, there, p, lanes, (plane * places + p) * kCell<S> + lanes * kPack<S>);
     }
   }
 }
 
 template <typename S>
-static void max_pool_backward(const Window& w, const S* in, const S* out, const S* dy, S* dx) {
-  over_vectors(w.height * w.width * w.channels, [&](int64_t i, int64_t count) { store_up_to(dx + i, splat(0), count); });
-  for (int64_t y = 0; y < w.out_height; ++y) {
-    for (int64_t x = 0; x < w.out_width; ++x) {
-      const int64_t place = (y * w.out_width + x) * w.channels;
-      over_vectors(w.channels, [&](int64_t c, int64_t count) {
-        const vec best = load_up_to(out + place + c, count);
-        vec left = load_up_to(dy + place + c, count);
-        over_window(w, y, x, [&](int64_t at) {
-          const vec v = load_up_to(in + at + c, count);
-          const vec given = v == best ? left : splat(0);
-          left = v == best ? splat(0) : left;
-          store_up_to(dx + at + c, load_up_to(dx + at + c, count) + given, count);
-        });
-      });
+static void place_sums(const S* in, int64_t channels, int64_t places, real scale, real* out, int64_t row) {
+  for (int64_t plane = 0; plane < planes_of<S>(channels); ++plane) {
+    for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
+      Pack<S> sum, v;
+      for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = splat(0);
+      for (int64_t p = 0; p < places; ++p) {
+        load_cell<S>(in + (plane * places + p) * kCell<S> + lanes * kPack<S>, v);
+        for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = sum[j] + v[j];
+      }
+      for (int64_t j = 0; j < kPack<S> && plane * kPack<S> + j < channels; ++j) store(out + (plane * kPack<S> + j) * row + lanes, sum[j] * splat(scale));
     }
   }
 }
 
 template <typename S>
-static void widen_storage(const S* in, real* out, int64_t n) {
-  over_vectors(n, [&](int64_t i, int64_t count) { store_up_to(out + i, load_up_to(in + i, count), count); });
+static void spread(const real* in, int64_t row, int64_t channels, int64_t places, real scale, S* out) {
+  over_channels<S>(channels, places, [&](int64_t c, int64_t there, int64_t, int64_t lanes, int64_t at) {
+    Pack<S> v;
+    for (int64_t j = 0; j < kPack<S>; ++j) v[j] = j < there ? load(in + (c + j) * row + lanes) * splat(scale) : splat(0);
+    store_cell<S>(out + at, v);
+  });
 }
 
 template <typename S>
-static void widen_add(const S* in, real* out, int64_t n) {
-  over_vectors(n, [&](int64_t i, int64_t count) {
-    store_up_to(out + i, load_up_to(out + i, count) + load_up_to(in + i, count), count);
+static void flatten(const S* in, int64_t channels, int64_t places, real* out, int64_t row) {
+  over_channels<S>(channels, places, [&](int64_t c, int64_t there, int64_t p, int64_t lanes, int64_t at) {
+    Pack<S> v;
+    load_cell<S>(in + at, v);
+    for (int64_t j = 0; j < there; ++j) store(out + ((c + j) * places + p) * row + lanes, v[j]);
+  });
+}
+
+template <typename S>
+static void unflatten(const real* in, int64_t row, int64_t channels, int64_t places, S* out) {
+  over_channels<S>(channels, places, [&](int64_t c, int64_t there, int64_t p, int64_t lanes, int64_t at) {
+    Pack<S> v;
+    for (int64_t j = 0; j < kPack<S>; ++j) v[j] = j < there ? load(in + ((c + j) * places + p) * row + lanes) : splat(0);
+    store_cell<S>(out + at, v);
   });
 }
 
 template <typename S>
 static void narrow(const real* in, S* out, int64_t n) {
-  over_vectors(n, [&](int64_t i, int64_t count) { store_up_to(out + i, load_up_to(in + i, count), count); });
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) store(out + i, load(in + i));
+  for (; i < n; ++i) {
+    alignas(64) real edge[kWidth] = {in[i]};
+    alignas(64) S rounded[kWidth];
+    store(rounded, load(edge));
+    out[i] = rounded[0];
+  }
 }
 
 template <typename S>
 static constexpr LayerKernels<S> kLayerTable = {
-    moments<S>,      normalise_images<S>, gate<S>,          normalise_backward<S>, relu_images<S>, relu_backward_images<S>,
-    add_images<S>,   column_sums<S>,      max_pool<S>,      max_pool_backward<S>,  widen_storage<S>, widen_add<S>,
-    narrow<S>};
+    kIsa, kWidth == kLane, convolve<S>,        weight_gradient<S>, turn<S>,      moments<S>, normalise_images<S>, gate<S>,
+    normalise_backward<S>, channel_sums<S>, relu_images<S>, relu_backward_images<S>, add_images<S>, max_pool<S>,
+    max_pool_backward<S>, place_sums<S>, spread<S>, flatten<S>, unflatten<S>, narrow<S>};

@@ -1,6 +1,7 @@
 // Compiled with -mavx2 -mfma; entered only where the CPU has them.
 #include <immintrin.h>
 
+#include <cstring>
 #include <limits>
 
 #include "kernels/layers.h"
@@ -9,7 +10,16 @@ namespace lth {
 namespace avx2 {
 namespace {
 
+constexpr Isa kIsa = Isa::kAvx2;
 #include "kernels/vector_avx2.inl"
+
+#include "kernels/cells.inl"
+
+#include "kernels/pairs.inl"
+
+#include "kernels/transpose_avx.inl"
+
+#include "kernels/turn_avx.inl"
 
 #include "kernels/layers.inl"
 

@@ -1,6 +1,7 @@
 // Compiled with -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma; entered only where the CPU has them.
 #include <immintrin.h>
 
+#include <cstring>
 #include <limits>
 
 #include "kernels/layers.h"
@@ -9,7 +10,18 @@ namespace lth {
 namespace avx512 {
 namespace {
 
+constexpr Isa kIsa = Isa::kAvx512;
 #include "kernels/vector_avx512.inl"
+
+#include "kernels/cells.inl"
+
+#include "kernels/pairs.inl"
+
+#include "kernels/transpose_avx.inl"
+
+#include "kernels/turn_avx.inl"
+
+#include "kernels/turn_avx512.inl"
 
 #include "kernels/layers.inl"
 

@@ -9,14 +9,22 @@ namespace lth {
 namespace portable {
 namespace {
 
+constexpr Isa kIsa = Isa::kPortable;
+
 namespace f32 {
 #include "kernels/vector_portable_f32.inl"
+
+#include "kernels/cells.inl"
+
+#include "kernels/pairs.inl"
 
 #include "kernels/layers.inl"
 }  // namespace f32
 
 namespace f64 {
 #include "kernels/vector_portable_f64.inl"
+
+#include "kernels/cells.inl"
 
 #include "kernels/layers.inl"
 }  // namespace f64

@@ -1,13 +1,13 @@
-// The kernels of the layers around convolutions, of every instruction set that this CPU has and every storage type,
-// against plain loops in double precision over random shapes.
+// The kernels of networks with convolutions, of every instruction set that this CPU has and every storage type, against
+// plain loops in double precision over random shapes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <type_traits>
 
 #include "check.h"
+#include "kernels/axis.h"
 #include "kernels/layers.h"
 #include "numbers.h"
 
@@ -56,9 +56,10 @@ template <typename F>
 void each_table(F&& f) {
   Numbers numbers(18);
   f(layer_kernels(Isa::kPortable, static_cast<const double*>(nullptr)), 1e-15, 1e-15, numbers);
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (!available(isa)) continue;
-    f(layer_kernels(isa, static_cast<const float*>(nullptr)), 1e-7, 1e-7, numbers);
+    if (isa != Isa::kAvx512Bf16) f(layer_kernels(isa, static_cast<const float*>(nullptr)), 1e-7, 1e-7, numbers);
+    CHECK(layer_kernels(isa, static_cast<const Bf16*>(nullptr)).isa == isa);
     f(layer_kernels(isa, static_cast<const Bf16*>(nullptr)), 1e-7, 4e-3, numbers);
   }
 }
@@ -70,54 +71,225 @@ void check_close(double a, double b, double limit, const char* what, int line) {
 }
 #define CHECK_CLOSE(a, b, limit) check_close((a), (b), (limit), #a, __LINE__)
 
-// A slice of so many rows of C channels, with what belongs to its channels.
+// A slice of an image: some examples of kLane, the others' lanes hold 0, as does the second channel of a last plane
+// that has but one.
 template <typename S>
-struct Slice {
-  using R = Real<S>;
-  int64_t channels, rows, total, period;
-  std::vector<S> x;
-  std::vector<R> mean, scale, shift, constant, slope;
+struct Image {
+  int64_t channels, height, width, examples, places, planes, elements;
+  std::vector<S> data;
 
-  Slice(Numbers& numbers, double mean_of_x)
-      : channels(1 + numbers.below(70)),
-        rows(1 + numbers.below(200)),
-        total(rows * channels),
-        period(std::lcm(channels, kLane)),
-        x(normals<S>(numbers, total, mean_of_x)) {
-    for (auto* one : {&mean, &scale, &shift, &constant, &slope}) {
-      const auto of_channels = normals<R>(numbers, channels);
-      for (int64_t p = 0; p < period; ++p) one->push_back(of_channels[p % channels]);
+  Image(int64_t c, int64_t h, int64_t w, int64_t n)
+      : channels(c), height(h), width(w), examples(n), places(h * w), planes(planes_of<S>(c)), elements(planes * places * kCell<S>),
+        data(elements) {}
+
+  S& at(int64_t n, int64_t c, int64_t p) { return data[((c / kPack<S> * places + p) * kLane + n) * kPack<S> + c % kPack<S>]; }
+  double value(int64_t n, int64_t c, int64_t p) const { return value_of(const_cast<Image*>(this)->at(n, c, p)); }
+  double value(int64_t n, int64_t c, int64_t y, int64_t x) const {
+    return y < 0 || x < 0 || y >= height || x >= width ? 0 : value(n, c, y * width + x);
+  }
+
+  // f(example, channel, place)
+  template <typename F>
+  void each(F&& f) const {
+    for (int64_t n = 0; n < examples; ++n) {
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t p = 0; p < places; ++p) f(n, c, p);
+      }
     }
+  }
+
+  void fill(Numbers& numbers, double mean = 0) {
+    each([&](int64_t n, int64_t c, int64_t p) { at(n, c, p) = stored<S>(mean + numbers.normal()); });
+  }
+
+  // What no example and no channel has is 0.
+  bool clean() const {
+    for (int64_t n = 0; n < kLane; ++n) {
+      for (int64_t c = 0; c < planes * kPack<S>; ++c) {
+        for (int64_t p = 0; p < places; ++p) {
+          if ((n >= examples || c >= channels) && value(n, c, p) != 0) return false;
+        }
+      }
+    }
+    return true;
   }
 };
 
 template <typename S>
-double sum_of(const std::vector<double>& parts, const Slice<S>& s, int64_t channel) {
-  double sum = 0;
-  for (int64_t p = channel; p < s.period; p += s.channels) sum += parts[p];
-  return sum;
+Image<S> image(Numbers& numbers, double mean = 0) {
+  Image<S> x(1 + numbers.below(20), 1 + numbers.below(12), 1 + numbers.below(12), 1 + numbers.below(kLane));
+  x.fill(numbers, mean);
+  return x;
+}
+
+// What belongs to the channels of an image.
+template <typename S>
+std::vector<Real<S>> constants(Numbers& numbers, const Image<S>& x) {
+  auto all = normals<Real<S>>(numbers, x.planes * kPack<S>);
+  for (int64_t c = x.channels; c < x.planes * kPack<S>; ++c) all[c] = 0;
+  return all;
+}
+
+Window window(Numbers& numbers, int64_t most_padding) {
+  Window w;
+  w.height = 1 + numbers.below(9);
+  w.width = 1 + numbers.below(9);
+  w.kernel_h = 1 + numbers.below(std::min<int64_t>(5, w.height));
+  w.kernel_w = 1 + numbers.below(std::min<int64_t>(5, w.width));
+  w.stride_h = 1 + numbers.below(3);
+  w.stride_w = 1 + numbers.below(3);
+  w.padding_h = numbers.below(std::min(w.kernel_h, most_padding + 1));
+  w.padding_w = numbers.below(std::min(w.kernel_w, most_padding + 1));
+  w.out_height = (w.height + 2 * w.padding_h - w.kernel_h) / w.stride_h + 1;
+  w.out_width = (w.width + 2 * w.padding_w - w.kernel_w) / w.stride_w + 1;
+  return w;
+}
+
+// weight(unit, channel, tap) as Convolve reads them.
+template <typename S, typename F>
+std::vector<S> packed(int64_t units, int64_t channels, int64_t taps, F&& weight) {
+  const int64_t planes = planes_of<S>(channels);
+  std::vector<S> to(padded(units, kTile) * taps * planes * kPack<S>);
+  for (int64_t u = 0; u < units; ++u) {
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t t = 0; t < taps; ++t) {
+        to[(((u / kTile * taps + t) * planes + c / kPack<S>) * kTile + u % kTile) * kPack<S> + c % kPack<S>] = weight(u, c, t);
+      }
+    }
+  }
+  return to;
+}
+
+template <typename S>
+Convolve<S> convolution(const Image<S>& in, const AxisPlan& rows, const AxisPlan& columns, const Window& w, const std::vector<S>& weights,
+                        const Real<S>* bias, Image<S>& out) {
+  return {in.data.data(), in.planes, in.places, in.width, rows.axis(), columns.axis(), w.kernel_w, w.kernel_h * w.kernel_w, weights.data(),
+          bias, out.data.data(), out.planes, out.places, out.width};
 }
 
 }  // namespace
 
+TEST("convolutions and their gradients are those of plain loops, for any kernel, stride, padding and number of channels") {
+  each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
+    using R = Real<S>;
+    for (int round = 0; round < 120; ++round) {
+      const Window w = window(numbers, 5);
+      const int64_t taps = w.kernel_h * w.kernel_w, channels = 1 + numbers.below(36), units = 1 + numbers.below(70);
+      Image<S> x(channels, w.height, w.width, 1 + numbers.below(kLane)), y(units, w.out_height, w.out_width, x.examples);
+      Image<S> dy = y, dx = x;
+      x.fill(numbers);
+      dy.fill(numbers);
+      const auto weights = normals<S>(numbers, units * channels * taps);
+      const auto weight = [&](int64_t u, int64_t c, int64_t t) { return weights[(u * channels + c) * taps + t]; };
+      auto bias = normals<R>(numbers, padded(units, kTile));
+      for (size_t u = units; u < bias.size(); ++u) bias[u] = 0;
+      const bool with_bias = numbers.below(2), pairs = numbers.below(2);
+      // f(example, unit, output place, channel, input row, input column, tap) for every product.
+      const auto products = [&](auto&& f) {
+        y.each([&](int64_t n, int64_t u, int64_t p) {
+          const int64_t top = p / w.out_width * w.stride_h - w.padding_h, left = p % w.out_width * w.stride_w - w.padding_w;
+          for (int64_t c = 0; c < channels; ++c) {
+            for (int64_t t = 0; t < taps; ++t) {
+              const int64_t row = top + t / w.kernel_w, column = left + t % w.kernel_w;
+              if (row >= 0 && column >= 0 && row < w.height && column < w.width) f(n, u, p, c, row * w.width + column, t);
+            }
+          }
+        });
+      };
+      std::vector<double> of_y(units * y.places * kLane), of_dx(channels * x.places * kLane), of_dw(weights.size());
+      std::vector<double> size_y(of_y.size()), size_dx(of_dx.size()), size_dw(of_dw.size());
+      products([&](int64_t n, int64_t u, int64_t p, int64_t c, int64_t q, int64_t t) {
+        const double a = value_of(weight(u, c, t)) * x.value(n, c, q), b = value_of(weight(u, c, t)) * dy.value(n, u, p);
+        const double d = x.value(n, c, q) * dy.value(n, u, p);
+        of_y[(u * y.places + p) * kLane + n] += a;
+        size_y[(u * y.places + p) * kLane + n] += std::fabs(a);
+        of_dx[(c * x.places + q) * kLane + n] += b;
+        size_dx[(c * x.places + q) * kLane + n] += std::fabs(b);
+        of_dw[(u * channels + c) * taps + t] += d;
+        size_dw[(u * channels + c) * taps + t] += std::fabs(d);
+      });
+      // Sums of so many terms, in whatever order.
+      const double slack = unit * 64;
+
+      const AxisPlan rows = AxisPlan::forward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
+      const AxisPlan columns = AxisPlan::forward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
+      kernels.convolve(convolution(x, rows, columns, w, packed<S>(units, channels, taps, weight), with_bias ? bias.data() : nullptr, y));
+      y.each([&](int64_t n, int64_t u, int64_t p) {
+        const int64_t i = (u * y.places + p) * kLane + n;
+        const double expected = of_y[i] + (with_bias ? static_cast<double>(bias[u]) : 0);
+        CHECK_CLOSE(y.value(n, u, p), expected, slack * (size_y[i] + 3) + storage * std::fabs(expected));
+      });
+      if (!with_bias) CHECK(y.clean());
+
+      const AxisPlan rows_back = AxisPlan::backward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
+      const AxisPlan columns_back = AxisPlan::backward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
+      const auto turned = [&](int64_t c, int64_t u, int64_t t) { return weight(u, c, t); };
+      kernels.convolve(convolution(dy, rows_back, columns_back, w, packed<S>(channels, units, taps, turned), nullptr, dx));
+      dx.each([&](int64_t n, int64_t c, int64_t p) {
+        const int64_t i = (c * x.places + p) * kLane + n;
+        CHECK_CLOSE(dx.value(n, c, p), of_dx[i], slack * (size_dx[i] + 1) + storage * std::fabs(of_dx[i]));
+      });
+      CHECK(dx.clean());
+
+      // The weights' gradient in two bands of rows, from memory that starts at the first row that each needs.
+      const int64_t in_tile = tile_units(units), of_channels = tile_channels(units, channels);
+      const int64_t all_units = padded(units, in_tile), all_channels = padded(channels, of_channels);
+      const int64_t middle = numbers.below(w.out_height + 1);
+      std::vector<R> tile(taps * in_tile * of_channels);
+      for (int64_t u0 = 0; u0 < all_units; u0 += in_tile) {
+        for (int64_t c0 = 0; c0 < all_channels; c0 += of_channels) {
+          bool add = false;
+          for (const auto [y0, y1] : {std::pair<int64_t, int64_t>{0, middle}, {middle, w.out_height}}) {
+            if (y0 == y1) continue;
+            const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
+            const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
+            std::vector<S> of_x((last - first) * w.width * kLane * all_channels), of_dy((y1 - y0) * w.out_width * kLane * all_units);
+            kernels.turn(x.data.data(), x.planes, x.places, first * w.width, (last - first) * w.width, all_channels, of_x.data());
+            kernels.turn(dy.data.data(), dy.planes, dy.places, y0 * w.out_width, (y1 - y0) * w.out_width, all_units, of_dy.data());
+            kernels.weight_gradient({&w, y0, y1, of_x.data(), of_dy.data(), first, y0, all_channels, all_units, u0, c0, in_tile,
+                                     of_channels, add, tile.data()});
+            add = true;
+          }
+          for (int64_t u = u0; u < u0 + in_tile; ++u) {
+            for (int64_t c = c0; c < c0 + of_channels; ++c) {
+              for (int64_t t = 0; t < taps; ++t) {
+                const double got = static_cast<double>(tile[(t * of_channels + c - c0) * in_tile + u - u0]);
+                const bool real = u < units && c < channels;
+                const int64_t i = (u * channels + c) * taps + t;
+                CHECK_CLOSE(got, real ? of_dw[i] : 0, real ? 4 * slack * (size_dw[i] + 1) : 0);
+              }
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST("moments are those of plain loops, also where the mean is far larger than the deviation") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double, Numbers& numbers) {
     for (int round = 0; round < 60; ++round) {
-      const Slice<S> s(numbers, round % 2 ? 100 : 0);
-      std::vector<double> shift(s.period), sum(s.period), square(s.period);
-      kernels.moments(s.x.data(), s.total, s.period, shift.data(), sum.data(), square.data());
-      for (int64_t p = 0; p < s.period; ++p) {
-        double first = 0, second = 0, size = 0;
-        for (int64_t i = p; i < s.total; i += s.period) {
-          const double d = value_of(s.x[i]) - value_of(s.x[p]);
-          first += d;
-          second += d * d;
-          size += std::fabs(d);
+      const auto x = image<S>(numbers, round % 2 ? 100 : 0);
+      std::vector<double> shift(x.planes * kPack<S>), sum(shift.size()), square(shift.size()), sums(shift.size());
+      kernels.moments(x.data.data(), x.planes, x.places, x.examples, shift.data(), sum.data(), square.data());
+      kernels.channel_sums(x.data.data(), x.planes, x.places, sums.data());
+      for (int64_t c = 0; c < x.channels; ++c) {
+        double first = 0, second = 0, size = 0, all = 0, all_size = 0;
+        for (int64_t n = 0; n < x.examples; ++n) {
+          for (int64_t p = 0; p < x.places; ++p) {
+            const double d = x.value(n, c, p) - shift[c];
+            first += d;
+            second += d * d;
+            size += std::fabs(d);
+            all += x.value(n, c, p);
+            all_size += std::fabs(x.value(n, c, p));
+          }
         }
-        CHECK_EQUAL(shift[p], p < s.total ? value_of(s.x[p]) : 0.0);
+        CHECK_EQUAL(shift[c], x.value(0, c, 0));
         // A difference of two storage numbers is rounded once more.
-        CHECK_CLOSE(sum[p], first, unit * (64 * size + 1));
-        CHECK_CLOSE(square[p], second, unit * (64 * second + 1));
+        CHECK_CLOSE(sum[c], first, unit * (64 * size + 1));
+        CHECK_CLOSE(square[c], second, unit * (64 * second + 1));
+        CHECK_CLOSE(sums[c], all, unit * (64 * all_size + 1));
       }
     }
   });
@@ -126,169 +298,168 @@ TEST("moments are those of plain loops, also where the mean is far larger than t
 TEST("normalisation with and without sum and ReLU, and its gradient, are those of plain loops") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
     for (int round = 0; round < 60; ++round) {
-      const Slice<S> s(numbers, 0);
-      const bool relu = numbers.below(2), with_other = numbers.below(2);
-      auto other = normals<S>(numbers, s.total);
-      std::vector<S> y(s.total);
-      kernels.normalise(s.x.data(), with_other ? other.data() : nullptr, s.total, s.period, s.mean.data(), s.scale.data(),
-                        s.shift.data(), relu, y.data());
-      for (int64_t i = 0; i < s.total; ++i) {
-        const int64_t c = i % s.channels;
-        const double centred = value_of(s.x[i]) - static_cast<double>(s.mean[c]);
-        double expected = centred * static_cast<double>(s.scale[c]) + static_cast<double>(s.shift[c]);
-        const double size = std::fabs(centred * static_cast<double>(s.scale[c])) + 3;
-        if (with_other) expected += value_of(other[i]);
-        CHECK_CLOSE(value_of(y[i]), relu ? std::max(expected, 0.0) : expected, 4 * unit * size + storage * std::fabs(expected));
-      }
+      const auto x = image<S>(numbers);
+      const auto mean = constants(numbers, x), scale = constants(numbers, x), shift = constants(numbers, x);
+      const auto constant = constants(numbers, x), slope = constants(numbers, x);
+      const bool relu = numbers.below(2), with_other = numbers.below(2), second = numbers.below(2);
+      Image<S> other = x, y = x, d = x;
+      other.fill(numbers);
+      d.fill(numbers);
+      const Image<S> before = d;
+      kernels.normalise(x.data.data(), with_other ? other.data.data() : nullptr, x.planes, x.places, mean.data(), scale.data(),
+                        shift.data(), relu, y.data.data());
       // Backward: in place over d, as the executor has it.
-      auto d = normals<S>(numbers, s.total);
-      const auto before = d;
-      const bool second = numbers.below(2);
-      std::vector<double> sum(s.period), product(s.period);
-      kernels.gate(d.data(), second ? other.data() : nullptr, relu ? y.data() : nullptr, s.x.data(), s.total, s.period,
-                   s.mean.data(), d.data(), sum.data(), product.data());
-      std::vector<double> sums(s.channels), products(s.channels), sizes(s.channels);
-      for (int64_t i = 0; i < s.total; ++i) {
-        const int64_t c = i % s.channels;
-        double g = value_of(before[i]) + (second ? value_of(other[i]) : 0);
-        if (relu && value_of(y[i]) <= 0) g = 0;
-        CHECK_CLOSE(value_of(d[i]), g, (unit + storage) * std::fabs(g));
-        const double centred = value_of(s.x[i]) - static_cast<double>(s.mean[c]);
+      std::vector<double> sum(mean.size()), product(mean.size()), sums(mean.size()), products(mean.size()), sizes(mean.size());
+      kernels.gate(d.data.data(), second ? other.data.data() : nullptr, relu ? y.data.data() : nullptr, x.data.data(), x.planes,
+                   x.places, mean.data(), d.data.data(), sum.data(), product.data());
+      Image<S> dx = d;
+      kernels.normalise_backward(d.data.data(), x.data.data(), x.planes, x.places, x.examples, mean.data(), scale.data(),
+                                 constant.data(), slope.data(), dx.data.data());
+      x.each([&](int64_t n, int64_t c, int64_t p) {
+        const auto of = [&](const auto& constants) { return static_cast<double>(constants[c]); };
+        const double centred = x.value(n, c, p) - of(mean);
+        double expected = centred * of(scale) + of(shift);
+        const double size = std::fabs(centred * of(scale)) + 3;
+        if (with_other) expected += other.value(n, c, p);
+        CHECK_CLOSE(y.value(n, c, p), relu ? std::max(expected, 0.0) : expected, 4 * unit * size + storage * std::fabs(expected));
+        double g = before.value(n, c, p) + (second ? other.value(n, c, p) : 0);
+        if (relu && y.value(n, c, p) <= 0) g = 0;
+        CHECK_CLOSE(d.value(n, c, p), g, (unit + storage) * std::fabs(g));
         sums[c] += g;
         products[c] += g * centred;
         sizes[c] += std::fabs(g) * (1 + std::fabs(centred));
+        const double along = centred * of(slope), gradient = of(scale) * (d.value(n, c, p) - of(constant) - along);
+        const double terms = std::fabs(of(scale)) * (std::fabs(d.value(n, c, p)) + std::fabs(of(constant)) + std::fabs(along) + 1);
+        CHECK_CLOSE(dx.value(n, c, p), gradient, 4 * unit * terms + storage * std::fabs(gradient));
+      });
+      for (int64_t c = 0; c < x.channels; ++c) {
+        CHECK_CLOSE(sum[c], sums[c], unit * (64 * sizes[c] + 1));
+        CHECK_CLOSE(product[c], products[c], unit * (64 * sizes[c] + 1));
       }
-      for (int64_t c = 0; c < s.channels; ++c) {
-        CHECK_CLOSE(sum_of(sum, s, c), sums[c], unit * (64 * sizes[c] + 1));
-        CHECK_CLOSE(sum_of(product, s, c), products[c], unit * (64 * sizes[c] + 1));
-      }
-      std::vector<S> dx(s.total);
-      kernels.normalise_backward(d.data(), s.x.data(), s.total, s.period, s.mean.data(), s.scale.data(), s.constant.data(),
-                                 s.slope.data(), dx.data());
-      for (int64_t i = 0; i < s.total; ++i) {
-        const int64_t c = i % s.channels;
-        const double centred = value_of(s.x[i]) - static_cast<double>(s.mean[c]);
-        const double slope = centred * static_cast<double>(s.slope[c]), constant = static_cast<double>(s.constant[c]);
-        const double scale = static_cast<double>(s.scale[c]), expected = scale * (value_of(d[i]) - constant - slope);
-        const double size = std::fabs(scale) * (std::fabs(value_of(d[i])) + std::fabs(constant) + std::fabs(slope) + 1);
-        CHECK_CLOSE(value_of(dx[i]), expected, 4 * unit * size + storage * std::fabs(expected));
-      }
+      CHECK(dx.clean());
     }
   });
 }
 
 TEST("a single gradient without ReLU is read and not written") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double, Numbers& numbers) {
-    const Slice<S> s(numbers, 0);
-    const auto d = normals<S>(numbers, s.total);
-    std::vector<S> g = normals<S>(numbers, s.total);
-    const auto before = g;
-    std::vector<double> sum(s.period), product(s.period);
-    kernels.gate(d.data(), nullptr, nullptr, s.x.data(), s.total, s.period, s.mean.data(), g.data(), sum.data(), product.data());
-    for (int64_t i = 0; i < s.total; ++i) CHECK_EQUAL(value_of(g[i]), value_of(before[i]));
+    const auto x = image<S>(numbers);
+    const auto mean = constants(numbers, x);
+    Image<S> d = x, g = x;
+    d.fill(numbers);
+    g.fill(numbers);
+    const Image<S> before = g;
+    std::vector<double> sum(mean.size()), product(mean.size());
+    kernels.gate(d.data.data(), nullptr, nullptr, x.data.data(), x.planes, x.places, mean.data(), g.data.data(), sum.data(), product.data());
+    x.each([&](int64_t n, int64_t c, int64_t p) { CHECK_EQUAL(g.value(n, c, p), before.value(n, c, p)); });
   });
 }
 
 TEST("the largest of a window is found and its gradient goes to the first of equals") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double storage, Numbers& numbers) {
     for (int round = 0; round < 40; ++round) {
-      Window w;
-      w.height = 1 + numbers.below(9);
-      w.width = 1 + numbers.below(9);
-      w.channels = 1 + numbers.below(40);
-      w.kernel_h = 1 + numbers.below(std::min<int64_t>(3, w.height));
-      w.kernel_w = 1 + numbers.below(std::min<int64_t>(3, w.width));
-      w.stride_h = 1 + numbers.below(3);
-      w.stride_w = 1 + numbers.below(3);
-      w.padding_h = numbers.below(w.kernel_h);
-      w.padding_w = numbers.below(w.kernel_w);
-      w.out_height = (w.height + 2 * w.padding_h - w.kernel_h) / w.stride_h + 1;
-      w.out_width = (w.width + 2 * w.padding_w - w.kernel_w) / w.stride_w + 1;
-      const int64_t in_size = w.height * w.width * w.channels, out_size = w.out_height * w.out_width * w.channels;
-      auto in = normals<S>(numbers, in_size);
-      for (S& x : in) {  // many equals
-        if (numbers.below(2)) x = stored<S>(static_cast<double>(numbers.below(2)));
-      }
-      const auto dy = normals<S>(numbers, out_size);
-      std::vector<S> out(out_size), dx(in_size);
-      kernels.max_pool(w, in.data(), out.data());
-      kernels.max_pool_backward(w, in.data(), out.data(), dy.data(), dx.data());
-      std::vector<double> expected(in_size), size(in_size);
-      for (int64_t y = 0; y < w.out_height; ++y) {
-        for (int64_t x = 0; x < w.out_width; ++x) {
-          for (int64_t c = 0; c < w.channels; ++c) {
-            int64_t best = -1;
-            for (int64_t h = y * w.stride_h - w.padding_h; h < y * w.stride_h - w.padding_h + w.kernel_h; ++h) {
-              for (int64_t v = x * w.stride_w - w.padding_w; v < x * w.stride_w - w.padding_w + w.kernel_w; ++v) {
-                if (h < 0 || v < 0 || h >= w.height || v >= w.width) continue;
-                const int64_t at = (h * w.width + v) * w.channels + c;
-                if (best < 0 || value_of(in[at]) > value_of(in[best])) best = at;
-              }
-            }
-            const int64_t to = (y * w.out_width + x) * w.channels + c;
-            if (best < 0) continue;  // a window that lies in the padding alone: no network that compiles has one
-            CHECK_EQUAL(value_of(out[to]), value_of(in[best]));
-            expected[best] += value_of(dy[to]);
-            size[best] += std::fabs(value_of(dy[to]));
+      const Window w = window(numbers, 4);
+      Image<S> in(1 + numbers.below(20), w.height, w.width, 1 + numbers.below(kLane)), dx = in;
+      Image<S> out(in.channels, w.out_height, w.out_width, in.examples), dy = out;
+      in.fill(numbers);
+      dy.fill(numbers);
+      in.each([&](int64_t n, int64_t c, int64_t p) {  // many equals
+        if (numbers.below(2)) in.at(n, c, p) = stored<S>(static_cast<double>(numbers.below(2)));
+      });
+      kernels.max_pool(w, in.planes, in.data.data(), out.data.data());
+      kernels.max_pool_backward(w, in.planes, in.data.data(), out.data.data(), dy.data.data(), dx.data.data());
+      std::vector<double> expected(in.channels * in.places * kLane), size(expected.size());
+      out.each([&](int64_t n, int64_t c, int64_t p) {
+        const int64_t top = p / w.out_width * w.stride_h - w.padding_h, left = p % w.out_width * w.stride_w - w.padding_w;
+        int64_t best = -1;
+        for (int64_t h = top; h < top + w.kernel_h; ++h) {
+          for (int64_t v = left; v < left + w.kernel_w; ++v) {
+            if (h < 0 || v < 0 || h >= w.height || v >= w.width) continue;
+            if (best < 0 || in.value(n, c, h * w.width + v) > in.value(n, c, best)) best = h * w.width + v;
           }
         }
-      }
-      for (int64_t i = 0; i < in_size; ++i) CHECK_CLOSE(value_of(dx[i]), expected[i], 9 * storage * size[i]);
+        if (best < 0) return;  // a window that lies in the padding alone: no network that compiles has one
+        CHECK_EQUAL(out.value(n, c, p), in.value(n, c, best));
+        expected[(c * in.places + best) * kLane + n] += dy.value(n, c, p);
+        size[(c * in.places + best) * kLane + n] += std::fabs(dy.value(n, c, p));
+      });
+      in.each([&](int64_t n, int64_t c, int64_t p) {
+        const int64_t i = (c * in.places + p) * kLane + n;
+        CHECK_CLOSE(dx.value(n, c, p), expected[i], 25 * storage * size[i]);
+      });
+      CHECK(dx.clean());
     }
   });
 }
 
-TEST("NaN goes through normalisation, ReLU and pooling, so that a training that diverges says so") {
+TEST("NaN goes through convolution, normalisation, ReLU and pooling, so that a training that diverges says so") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double, Numbers& numbers) {
-    Slice<S> s(numbers, 0);
-    s.x[s.total / 2] = stored<S>(kNaN);
-    std::vector<S> y(s.total);
-    kernels.normalise(s.x.data(), nullptr, s.total, s.period, s.mean.data(), s.scale.data(), s.shift.data(), true, y.data());
-    CHECK(std::isnan(value_of(y[s.total / 2])));
-    kernels.relu(s.x.data(), y.data(), s.total);
-    CHECK(std::isnan(value_of(y[s.total / 2])));
+    Image<S> x(3, 4, 4, 5), y = x;
+    x.fill(numbers);
+    x.at(2, 1, 5) = stored<S>(kNaN);
+    const auto mean = constants(numbers, x), scale = constants(numbers, x), shift = constants(numbers, x);
+    kernels.normalise(x.data.data(), nullptr, x.planes, x.places, mean.data(), scale.data(), shift.data(), true, y.data.data());
+    CHECK(std::isnan(y.value(2, 1, 5)));
+    kernels.relu(x.data.data(), y.data.data(), x.elements);
+    CHECK(std::isnan(y.value(2, 1, 5)));
+    const Window one = {4, 4, 4, 4, 1, 1, 1, 1, 0, 0};
+    const AxisPlan rows = AxisPlan::forward(4, 4, 1, 1, 0, false);
+    const auto weights = packed<S>(3, 3, 1, [](int64_t, int64_t, int64_t) { return stored<S>(1); });
+    kernels.convolve(convolution(x, rows, rows, one, weights, nullptr, y));
+    for (int64_t u = 0; u < 3; ++u) CHECK(std::isnan(y.value(2, u, 5)));
+    CHECK(!std::isnan(y.value(1, 0, 5)));
     for (int64_t place = 0; place < 4; ++place) {
-      std::vector<S> in = {stored<S>(1), stored<S>(2), stored<S>(3), stored<S>(4)}, out(1);
-      in[place] = stored<S>(kNaN);
-      kernels.max_pool({2, 2, 1, 1, 1, 2, 2, 2, 2, 0, 0}, in.data(), out.data());
-      CHECK(std::isnan(value_of(out[0])));
+      Image<S> in(1, 2, 2, 1), out(1, 1, 1, 1);
+      for (int64_t p = 0; p < 4; ++p) in.at(0, 0, p) = stored<S>(p == place ? kNaN : static_cast<double>(p));
+      kernels.max_pool({2, 2, 1, 1, 2, 2, 2, 2, 0, 0}, 1, in.data.data(), out.data.data());
+      CHECK(std::isnan(out.value(0, 0, 0)));
     }
   });
 }
 
-TEST("ReLU, sums and changes of the storage type are those of plain loops, for any length") {
-  each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double, Numbers& numbers) {
+TEST("ReLU, sums and changes of the storage type are those of plain loops") {
+  each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
     using R = Real<S>;
-    for (int64_t n = 1; n < 90; ++n) {
-      const auto a = normals<S>(numbers, n), b = normals<S>(numbers, n);
+    for (int round = 0; round < 60; ++round) {
+      const auto a = image<S>(numbers);
+      Image<S> b = a, out = a, back = a, sum = a;
+      b.fill(numbers);
+      kernels.relu(a.data.data(), out.data.data(), a.elements);
+      kernels.relu_backward(out.data.data(), b.data.data(), back.data.data(), a.elements);
+      kernels.add(a.data.data(), b.data.data(), sum.data.data(), a.elements);
+      // Vectors, with room of other slices between their rows.
+      const int64_t row = 3 * kLane;
+      std::vector<R> flat(a.channels * a.places * row), means(a.channels * row);
+      kernels.flatten(a.data.data(), a.channels, a.places, flat.data() + kLane, row);
+      kernels.place_sums(a.data.data(), a.channels, a.places, R(0.5), means.data() + kLane, row);
+      Image<S> again = b, spread = b;
+      kernels.unflatten(flat.data() + kLane, row, a.channels, a.places, again.data.data());
+      kernels.spread(means.data() + kLane, row, a.channels, a.places, R(0.25), spread.data.data());
+      a.each([&](int64_t n, int64_t c, int64_t p) {
+        const double x = a.value(n, c, p);
+        CHECK_EQUAL(out.value(n, c, p), std::max(x, 0.0));
+        CHECK_EQUAL(back.value(n, c, p), x > 0 ? b.value(n, c, p) : 0.0);
+        const R exact = static_cast<R>(x) + static_cast<R>(b.value(n, c, p));
+        CHECK_EQUAL(sum.value(n, c, p), value_of(stored<S>(static_cast<double>(exact))));
+        CHECK_EQUAL(static_cast<double>(flat[(c * a.places + p) * row + kLane + n]), x);
+        CHECK_EQUAL(again.value(n, c, p), x);
+        double total = 0, size = 0;
+        for (int64_t q = 0; q < a.places; ++q) {
+          total += a.value(n, c, q) / 2;
+          size += std::fabs(a.value(n, c, q));
+        }
+        CHECK_CLOSE(static_cast<double>(means[c * row + kLane + n]), total, 64 * unit * size);
+        CHECK_CLOSE(spread.value(n, c, p), total / 4, 64 * unit * size + storage * std::fabs(total));
+      });
+      CHECK(again.clean());
+      for (int64_t i = 0; i < static_cast<int64_t>(flat.size()); ++i) {
+        if (i % row < kLane || i % row >= 2 * kLane) CHECK_EQUAL(static_cast<double>(flat[i]), 0.0);
+      }
+      const int64_t n = 1 + round;
       const auto wide = normals<R>(numbers, n);
-      std::vector<S> out(n), back(n), sum(n), narrow(n);
-      std::vector<R> widened(n), added = wide;
-      kernels.relu(a.data(), out.data(), n);
-      kernels.relu_backward(out.data(), b.data(), back.data(), n);
-      kernels.add(a.data(), b.data(), sum.data(), n);
-      kernels.widen(a.data(), widened.data(), n);
-      kernels.widen_add(a.data(), added.data(), n);
+      std::vector<S> narrow(n);
       kernels.narrow(wide.data(), narrow.data(), n);
-      for (int64_t i = 0; i < n; ++i) {
-        const double x = value_of(a[i]);
-        CHECK_EQUAL(value_of(out[i]), std::max(x, 0.0));
-        CHECK_EQUAL(value_of(back[i]), x > 0 ? value_of(b[i]) : 0.0);
-        const R exact = static_cast<R>(x) + static_cast<R>(value_of(b[i]));
-        CHECK_EQUAL(value_of(sum[i]), value_of(stored<S>(static_cast<double>(exact))));
-        CHECK_EQUAL(static_cast<double>(widened[i]), x);
-        CHECK_CLOSE(static_cast<double>(added[i]), static_cast<double>(wide[i]) + x, 4 * unit);
-        CHECK_EQUAL(value_of(narrow[i]), value_of(stored<S>(static_cast<double>(wide[i]))));
-      }
-      const int64_t channels = 1 + numbers.below(n), period = std::lcm(channels, kLane);
-      std::vector<double> sums(period);
-      kernels.column_sums(a.data(), n / channels * channels, period, sums.data());
-      for (int64_t c = 0; c < channels; ++c) {
-        double expected = 0, got = 0;
-        for (int64_t i = c; i < n / channels * channels; i += channels) expected += value_of(a[i]);
-        for (int64_t p = c; p < period; p += channels) got += sums[p];
-        CHECK_CLOSE(got, expected, 64 * unit * static_cast<double>(n));
-      }
+      for (int64_t i = 0; i < n; ++i) CHECK_EQUAL(value_of(narrow[i]), value_of(stored<S>(static_cast<double>(wide[i]))));
     }
   });
 }

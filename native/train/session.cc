@@ -143,9 +143,11 @@ std::string Session::fingerprint() const {
   std::string text = "kernels=1 libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : "cuda") +
                      " executor=" + name_of(options_.executor) +
                      " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32") +
-                     " isa=" + name_of(fp64 ? Isa::kPortable : isa_);  // there is one table in fp64
-  // Of networks without convolutions no product is LibTorch's.
-  if (cpu && options_.network->convolutional()) text += " convolutions=1 libtorch-isa=" + libtorch_isa();
+                     // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.
+                     " isa=" + name_of(fp64 ? Isa::kPortable : options_.bf16 ? isa_ : kernels_f32(isa_).isa);
+  if (cpu && options_.network->convolutional()) {
+    text += options_.executor == SessionOptions::kDirect ? " convolutions=2" : " libtorch-isa=" + libtorch_isa();
+  }
   return text;
 }
 
@@ -242,7 +244,7 @@ std::shared_ptr<const Snapshot> Session::scores(ScoreMethod method, int64_t per_
     rows = score_examples(per_class);
     for (size_t i = 0; i < rows.size(); i += static_cast<size_t>(options_.batch)) {
       const size_t size = std::min(static_cast<size_t>(options_.batch), rows.size() - i);
-      batches.push_back({options_.train.get(), std::span(rows).subspan(i, size)});
+      batches.push_back({options_.train.get(), std::span(rows).subspan(i, size), {}});
     }
   }
   return store_->copy_of(lth::scores(method, *store_, normaliser_of(options_), batches));

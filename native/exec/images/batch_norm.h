@@ -3,7 +3,6 @@
 #pragma once
 #include <cmath>
 #include <functional>
-#include <numeric>
 #include <vector>
 
 #include "exec/images/values.h"
@@ -14,30 +13,25 @@ template <typename S>
 class BatchNorm {
   using R = Real<S>;
   using Value = typename Values<S>::Value;
-  static S* data(const at::Tensor& t) { return Values<S>::data(t); }
 
  public:
-  // What a slice sums up per position of the period; one batch norm after another uses it.
+  // What a slice sums up per channel; one batch norm after another uses it.
   struct Sums {
     std::vector<double> shift, first, second;
   };
 
   BatchNorm(Values<S>& values, const Operation& op, std::vector<Sums>& sums)
-      : v_(values),
-        op_(op),
-        sums_(sums),
-        period_(std::lcm(values.values[op.output].channels, kLane)),
-        inverse_deviation_(values.values[op.output].channels),
-        gated_(values.most_slices) {
-    for (auto* one : {&mean_, &scale_, &shift_, &constant_, &slope_}) one->resize(period_);
+      : v_(values), op_(op), sums_(sums), in_(v_.values[op.inputs[0]]), inverse_deviation_(in_.channels) {
+    const int64_t constants = planes_of<S>(in_.channels) * kPack<S>;
+    for (auto* one : {&mean_, &scale_, &shift_, &constant_, &slope_}) one->resize(constants);
     for (Sums& of_slice : sums_) {
       for (auto* one : {&of_slice.shift, &of_slice.first, &of_slice.second}) {
-        if (static_cast<int64_t>(one->size()) < period_) one->resize(period_);
+        if (static_cast<int64_t>(one->size()) < constants) one->resize(constants);
       }
     }
   }
 
-  bool of_images() const { return v_.values[op_.output].image; }
+  bool of_images() const { return in_.image; }
 
   void use_running_statistics() {
     const R *mean = v_.weights(op_.running_mean), *variance = v_.weights(op_.running_variance);
@@ -49,71 +43,56 @@ class BatchNorm {
 
   void moments(int64_t slice) {
     Sums& m = sums_[slice];
-    v_.images.moments(v_.image(op_.inputs[0], slice), v_.elements(op_.inputs[0], slice), period_, m.shift.data(), m.first.data(),
-                    m.second.data());
+    v_.images.moments(v_.image(op_.inputs[0], slice), in_.planes, in_.places, v_.examples(slice), m.shift.data(),
+                      m.first.data(), m.second.data());
   }
 
   // Chan, Golub & LeVeque 1983: means and sums of squares around them, part by part.
   void join_moments(const Statistics& statistics) {
-    const int64_t channels = v_.values[op_.output].channels;
-    std::vector<double> mean(channels, 0), squares(channels, 0), count(channels, 0);
-    for (int64_t s = 0; s < v_.slices; ++s) {
-      const Sums& m = sums_[s];
-      const int64_t total = v_.elements(op_.inputs[0], s);
-      for (int64_t p = 0; p < period_; ++p) {
-        const double n = static_cast<double>(total / period_ + (p < total % period_));
-        if (n == 0) break;
-        const int64_t c = p % channels;
-        const double part_mean = m.shift[p] + m.first[p] / n, part_squares = m.second[p] - m.first[p] * m.first[p] / n;
-        const double difference = part_mean - mean[c], all = count[c] + n;
+    std::vector<double> mean(in_.channels), variance(in_.channels);
+    for (int64_t c = 0; c < in_.channels; ++c) {
+      double squares = 0, count = 0;
+      for (int64_t s = 0; s < v_.slices; ++s) {
+        const Sums& m = sums_[s];
+        const double n = static_cast<double>(v_.examples(s) * in_.places);
+        const double part_mean = m.shift[c] + m.first[c] / n, part_squares = m.second[c] - m.first[c] * m.first[c] / n;
+        const double difference = part_mean - mean[c], all = count + n;
         mean[c] += difference * n / all;
-        squares[c] += part_squares + difference * difference * count[c] * n / all;
-        count[c] = all;
+        squares += part_squares + difference * difference * count * n / all;
+        count = all;
       }
+      variance[c] = std::max(squares / count, 0.0);
     }
-    std::vector<double> variance(channels);
-    for (int64_t c = 0; c < channels; ++c) variance[c] = std::max(squares[c] / count[c], 0.0);
-    use_batch_statistics(mean, variance, count[0], statistics);
+    use_batch_statistics(mean, variance, static_cast<double>(v_.n * in_.places), statistics);
   }
 
   void normalise(int64_t slice) {
     const S* other = op_.inputs.size() > 1 ? v_.image(op_.inputs[1], slice) : nullptr;
-    v_.images.normalise(v_.image(op_.inputs[0], slice), other, v_.elements(op_.output, slice), period_, mean_.data(),
-                      scale_.data(), shift_.data(), op_.fused_relu, v_.image(op_.output, slice));
+    v_.images.normalise(v_.image(op_.inputs[0], slice), other, in_.planes, in_.places, mean_.data(), scale_.data(),
+                        shift_.data(), op_.fused_relu, v_.image(op_.output, slice));
   }
 
-  // The gradient behind ReLU, and its sums.
-  void gate(int64_t slice) {
-    std::vector<at::Tensor>& given = v_.values[op_.output].gradients[slice];
+  // g: the gradient behind ReLU, of d and, unless it is null, other; and its sums.
+  void gate(int64_t slice, const S* d, const S* other, S* g) {
     Sums& m = sums_[slice];
-    const at::Tensor d = given[0];
-    v_.images.gate(data(d), given.size() > 1 ? data(given[1]) : nullptr, op_.fused_relu ? v_.image(op_.output, slice) : nullptr,
-                 v_.image(op_.inputs[0], slice), v_.elements(op_.output, slice), period_, mean_.data(), data(d), m.first.data(),
-                 m.second.data());
-    given.clear();
-    gated_[slice] = d;
-    if (op_.inputs.size() > 1) v_.give(op_.inputs[1], slice, d);
+    v_.images.gate(d, other, op_.fused_relu ? v_.image(op_.output, slice) : nullptr, v_.image(op_.inputs[0], slice),
+                   in_.planes, in_.places, mean_.data(), g, m.first.data(), m.second.data());
   }
 
   void join_gate() {
-    const int64_t channels = v_.values[op_.output].channels;
-    std::vector<double> sum(channels, 0), product(channels, 0);
+    std::vector<double> sum(in_.channels), product(in_.channels);
     for (int64_t s = 0; s < v_.slices; ++s) {
-      for (int64_t p = 0; p < period_; ++p) {
-        sum[p % channels] += sums_[s].first[p];
-        product[p % channels] += sums_[s].second[p];
+      for (int64_t c = 0; c < in_.channels; ++c) {
+        sum[c] += sums_[s].first[c];
+        product[c] += sums_[s].second[c];
       }
     }
-    finish_gradients(sum, product, static_cast<double>(v_.n * v_.values[op_.output].places));
+    finish_gradients(sum, product, static_cast<double>(v_.n * in_.places));
   }
 
-  void normalise_backward(int64_t slice) {
-    const at::Tensor g = std::move(gated_[slice]);
-    // Where the sum's other term has it too, it must stay.
-    const at::Tensor dx = op_.inputs.size() > 1 ? v_.empty_image(op_.inputs[0], slice) : g;
-    v_.images.normalise_backward(data(g), v_.image(op_.inputs[0], slice), v_.elements(op_.inputs[0], slice), period_, mean_.data(),
-                               scale_.data(), constant_.data(), slope_.data(), data(dx));
-    v_.give(op_.inputs[0], slice, dx);
+  void normalise_backward(int64_t slice, const S* g, S* dx) {
+    v_.images.normalise_backward(g, v_.image(op_.inputs[0], slice), in_.planes, in_.places, v_.examples(slice), mean_.data(),
+                                 scale_.data(), constant_.data(), slope_.data(), dx);
   }
 
   // ---- Of vectors: one plain pass, for no network of the paper has it.
@@ -140,7 +119,7 @@ class BatchNorm {
     const R* other = op_.inputs.size() > 1 ? as<R>(v_.values[op_.inputs[1]].columns) : nullptr;
     R* y = as<R>(v_.values[op_.output].columns);
     for (int64_t f = 0; f < v_.values[op_.output].features; ++f) {
-      for (int64_t i = f * v_.all_lanes + v_.first(slice); i < f * v_.all_lanes + v_.first(slice) + v_.lanes(slice); ++i) {
+      for (int64_t i = f * v_.all_lanes + v_.first(slice); i < f * v_.all_lanes + v_.first(slice) + kLane; ++i) {
         R v = (x[i] - mean_[f]) * scale_[f] + shift_[f];
         if (other) v += other[i];
         y[i] = op_.fused_relu && v < R(0) ? R(0) : v;
@@ -174,19 +153,15 @@ class BatchNorm {
   }
 
  private:
-  static void repeat(std::vector<R>& to, int64_t channels, const std::function<double(int64_t)>& of) {
-    for (int64_t c = 0; c < channels; ++c) to[c] = static_cast<R>(of(c));
-    for (size_t p = channels; p < to.size(); ++p) to[p] = to[p - channels];
-  }
-
   void set_constants(const std::function<double(int64_t)>& mean,
                      const std::function<double(int64_t)>& variance) {
-    const int64_t channels = v_.values[op_.output].channels;
     const R *gamma = v_.weights(op_.weight), *beta = v_.weights(op_.bias);
-    for (int64_t c = 0; c < channels; ++c) inverse_deviation_[c] = 1 / std::sqrt(variance(c) + op_.epsilon);
-    repeat(mean_, channels, mean);
-    repeat(scale_, channels, [&](int64_t c) { return static_cast<double>(gamma[c]) * inverse_deviation_[c]; });
-    repeat(shift_, channels, [&](int64_t c) { return static_cast<double>(beta[c]); });
+    for (int64_t c = 0; c < in_.channels; ++c) {
+      inverse_deviation_[c] = 1 / std::sqrt(variance(c) + op_.epsilon);
+      mean_[c] = static_cast<R>(mean(c));
+      scale_[c] = static_cast<R>(static_cast<double>(gamma[c]) * inverse_deviation_[c]);
+      shift_[c] = beta[c];
+    }
   }
 
   void use_batch_statistics(const std::vector<double>& mean, const std::vector<double>& variance,
@@ -209,25 +184,22 @@ class BatchNorm {
 
   void finish_gradients(const std::vector<double>& sum, const std::vector<double>& product,
                         double count) {
-    const auto channels = static_cast<int64_t>(sum.size());
     R *dgamma = v_.gradients(op_.weight), *dbeta = v_.gradients(op_.bias);
-    for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t c = 0; c < in_.channels; ++c) {
       dgamma[c] = static_cast<R>(product[c] * inverse_deviation_[c]);
       dbeta[c] = static_cast<R>(sum[c]);
+      constant_[c] = static_cast<R>(sum[c] / count);
+      slope_[c] = static_cast<R>(product[c] / count * inverse_deviation_[c] * inverse_deviation_[c]);
     }
-    repeat(constant_, channels, [&](int64_t c) { return sum[c] / count; });
-    repeat(slope_, channels, [&](int64_t c) {
-      return product[c] / count * inverse_deviation_[c] * inverse_deviation_[c];
-    });
   }
 
   Values<S>& v_;
   const Operation& op_;
   std::vector<Sums>& sums_;  // per slice
-  const int64_t period_;
-  std::vector<R> mean_, scale_, shift_, constant_, slope_;  // `period_` each
-  std::vector<double> inverse_deviation_;                   // per channel
-  std::vector<at::Tensor> gated_;                           // per slice: the gradient behind ReLU and sum
+  const Value& in_;
+  // Per channel, 0 for the second of a last plane that has but one.
+  std::vector<R> mean_, scale_, shift_, constant_, slope_;
+  std::vector<double> inverse_deviation_;
 };
 
 }  // namespace lth

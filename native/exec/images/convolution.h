@@ -1,102 +1,208 @@
-// A convolution through LibTorch: one thread and one slice each (oneDNN where it has one for the type).
+// A convolution on one slice after another, and its gradients.
+//
+// The gradient of the weights is a sum over all places and examples. Small weights' are summed slice by slice, each into
+// memory of its own, and then in the slices' order. Large weights would need much memory for that: there, one thread
+// sums some weights over all slices, in the same order for any number of threads.
 #pragma once
 #include <algorithm>
-#include <numeric>
-#include <tuple>
 #include <vector>
 
 #include "exec/images/values.h"
+#include "kernels/axis.h"
 
 namespace lth {
 
 template <typename S>
 class Convolution {
   using R = Real<S>;
-  static S* data(const at::Tensor& t) { return Values<S>::data(t); }
-  static constexpr int64_t kWeightsPerTask = 1 << 15;  // converted, or summed over the slices
+  static constexpr int64_t kRepackTask = 1 << 15;   // weights
+  static constexpr int64_t kLargeWeights = 1 << 18;
+  static constexpr int64_t kBand = 192 << 10;       // bytes of turned rows that stay in the second cache
 
  public:
   Convolution(Values<S>& values, const Operation& op)
       : v_(values),
         op_(op),
-        weight_(at::empty(shape(), Values<S>::options(), at::MemoryFormat::ChannelsLast)),
-        slice_gradients_(values.most_slices) {
-    if (op.bias < 0) return;
-    bias_ = at::empty({shape()[0]}, Values<S>::options());
-    bias_gradients_.resize(values.most_slices);
+        window_(values.window(op)),
+        channels_(shape()[1]),
+        units_(shape()[0]),
+        taps_(op.kernel.h * op.kernel.w),
+        wants_dx_(op.inputs[0] != values.net.input),
+        tile_units_(tile_units(units_)),
+        tile_channels_(tile_channels(units_, channels_)),
+        unit_tiles_(tasks_for(units_, tile_units_)),
+        channel_tiles_(tasks_for(channels_, tile_channels_)),
+        weights_(packed_size(units_, channels_)),
+        turned_weights_(wants_dx_ ? packed_size(channels_, units_) : 0),
+        bias_(op.bias >= 0 ? padded(units_, kTile) : 0) {
+    const Window& w = window_;
+    const bool pairs = v_.images.in_pairs;
+    rows_ = AxisPlan::forward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
+    columns_ = AxisPlan::forward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
+    if (wants_dx_) {
+      rows_back_ = AxisPlan::backward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
+      columns_back_ = AxisPlan::backward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
+    }
+    const int64_t x_row = w.width * kLane * tile_channels_ * channel_tiles_;
+    const int64_t dy_row = w.out_width * kLane * tile_units_ * unit_tiles_;
+    if (large()) {
+      turned_x_.resize(v_.most_slices * w.height * x_row);
+      turned_dy_.resize(v_.most_slices * w.out_height * dy_row);
+    } else {
+      const int64_t row = static_cast<int64_t>(sizeof(S)) * (x_row * w.stride_h + dy_row);
+      band_ = std::clamp<int64_t>(kBand / row, 1, w.out_height);
+      partial_.resize(v_.most_slices * unit_tiles_ * channel_tiles_ * tile_size());
+    }
+    if (op.bias >= 0) partial_bias_.resize(v_.most_slices * padded(units_, kPack<S>));
   }
 
-  // Tasks that the conversion of its weights is cut into.
-  int64_t conversions() const { return tasks_for(shape()[0], rows_per_task()); }
+  // Tasks that the packing of its weights is cut into.
+  int64_t repack_tasks() const { return tasks_for(units_, repack_rows()); }
 
-  // The masters (K,C,h,w) R -> (K,h,w,C) S.
-  void convert(int64_t task) {
-    const int64_t channels = shape()[1], area = shape()[2] * shape()[3], row = channels * area;
-    const int64_t first = task * rows_per_task(), last = std::min(shape()[0], first + rows_per_task());
-    std::vector<R> turned(row);
+  // The masters (K,C,h,w) R -> both orders of tiles.
+  void repack(int64_t task) {
+    const int64_t row = channels_ * taps_, first = task * repack_rows(), last = std::min(units_, first + repack_rows());
+    std::vector<S> narrow(row);
     for (int64_t k = first; k < last; ++k) {
-      v_.vectors.transpose(v_.weights(op_.weight) + k * row, area, turned.data(), channels, channels, area);
-      v_.images.narrow(turned.data(), data(weight_) + k * row, row);
+      v_.images.narrow(v_.weights(op_.weight) + k * row, narrow.data(), row);
+      for (int64_t c = 0; c < channels_; ++c) {
+        place(narrow.data() + c * taps_, k, c, channels_, weights_.data());
+        // dX's units are the channels.
+        if (wants_dx_) place(narrow.data() + c * taps_, c, k, units_, turned_weights_.data());
+      }
     }
-    if (op_.bias >= 0) v_.images.narrow(v_.weights(op_.bias) + first, data(bias_) + first, last - first);
+    if (op_.bias >= 0) std::copy(v_.weights(op_.bias) + first, v_.weights(op_.bias) + last, bias_.data() + first);
   }
 
   void forward(int64_t slice) {
-    const at::Tensor y = at::convolution(v_.image_tensor(op_.inputs[0], slice), weight_, bias_, {op_.stride.h, op_.stride.w},
-                                         {op_.padding.h, op_.padding.w}, {1, 1}, false, {0, 0}, 1);
-    v_.values[op_.output].made[slice] = y.contiguous(at::MemoryFormat::ChannelsLast);
+    const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
+    v_.images.convolve({v_.image(op_.inputs[0], slice), in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_,
+                        weights_.data(), op_.bias >= 0 ? bias_.data() : nullptr, v_.image(op_.output, slice), out.planes,
+                        out.places, out.width});
   }
 
-  void backward(int64_t slice) {
-    const at::Tensor dy = v_.take(op_.output, slice);
-    const bool wants_dx = op_.inputs[0] != v_.net.input;
-    at::Tensor dx, dw, db;
-    std::tie(dx, dw, db) = at::convolution_backward(
-        dy, v_.image_tensor(op_.inputs[0], slice), weight_, c10::OptionalIntArrayRef(), {op_.stride.h, op_.stride.w},
-        {op_.padding.h, op_.padding.w}, {1, 1}, false, {0, 0}, 1, {wants_dx, true, false});
-    slice_gradients_[slice] = dw.contiguous(at::MemoryFormat::ChannelsLast);
-    if (wants_dx) v_.give(op_.inputs[0], slice, dx.contiguous(at::MemoryFormat::ChannelsLast));
+  void input_gradient(const S* dy, S* dx) {
+    const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
+    v_.images.convolve({dy, out.planes, out.places, out.width, rows_back_.axis(), columns_back_.axis(), op_.kernel.w, taps_,
+                        turned_weights_.data(), nullptr, dx, in.planes, in.places, in.width});
+  }
+
+  void weight_gradient(int64_t slice, const S* dy) {
+    const Window& w = window_;
+    const S* x = v_.image(op_.inputs[0], slice);
     if (op_.bias >= 0) {
-      const int64_t period = std::lcm(v_.values[op_.output].channels, kLane);
-      bias_gradients_[slice].resize(period);
-      v_.images.column_sums(data(dy), v_.elements(op_.output, slice), period, bias_gradients_[slice].data());
+      v_.images.channel_sums(dy, planes_of<S>(units_), w.out_height * w.out_width,
+                             partial_bias_.data() + slice * padded(units_, kPack<S>));
+    }
+    if (large()) {
+      turn_x(x, 0, w.height, turned_x_.data() + slice * x_turned());
+      turn_dy(dy, 0, w.out_height, turned_dy_.data() + slice * dy_turned());
+      return;
+    }
+    static thread_local std::vector<S> of_x, of_dy;
+    R* to = partial_.data() + slice * unit_tiles_ * channel_tiles_ * tile_size();
+    for (int64_t y0 = 0; y0 < w.out_height; y0 += band_) {
+      const int64_t y1 = std::min(w.out_height, y0 + band_);
+      const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
+      const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
+      of_x.resize(std::max<size_t>(of_x.size(), (last - first) * x_turned() / w.height));
+      of_dy.resize(std::max<size_t>(of_dy.size(), (y1 - y0) * dy_turned() / w.out_height));
+      turn_x(x, first, last, of_x.data());
+      turn_dy(dy, y0, y1, of_dy.data());
+      for (int64_t tile = 0; tile < unit_tiles_ * channel_tiles_; ++tile) {
+        gradient_of_tile(tile, y0, y1, of_x.data(), first, of_dy.data(), y0, y0 > 0, to + tile * tile_size());
+      }
     }
   }
 
-  // The slices' weight gradients, in their order, (K,h,w,C) S -> (K,C,h,w) R.
+  // Of all slices.
   void join() {
-    const int64_t units = shape()[0], channels = shape()[1], area = shape()[2] * shape()[3], row = channels * area;
-    const int64_t rows = rows_per_task();
-    R* to = v_.gradients(op_.weight);
-    v_.pool.parallel(tasks_for(units, rows), [&](int64_t task) {
-      std::vector<R> sum(row);
-      for (int64_t k = task * rows; k < std::min(units, (task + 1) * rows); ++k) {
-        v_.images.widen(data(slice_gradients_[0]) + k * row, sum.data(), row);
-        for (int64_t s = 1; s < v_.slices; ++s) v_.images.widen_add(data(slice_gradients_[s]) + k * row, sum.data(), row);
-        v_.vectors.transpose(sum.data(), channels, to + k * row, area, area, channels);
+    v_.pool.parallel(unit_tiles_ * channel_tiles_, [&](int64_t tile) {
+      static thread_local std::vector<R> sum;
+      sum.resize(std::max<size_t>(sum.size(), tile_size()));
+      if (large()) {
+        for (int64_t s = 0; s < v_.slices; ++s) {
+          gradient_of_tile(tile, 0, window_.out_height, turned_x_.data() + s * x_turned(), 0,
+                           turned_dy_.data() + s * dy_turned(), 0, s > 0, sum.data());
+        }
+      } else {
+        const R* from = partial_.data() + tile * tile_size();
+        std::copy(from, from + tile_size(), sum.data());
+        for (int64_t s = 1; s < v_.slices; ++s) {
+          v_.vectors.add(sum.data(), from + s * unit_tiles_ * channel_tiles_ * tile_size(), sum.data(), tile_size());
+        }
       }
+      unpack(tile, sum.data());
     });
     if (op_.bias < 0) return;
-    R* bias = v_.gradients(op_.bias);
-    const int64_t period = std::lcm(units, kLane);
-    for (int64_t k = 0; k < units; ++k) {
+    for (int64_t k = 0; k < units_; ++k) {
       double sum = 0;
-      for (int64_t s = 0; s < v_.slices; ++s) {
-        for (int64_t p = k; p < period; p += units) sum += bias_gradients_[s][p];
-      }
-      bias[k] = static_cast<R>(sum);
+      for (int64_t s = 0; s < v_.slices; ++s) sum += partial_bias_[s * padded(units_, kPack<S>) + k];
+      v_.gradients(op_.bias)[k] = static_cast<R>(sum);
     }
   }
 
  private:
+  bool large() const { return units_ * channels_ * taps_ >= kLargeWeights; }
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
-  int64_t rows_per_task() const { return std::max<int64_t>(1, kWeightsPerTask / (shape()[1] * shape()[2] * shape()[3])); }
+  int64_t repack_rows() const { return padded(std::max<int64_t>(1, kRepackTask / (channels_ * taps_)), kTile); }
+  int64_t tile_size() const { return taps_ * tile_channels_ * tile_units_; }
+  int64_t x_turned() const { return window_.height * window_.width * kLane * tile_channels_ * channel_tiles_; }
+  int64_t dy_turned() const { return window_.out_height * window_.out_width * kLane * tile_units_ * unit_tiles_; }
+
+  int64_t packed_size(int64_t units, int64_t channels) const {
+    return padded(units, kTile) * taps_ * planes_of<S>(channels) * kPack<S>;
+  }
+
+  // The taps of one unit and channel, to where Convolve reads them.
+  void place(const S* from, int64_t unit, int64_t channel, int64_t channels, S* to) const {
+    const int64_t planes = planes_of<S>(channels);
+    to += ((unit / kTile * taps_ * planes + channel / kPack<S>) * kTile + unit % kTile) * kPack<S> + channel % kPack<S>;
+    for (int64_t tap = 0; tap < taps_; ++tap) to[tap * planes * kTile * kPack<S>] = from[tap];
+  }
+
+  void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
+    v_.images.turn(x, planes_of<S>(channels_), window_.height * window_.width, first * window_.width,
+                   (last - first) * window_.width, tile_channels_ * channel_tiles_, to);
+  }
+  void turn_dy(const S* dy, int64_t first, int64_t last, S* to) const {
+    v_.images.turn(dy, planes_of<S>(units_), window_.out_height * window_.out_width, first * window_.out_width,
+                   (last - first) * window_.out_width, tile_units_ * unit_tiles_, to);
+  }
+
+  void gradient_of_tile(int64_t tile, int64_t y0, int64_t y1, const S* x, int64_t x_row, const S* dy, int64_t dy_row, bool add,
+                        R* out) const {
+    v_.images.weight_gradient({&window_, y0, y1, x, dy, x_row, dy_row, tile_channels_ * channel_tiles_,
+                               tile_units_ * unit_tiles_, tile / channel_tiles_ * tile_units_,
+                               tile % channel_tiles_ * tile_channels_, tile_units_, tile_channels_, add, out});
+  }
+
+  // (taps, channels, units) of a tile -> its place in (K,C,h,w).
+  void unpack(int64_t tile, const R* from) {
+    const int64_t k0 = tile / channel_tiles_ * tile_units_, c0 = tile % channel_tiles_ * tile_channels_;
+    R* to = v_.gradients(op_.weight);
+    for (int64_t k = k0; k < std::min(units_, k0 + tile_units_); ++k) {
+      for (int64_t c = c0; c < std::min(channels_, c0 + tile_channels_); ++c) {
+        for (int64_t tap = 0; tap < taps_; ++tap) {
+          to[(k * channels_ + c) * taps_ + tap] = from[(tap * tile_channels_ + c - c0) * tile_units_ + k - k0];
+        }
+      }
+    }
+  }
 
   Values<S>& v_;
   const Operation& op_;
-  at::Tensor weight_, bias_;  // as LibTorch's convolution reads them
-  std::vector<at::Tensor> slice_gradients_;
-  std::vector<std::vector<double>> bias_gradients_;
+  const Window window_;
+  const int64_t channels_, units_, taps_;
+  const bool wants_dx_;
+  const int64_t tile_units_, tile_channels_, unit_tiles_, channel_tiles_;
+  AxisPlan rows_, columns_, rows_back_, columns_back_;
+  std::vector<S> weights_, turned_weights_;  // as Convolve reads them, for Y and for dX
+  std::vector<R> bias_;
+  int64_t band_ = 0;            // rows of the output that are turned at once
+  std::vector<R> partial_;      // per slice: weights' gradients, tile by tile
+  std::vector<S> turned_x_, turned_dy_;
+  std::vector<double> partial_bias_;
 };
 
 }  // namespace lth

@@ -8,27 +8,24 @@ template <typename S>
 class Elementwise {
   using R = Real<S>;
   using Value = typename Values<S>::Value;
-  static S* data(const at::Tensor& t) { return Values<S>::data(t); }
 
  public:
   explicit Elementwise(Values<S>& values) : v_(values) {}
 
   void relu(const Operation& op, int64_t slice) {
     const Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
-    if (out.image) return v_.images.relu(v_.image(op.inputs[0], slice), v_.image(op.output, slice), v_.elements(op.output, slice));
-    v_.over_columns(out, slice, [&](int64_t at) { v_.vectors.relu(as<R>(in.columns) + at, as<R>(out.columns) + at, v_.lanes(slice)); });
+    if (out.image) return v_.images.relu(v_.image(op.inputs[0], slice), v_.image(op.output, slice), out.elements);
+    v_.over_columns(out, slice, [&](int64_t at) { v_.vectors.relu(as<R>(in.columns) + at, as<R>(out.columns) + at, kLane); });
   }
 
-  void relu_backward(const Operation& op, int64_t slice) {
+  void relu_backward(const Operation& op, int64_t slice, const S* dy, S* dx) {
+    v_.images.relu_backward(v_.image(op.output, slice), dy, dx, v_.values[op.output].elements);
+  }
+
+  void relu_backward_of_vectors(const Operation& op, int64_t slice) {
     const Value& out = v_.values[op.output];
-    if (out.image) {
-      const at::Tensor d = v_.take(op.output, slice);
-      v_.images.relu_backward(v_.image(op.output, slice), data(d), data(d), v_.elements(op.output, slice));
-      v_.give(op.inputs[0], slice, d);
-    } else {
-      v_.gate_columns(out, slice);
-      v_.give_columns(op.inputs[0], slice, as<R>(out.gradient));
-    }
+    v_.gate_columns(out, slice);
+    v_.give_columns(op.inputs[0], slice, as<R>(out.gradient));
   }
 
   void add(const Operation& op, int64_t slice) {
@@ -36,23 +33,18 @@ class Elementwise {
     for (size_t i = 1; i < op.inputs.size(); ++i) {
       const int left = i == 1 ? op.inputs[0] : op.output;
       if (out.image) {
-        v_.images.add(v_.image(left, slice), v_.image(op.inputs[i], slice), v_.image(op.output, slice), v_.elements(op.output, slice));
+        v_.images.add(v_.image(left, slice), v_.image(op.inputs[i], slice), v_.image(op.output, slice), out.elements);
       } else {
         v_.over_columns(out, slice, [&](int64_t at) {
           v_.vectors.add(as<R>(v_.values[left].columns) + at, as<R>(v_.values[op.inputs[i]].columns) + at,
-                       as<R>(out.columns) + at, v_.lanes(slice));
+                         as<R>(out.columns) + at, kLane);
         });
       }
     }
   }
 
-  void add_backward(const Operation& op, int64_t slice) {
-    if (!v_.values[op.output].image) {
-      for (int input : op.inputs) v_.give_columns(input, slice, as<R>(v_.values[op.output].gradient));
-      return;
-    }
-    const at::Tensor d = v_.take(op.output, slice);
-    for (size_t i = 0; i < op.inputs.size(); ++i) v_.give(op.inputs[i], slice, i == 0 ? d : d.clone());
+  void add_backward_of_vectors(const Operation& op, int64_t slice) {
+    for (int input : op.inputs) v_.give_columns(input, slice, as<R>(v_.values[op.output].gradient));
   }
 
  private:

@@ -12,7 +12,6 @@ template <typename S>
 class Linear {
   using R = Real<S>;
   using Value = typename Values<S>::Value;
-  static S* data(const at::Tensor& t) { return Values<S>::data(t); }
   static constexpr int64_t kRowsPerTask = 24;  // as in direct_cpu.cc
 
  public:
@@ -21,23 +20,25 @@ class Linear {
   // y(K, lanes) = w(K, C) x(C, lanes) + bias
   void forward(const Operation& op, int64_t slice) {
     const Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
-    if (in.image) flatten(in, v_.image(op.inputs[0], slice), slice);
+    if (in.image) {
+      v_.images.flatten(v_.image(op.inputs[0], slice), in.channels, in.places, as<R>(in.columns) + v_.first(slice), v_.all_lanes);
+    }
     const R* bias = op.bias >= 0 ? v_.weights(op.bias) : nullptr;
     const Product<R> p = linear_forward<R>(v_.weights(op.weight), bias, in.features, as<R>(in.columns), as<R>(out.columns),
                                         v_.all_lanes, op.fused_relu);
-    v_.vectors.product(p, 0, out.features, v_.first(slice), v_.first(slice) + v_.lanes(slice));
+    v_.vectors.product(p, 0, out.features, v_.first(slice), v_.first(slice) + kLane);
   }
 
-  // dx(C, lanes) = w^T dy
-  void backward(const Operation& op, int64_t slice) {
+  // dx(C, lanes) = w^T dy; as an image to `dx` where the input is one.
+  void backward(const Operation& op, int64_t slice, S* dx_image) {
     Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
     if (op.fused_relu) v_.gate_columns(out, slice);
     if (op.inputs[0] == v_.net.input) return;
     const Product<R> dx = linear_input_gradient<R>(v_.weights(op.weight), in.features, out.features, as<R>(out.gradient),
                                                 as<R>(in.gradient), v_.all_lanes, !in.image && in.ready[slice]);
-    v_.vectors.product(dx, 0, in.features, v_.first(slice), v_.first(slice) + v_.lanes(slice));
+    v_.vectors.product(dx, 0, in.features, v_.first(slice), v_.first(slice) + kLane);
     if (in.image) {
-      unflatten_gradient(op.inputs[0], slice);
+      v_.images.unflatten(as<R>(in.gradient) + v_.first(slice), v_.all_lanes, in.channels, in.places, dx_image);
     } else {
       in.ready[slice] = true;
     }
@@ -63,32 +64,6 @@ class Linear {
   }
 
  private:
-  // An image as a linear layer reads it: (H,W,C) -> C,H,W, the batch innermost.
-  void flatten(const Value& v, const S* from, int64_t slice) {
-    R* to = as<R>(v.columns);
-    std::vector<R> wide(v.features);
-    for (int64_t n = 0; n < v_.examples(slice); ++n) {
-      v_.images.widen(from + n * v.features, wide.data(), v.features);
-      for (int64_t c = 0; c < v.channels; ++c) {
-        for (int64_t p = 0; p < v.places; ++p) to[(c * v.places + p) * v_.all_lanes + v_.first(slice) + n] = wide[p * v.channels + c];
-      }
-    }
-  }
-
-  void unflatten_gradient(int value, int64_t slice) {
-    const Value& v = v_.values[value];
-    const R* d = as<R>(v.gradient);
-    const at::Tensor dx = v_.empty_image(value, slice);
-    std::vector<R> wide(v.features);
-    for (int64_t n = 0; n < v_.examples(slice); ++n) {
-      for (int64_t c = 0; c < v.channels; ++c) {
-        for (int64_t p = 0; p < v.places; ++p) wide[p * v.channels + c] = d[(c * v.places + p) * v_.all_lanes + v_.first(slice) + n];
-      }
-      v_.images.narrow(wide.data(), data(dx) + n * v.features, v.features);
-    }
-    v_.give(value, slice, dx);
-  }
-
   Values<S>& v_;
 };
 
