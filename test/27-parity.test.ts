@@ -145,12 +145,13 @@ for (const [name, network] of Object.entries(networks)) {
         assert.ok(distance <= 5e-6, `${until}: gradients ${distance}`);
         continue;
       }
-      // Its stem's gradient is a sum of many terms that nearly cancel: LibTorch's own fp32 is further from the truth.
+      // Its stem's gradient is a sum of many terms that nearly cancel: LibTorch's own fp32 is further from the truth
+      // (up to 1e-4), and says nothing about ours.
       await truth.load(await direct.snapshot());
       const exact = (await truth.gradients(until)).gradients;
       const [ours, theirs] = [relativeDistance(a.gradients, exact), relativeDistance(b.gradients, exact)];
       assert.ok(
-        distance <= 5e-6 || ours <= theirs + 5e-6,
+        distance <= 5e-6 || (ours <= 2e-5 && ours <= theirs),
         `${until}: ${distance}; to fp64 ${ours}, ${theirs}`,
       );
     }
