@@ -119,7 +119,8 @@ class DirectConv final : public Executor {
     switch (op.type) {
       case Operation::kConvolution: {
         Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, op)).get();
-        for (int64_t task = 0; task < conv->repack_tasks(); ++task) repacks_.push_back([conv, task] { conv->repack(task); });
+        for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrows_.push_back([conv, task] { conv->narrow(task); });
+        for (int64_t task = 0; task < conv->pack_tasks(); ++task) packs_.push_back([conv, task] { conv->pack(task); });
         return [conv](int64_t slice) { conv->forward(slice); };
       }
       case Operation::kLinear: return [this, &op](int64_t slice) { linear_.forward(op, slice); };
@@ -281,7 +282,9 @@ class DirectConv final : public Executor {
 
   void begin(const Batch& batch) {
     v_.begin(static_cast<int64_t>(batch.examples.size()));
-    v_.pool.parallel(static_cast<int64_t>(repacks_.size()), [&](int64_t task) { repacks_[task](); });
+    for (const auto* tasks : {&narrows_, &packs_}) {
+      v_.pool.parallel(static_cast<int64_t>(tasks->size()), [&](int64_t task) { (*tasks)[task](); });
+    }
     for (int64_t n = 0; n < v_.n; ++n) labels_[n] = batch.data->labels[batch.examples[n]];
     v_.pool.parallel(v_.slices, [&](int64_t slice) { gather(batch, slice); });
   }
@@ -327,7 +330,7 @@ class DirectConv final : public Executor {
   // In the order of their operations.
   std::vector<std::unique_ptr<BatchNorm<S>>> norms_;
   std::vector<std::unique_ptr<Convolution<S>>> convolutions_;
-  std::vector<std::function<void()>> repacks_;  // of all convolutions' weights
+  std::vector<std::function<void()>> narrows_, packs_;  // of all convolutions' weights, one after the other
   std::vector<Stage> forward_, backward_, evaluation_;
   std::vector<S> pixels_;  // (channels, 256): the normalised bytes
   std::vector<int32_t> labels_;

@@ -15,7 +15,7 @@ namespace lth {
 template <typename S>
 class Convolution {
   using R = Real<S>;
-  static constexpr int64_t kRepackTask = 1 << 15;   // weights
+  static constexpr int64_t kNarrowTask = 1 << 15;  // weights
   static constexpr int64_t kLargeWeights = 1 << 18;
   static constexpr int64_t kBand = 192 << 10;       // bytes of turned rows that stay in the second cache
 
@@ -32,6 +32,7 @@ class Convolution {
         tile_channels_(tile_channels(units_, channels_)),
         unit_tiles_(tasks_for(units_, tile_units_)),
         channel_tiles_(tasks_for(channels_, tile_channels_)),
+        narrow_(units_ * channels_ * taps_),
         weights_(packed_size(units_, channels_)),
         turned_weights_(wants_dx_ ? packed_size(channels_, units_) : 0),
         bias_(op.bias >= 0 ? padded(units_, kTile) : 0) {
@@ -56,22 +57,26 @@ class Convolution {
     if (op.bias >= 0) partial_bias_.resize(v_.most_slices * padded(units_, kPack<S>));
   }
 
-  // Tasks that the packing of its weights is cut into.
-  int64_t repack_tasks() const { return tasks_for(units_, repack_rows()); }
+  // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, the tiles that Convolve reads.
+  int64_t narrow_tasks() const { return tasks_for(shape_size(), kNarrowTask); }
+  int64_t pack_tasks() const { return tasks_for(units_, kTile) + (wants_dx_ ? tasks_for(channels_, kTile) : 0); }
 
-  // The masters (K,C,h,w) R -> both orders of tiles.
-  void repack(int64_t task) {
-    const int64_t row = channels_ * taps_, first = task * repack_rows(), last = std::min(units_, first + repack_rows());
-    std::vector<S> narrow(row);
-    for (int64_t k = first; k < last; ++k) {
-      v_.images.narrow(v_.weights(op_.weight) + k * row, narrow.data(), row);
-      for (int64_t c = 0; c < channels_; ++c) {
-        place(narrow.data() + c * taps_, k, c, channels_, weights_.data());
-        // dX's units are the channels.
-        if (wants_dx_) place(narrow.data() + c * taps_, c, k, units_, turned_weights_.data());
-      }
+  void narrow(int64_t task) {
+    const int64_t first = task * kNarrowTask, count = std::min(kNarrowTask, shape_size() - first);
+    v_.images.narrow(v_.weights(op_.weight) + first, narrow_.data() + first, count);
+  }
+
+  void pack(int64_t task) {
+    const int64_t row = channels_ * taps_, tiles = tasks_for(units_, kTile);
+    if (task < tiles) {
+      pack_tile(task, units_, row, channels_, taps_, weights_.data());
+      if (op_.bias < 0) return;
+      const R* bias = v_.weights(op_.bias);
+      std::copy(bias + task * kTile, bias + std::min(units_, (task + 1) * kTile), bias_.data() + task * kTile);
+    } else {
+      // dX's units are the channels.
+      pack_tile(task - tiles, channels_, taps_, units_, row, turned_weights_.data());
     }
-    if (op_.bias >= 0) std::copy(v_.weights(op_.bias) + first, v_.weights(op_.bias) + last, bias_.data() + first);
   }
 
   void forward(int64_t slice) {
@@ -143,9 +148,9 @@ class Convolution {
   }
 
  private:
-  bool large() const { return units_ * channels_ * taps_ >= kLargeWeights; }
+  bool large() const { return shape_size() >= kLargeWeights; }
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
-  int64_t repack_rows() const { return padded(std::max<int64_t>(1, kRepackTask / (channels_ * taps_)), kTile); }
+  int64_t shape_size() const { return units_ * channels_ * taps_; }
   int64_t tile_size() const { return taps_ * tile_channels_ * tile_units_; }
   int64_t x_turned() const { return window_.height * window_.width * kLane * tile_channels_ * channel_tiles_; }
   int64_t dy_turned() const { return window_.out_height * window_.out_width * kLane * tile_units_ * unit_tiles_; }
@@ -154,11 +159,20 @@ class Convolution {
     return padded(units, kTile) * taps_ * planes_of<S>(channels) * kPack<S>;
   }
 
-  // The taps of one unit and channel, to where Convolve reads them.
-  void place(const S* from, int64_t unit, int64_t channel, int64_t channels, S* to) const {
-    const int64_t planes = planes_of<S>(channels);
-    to += ((unit / kTile * taps_ * planes + channel / kPack<S>) * kTile + unit % kTile) * kPack<S> + channel % kPack<S>;
-    for (int64_t tap = 0; tap < taps_; ++tap) to[tap * planes * kTile * kPack<S>] = from[tap];
+  // kTile units' weights, of which the next unit's and the next channel's are so far apart.
+  void pack_tile(int64_t tile, int64_t units, int64_t unit_step, int64_t channels, int64_t channel_step, S* to) const {
+    const int64_t planes = planes_of<S>(channels), there = std::min(kTile, units - tile * kTile);
+    const S* from = narrow_.data() + tile * kTile * unit_step;
+    to += tile * taps_ * planes * kTile * kPack<S>;
+    for (int64_t plane = 0; plane < planes; ++plane, from += kPack<S> * channel_step) {
+      const int64_t left = std::min(kPack<S>, channels - plane * kPack<S>);
+      for (int64_t tap = 0; tap < taps_; ++tap) {
+        S* at = to + (tap * planes + plane) * kTile * kPack<S>;
+        for (int64_t u = 0; u < there; ++u) {
+          for (int64_t c = 0; c < left; ++c) at[u * kPack<S> + c] = from[u * unit_step + c * channel_step + tap];
+        }
+      }
+    }
   }
 
   void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
@@ -197,6 +211,7 @@ class Convolution {
   const bool wants_dx_;
   const int64_t tile_units_, tile_channels_, unit_tiles_, channel_tiles_;
   AxisPlan rows_, columns_, rows_back_, columns_back_;
+  std::vector<S> narrow_;                    // the masters as S
   std::vector<S> weights_, turned_weights_;  // as Convolve reads them, for Y and for dX
   std::vector<R> bias_;
   int64_t band_ = 0;            // rows of the output that are turned at once
