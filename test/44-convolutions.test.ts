@@ -87,10 +87,12 @@ test('gradients are as near to those of double precision as LibTorch layer by la
 test('a training in bf16 learns as one in fp32 does, its weights and momentum are fp32', async () => {
   const losses = [];
   for (const precision of ['fp32', 'bf16'] as const) {
-    const session = await openSession({ network: networks.resnet, ...options, precision, augment: null });
-    await session.trainToEnd({ until: 60, evaluate: [] });
+    // The lower rate at the end takes out what two steps at the higher one differ by.
+    const schedule = { milestones: [80], gamma: 0.1 };
+    const session = await openSession({ network: networks.resnet, ...options, precision, augment: null, schedule });
+    await session.trainToEnd({ until: 120, evaluate: [] });
     const { loss, accuracy } = await session.evaluate('test', { examples: 500 });
-    assert.ok(accuracy > 0.7, `${precision}: ${accuracy}`);
+    assert.ok(accuracy > 0.9, `${precision}: ${accuracy}`);
     losses.push(loss);
     const weights = (await session.snapshot()).tensors().get('momentum.conv1.weight')?.values;
     assert.ok(weights instanceof Float32Array);
@@ -99,7 +101,7 @@ test('a training in bf16 learns as one in fp32 does, its weights and momentum ar
     session.dispose();
   }
   const [fp32, bf16] = losses as [number, number];
-  assert.ok(Math.abs(fp32 - bf16) < 0.15, `${fp32} and ${bf16}`);
+  assert.ok(Math.abs(fp32 - bf16) < 0.1, `${fp32} and ${bf16}`);
 });
 
 test('bf16 is refused where it is not known, with what to type', async () => {
