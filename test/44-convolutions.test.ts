@@ -89,7 +89,13 @@ test('a training in bf16 learns as one in fp32 does, its weights and momentum ar
   for (const precision of ['fp32', 'bf16'] as const) {
     // The lower rate at the end takes out what two steps at the higher one differ by.
     const schedule = { milestones: [80], gamma: 0.1 };
-    const session = await openSession({ network: networks.resnet, ...options, precision, augment: null, schedule });
+    const session = await openSession({
+      network: networks.resnet,
+      ...options,
+      precision,
+      augment: null,
+      schedule,
+    });
     await session.trainToEnd({ until: 120, evaluate: [] });
     const { loss, accuracy } = await session.evaluate('test', { examples: 500 });
     assert.ok(accuracy > 0.9, `${precision}: ${accuracy}`);
@@ -121,7 +127,7 @@ test('the fingerprint names what decides the bits of convolutions, and no more f
     await openSession({ network: networks.resnet, precision: 'bf16' }),
     await openSession(),
   ];
-  assert.match(with32.info.fingerprint, /precision=fp32 isa=\w+ convolutions=\d+$/);
+  assert.match(with32.info.fingerprint, /precision=fp32 isa=\w+ convolutions=\d+ libtorch-isa=\S+$/);
   assert.match(withBf16.info.fingerprint, /precision=bf16/);
   assert.doesNotMatch(without.info.fingerprint, /convolutions/);
   for (const session of [with32, withBf16, without]) session.dispose();

@@ -113,6 +113,7 @@ bool Pool::comes_soon(uint32_t seen) const {
 }
 
 void Pool::work(int self) {
+  thread_ = self;
   for (;;) {
     // A job is counted when all its tasks are there, and stop counts as one: whatever comes later than `seen` wakes us.
     const uint32_t seen = jobs_.load(std::memory_order_acquire);

@@ -24,6 +24,8 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   int threads() const { return threads_; }
+  // The number, below threads(), of the thread that runs a task: for memory of its own that tasks use one after another.
+  static int thread() { return thread_; }
 
   // Calls f(task) for task in [0, tasks), fewer than 2^32, on the caller and the workers; returns when all are done.
   // Thread i begins with the i-th part of the tasks, so that the rows of a weight, its gradient and the optimiser's
@@ -53,6 +55,8 @@ class Pool {
   bool comes_soon(uint32_t seen) const;
   void work(int self);
   void stop();
+
+  static inline thread_local int thread_ = 0;  // callers are 0
 
   // The job at hand. Written by the caller while no task is open, read only by who has taken a task of it: an
   // open task keeps the caller inside run, so a late worker can never see a job that has ended.

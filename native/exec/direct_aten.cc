@@ -102,6 +102,7 @@ class DirectAten final : public Executor {
         return y;
       }
       case Operation::kGlobalPool: return in.to(store_.weights.scalar_type()).mean({2, 3});
+      case Operation::kFlatten: return rows(op.inputs[0]);
       case Operation::kAdd: break;
     }
     at::Tensor sum = in;
@@ -167,6 +168,7 @@ class DirectAten final : public Executor {
         give(input, at::max_pool2d_with_indices_backward(dy, in, {op.kernel.h, op.kernel.w}, {op.stride.h, op.stride.w},
                                                          {op.padding.h, op.padding.w}, {1, 1}, false, saved.indices));
         break;
+      case Operation::kFlatten: give(input, dy.view(in.sizes()).to(in.scalar_type())); break;
       case Operation::kGlobalPool: {
         const double places = static_cast<double>(in.size(2) * in.size(3));
         give(input, (dy / places).to(in.scalar_type()).unsqueeze(2).unsqueeze(3).expand(in.sizes()));

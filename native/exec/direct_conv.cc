@@ -12,6 +12,7 @@
 #include "exec/images/gradients.h"
 #include "exec/images/linear.h"
 #include "exec/images/pooling.h"
+#include "exec/images/turned.h"
 #include "exec/images/values.h"
 
 namespace lth {
@@ -30,6 +31,7 @@ class DirectConv final : public Executor {
       : net_(*store.network),
         v_(store, pool, images, vectors, std::max(largest, kEvaluationBatch)),
         gradients_(v_),
+        turned_(v_),
         elementwise_(v_),
         pooling_(v_),
         linear_(v_),
@@ -68,6 +70,7 @@ class DirectConv final : public Executor {
     begin(batch);
     statistics_ = &statistics;
     run(forward_);
+    run(pack_back_);
     Value& logits = v_.values[net_.output];
     const BatchResult result = loss(as<R>(logits.gradient));
     std::fill(logits.ready.begin(), logits.ready.end(), true);
@@ -82,9 +85,10 @@ class DirectConv final : public Executor {
   };
   using Step = std::function<void(int64_t slice)>;
 
-  static void end(std::vector<Stage>& stages, Stage& one) {
+  void end(std::vector<Stage>& stages, Stage& one) {
     if (!one.steps.empty() || !one.joins.empty()) stages.push_back(std::move(one));
     one = {};
+    turned_.end_stage();
   }
 
   void plan_forward() {
@@ -118,15 +122,17 @@ class DirectConv final : public Executor {
   Step forward_of(const Operation& op) {
     switch (op.type) {
       case Operation::kConvolution: {
-        Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, op)).get();
-        for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrows_.push_back([conv, task] { conv->narrow(task); });
-        for (int64_t task = 0; task < conv->pack_tasks(); ++task) packs_.push_back([conv, task] { conv->pack(task); });
+        Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, turned_, op)).get();
+        for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrow_.push_back([conv, task] { conv->narrow(task); });
+        for (int64_t task = 0; task < conv->pack_tasks(); ++task) pack_.push_back([conv, task] { conv->pack(task); });
+        for (int64_t task = 0; task < conv->pack_back_tasks(); ++task) pack_back_.push_back([conv, task] { conv->pack_back(task); });
         return [conv](int64_t slice) { conv->forward(slice); };
       }
       case Operation::kLinear: return [this, &op](int64_t slice) { linear_.forward(op, slice); };
       case Operation::kRelu: return [this, &op](int64_t slice) { elementwise_.relu(op, slice); };
       case Operation::kMaxPool: return [this, &op](int64_t slice) { pooling_.max_pool(op, slice); };
       case Operation::kGlobalPool: return [this, &op](int64_t slice) { pooling_.global_pool(op, slice); };
+      case Operation::kFlatten: return [this, &op](int64_t slice) { linear_.flatten(op, slice); };
       default: return [this, &op](int64_t slice) { elementwise_.add(op, slice); };
     }
   }
@@ -137,90 +143,82 @@ class DirectConv final : public Executor {
     auto convolution_after = convolutions_.rbegin();
     for (auto at = net_.operations.rbegin(); at != net_.operations.rend(); ++at) {
       const Operation& op = *at;
-      const int in = op.inputs[0];
       switch (op.type) {
-        case Operation::kBatchNorm: {
-          BatchNorm<S>* norm = (norm_after++)->get();
-          if (norm->of_images()) {
-            plan_backward(*norm, op, stage);
-          } else {
-            stage.joins.push_back([norm] { norm->normalise_vectors_backward(); });
-            end(backward_, stage);
-          }
-          break;
-        }
-        case Operation::kConvolution: {
-          Convolution<S>* conv = (convolution_after++)->get();
-          const int dy = take_one(op.output, stage);
-          stage.steps.push_back([=, this](int64_t slice) { conv->weight_gradient(slice, gradients_.at(dy, slice)); });
-          stage.joins.push_back([conv] { conv->join(); });
-          if (in != net_.input) {
-            const int dx = gradients_.acquire(in);
-            stage.steps.push_back(
-                [=, this](int64_t slice) { conv->input_gradient(gradients_.at(dy, slice), gradients_.at(dx, slice)); });
-            gradients_.give(in, dx);
-          }
-          gradients_.release(dy);
-          break;
-        }
-        case Operation::kLinear: {
-          const bool image = v_.values[in].image && in != net_.input;
-          const int dx = image ? gradients_.acquire(in) : -1;
-          stage.steps.push_back(
-              [=, this, &op](int64_t slice) { linear_.backward(op, slice, image ? gradients_.at(dx, slice) : nullptr); });
+        case Operation::kBatchNorm: plan_backward(**norm_after++, op, stage); break;
+        case Operation::kConvolution: plan_backward(**convolution_after++, op, stage); break;
+        case Operation::kLinear:
+          stage.steps.push_back([this, &op](int64_t slice) { linear_.backward(op, slice); });
           stage.joins.push_back([this, &op] { linear_.join(op); });
-          if (image) gradients_.give(in, dx);
           break;
-        }
-        case Operation::kRelu: {
-          if (!v_.values[op.output].image) {
-            stage.steps.push_back([this, &op](int64_t slice) { elementwise_.relu_backward_of_vectors(op, slice); });
-            break;
-          }
-          const int dy = take_one(op.output, stage), dx = to_write(dy, in);
-          stage.steps.push_back([=, this, &op](int64_t slice) {
-            elementwise_.relu_backward(op, slice, gradients_.at(dy, slice), gradients_.at(dx, slice));
-          });
-          gradients_.give(in, dx);
+        case Operation::kRelu:
+        case Operation::kAdd:
+          v_.values[op.output].image ? plan_elementwise_backward(op, stage) : plan_backward_of_vectors(op, stage);
           break;
-        }
-        case Operation::kAdd: {
-          if (!v_.values[op.output].image) {
-            stage.steps.push_back([this, &op](int64_t slice) { elementwise_.add_backward_of_vectors(op, slice); });
-            break;
-          }
-          const int dy = take_one(op.output, stage);
-          for (size_t i = 1; i < op.inputs.size(); ++i) gradients_.share(dy);
-          for (int input : op.inputs) gradients_.give(input, dy);
-          break;
-        }
         case Operation::kMaxPool: {
           const int dy = take_one(op.output, stage);
-          if (in != net_.input) {
-            const int dx = gradients_.acquire(in);
-            stage.steps.push_back([=, this, &op](int64_t slice) {
-              pooling_.max_pool_backward(op, slice, gradients_.at(dy, slice), gradients_.at(dx, slice));
-            });
-            gradients_.give(in, dx);
-          }
+          plan_new_gradient(op, stage, [=, this, &op](int64_t slice, S* dx) {
+            pooling_.max_pool_backward(op, slice, gradients_.at(dy, slice), dx);
+          });
           gradients_.release(dy);
           break;
         }
-        case Operation::kGlobalPool: {
-          if (in == net_.input) break;
-          const int dx = gradients_.acquire(in);
-          stage.steps.push_back(
-              [=, this, &op](int64_t slice) { pooling_.global_pool_backward(op, slice, gradients_.at(dx, slice)); });
-          gradients_.give(in, dx);
+        case Operation::kGlobalPool:
+          plan_new_gradient(op, stage, [this, &op](int64_t slice, S* dx) { pooling_.global_pool_backward(op, slice, dx); });
           break;
-        }
+        case Operation::kFlatten:
+          plan_new_gradient(op, stage, [this, &op](int64_t slice, S* dx) { linear_.flatten_backward(op, slice, dx); });
+          break;
       }
     }
     end(backward_, stage);
     gradients_.make();
+    turned_.make();
+  }
+
+  // make(slice, dx) writes the gradient of an operation's input, unless that is the network's.
+  template <typename F>
+  void plan_new_gradient(const Operation& op, Stage& stage, F&& make) {
+    const int in = op.inputs[0];
+    if (in == net_.input) return;
+    const int dx = gradients_.acquire(in);
+    stage.steps.push_back([=, this](int64_t slice) { make(slice, gradients_.at(dx, slice)); });
+    gradients_.give(in, dx);
+  }
+
+  void plan_backward(Convolution<S>& conv, const Operation& op, Stage& stage) {
+    conv.plan_backward();
+    const int dy = take_one(op.output, stage);
+    stage.steps.push_back([=, this, &conv](int64_t slice) { conv.weight_gradient(slice, gradients_.at(dy, slice)); });
+    stage.joins.push_back([&conv] { conv.join(); });
+    plan_new_gradient(op, stage, [=, this, &conv](int64_t slice, S* dx) { conv.input_gradient(gradients_.at(dy, slice), dx); });
+    gradients_.release(dy);
+  }
+
+  void plan_elementwise_backward(const Operation& op, Stage& stage) {
+    const int dy = take_one(op.output, stage);
+    if (op.type == Operation::kRelu) {
+      const int dx = to_write(dy, op.output);
+      stage.steps.push_back([=, this, &op](int64_t slice) {
+        elementwise_.relu_backward(op, slice, gradients_.at(dy, slice), gradients_.at(dx, slice));
+      });
+      gradients_.give(op.inputs[0], dx);
+    } else {
+      for (size_t i = 1; i < op.inputs.size(); ++i) gradients_.share(dy);
+      for (int input : op.inputs) gradients_.give(input, dy);
+    }
+  }
+
+  void plan_backward_of_vectors(const Operation& op, Stage& stage) {
+    stage.steps.push_back([this, &op](int64_t slice) {
+      op.type == Operation::kRelu ? elementwise_.relu_backward_of_vectors(op, slice) : elementwise_.add_backward_of_vectors(op, slice);
+    });
   }
 
   void plan_backward(BatchNorm<S>& norm, const Operation& op, Stage& stage) {
+    if (!norm.of_images()) {
+      stage.joins.push_back([&norm] { norm.normalise_vectors_backward(); });
+      return end(backward_, stage);
+    }
     std::vector<int> given = gradients_.take(op.output);
     while (given.size() > 2) add_last(given, op.output, stage);
     const int d = given[0], other = given.size() > 1 ? given[1] : -1;
@@ -280,11 +278,14 @@ class DirectConv final : public Executor {
     }
   }
 
+  void run(const std::vector<std::function<void()>>& tasks) {
+    v_.pool.parallel(static_cast<int64_t>(tasks.size()), [&](int64_t task) { tasks[task](); });
+  }
+
   void begin(const Batch& batch) {
     v_.begin(static_cast<int64_t>(batch.examples.size()));
-    for (const auto* tasks : {&narrows_, &packs_}) {
-      v_.pool.parallel(static_cast<int64_t>(tasks->size()), [&](int64_t task) { (*tasks)[task](); });
-    }
+    run(narrow_);
+    run(pack_);
     for (int64_t n = 0; n < v_.n; ++n) labels_[n] = batch.data->labels[batch.examples[n]];
     v_.pool.parallel(v_.slices, [&](int64_t slice) { gather(batch, slice); });
   }
@@ -323,6 +324,7 @@ class DirectConv final : public Executor {
   const CompiledNetwork& net_;
   Values<S> v_;
   ImageGradients<S> gradients_;
+  TurnedImages<S> turned_;
   Elementwise<S> elementwise_;
   Pooling<S> pooling_;
   Linear<S> linear_;
@@ -330,7 +332,7 @@ class DirectConv final : public Executor {
   // In the order of their operations.
   std::vector<std::unique_ptr<BatchNorm<S>>> norms_;
   std::vector<std::unique_ptr<Convolution<S>>> convolutions_;
-  std::vector<std::function<void()>> narrows_, packs_;  // of all convolutions' weights, one after the other
+  std::vector<std::function<void()>> narrow_, pack_, pack_back_;  // of all convolutions' weights: tasks
   std::vector<Stage> forward_, backward_, evaluation_;
   std::vector<S> pixels_;  // (channels, 256): the normalised bytes
   std::vector<int32_t> labels_;

@@ -120,7 +120,7 @@ template <int kChannels, int kVectors, typename S>
 static void weight_gradient_of(const WeightGradient<S>& g, int64_t unit, int64_t channel) {
   using C = Cells<S>;
   const Window& w = *g.window;
-  constexpr int64_t kTerms = kLane / kPack<S>;  // of a place
+  constexpr int64_t kPairs = kLane / kPack<S>;  // of a place's examples, that Cells::dot multiplies at once
   const int64_t dy_step = g.dy_channels * kPack<S>, x_step = g.x_channels * kPack<S>;
   for (int64_t v = 0; v < w.kernel_h; ++v) {
     for (int64_t h = 0; h < w.kernel_w; ++h) {
@@ -137,10 +137,10 @@ static void weight_gradient_of(const WeightGradient<S>& g, int64_t unit, int64_t
       for (int64_t y = g.y0; y < g.y1; ++y) {
         const int64_t in_y = y * w.stride_h - w.padding_h + v;
         if (in_y < 0 || in_y >= w.height) continue;
-        const S* dy = g.dy + ((y - g.dy_row) * w.out_width + x0) * kTerms * dy_step + unit * kPack<S>;
-        const S* x = g.x + ((in_y - g.x_row) * w.width + x0 * w.stride_w - before) * kTerms * x_step + channel * kPack<S>;
+        const S* dy = g.dy + ((y - g.dy_row) * w.out_width + x0) * kPairs * dy_step + unit * kPack<S>;
+        const S* x = g.x + ((in_y - g.x_row) * w.width + x0 * w.stride_w - before) * kPairs * x_step + channel * kPack<S>;
         for (int64_t o = x0; o < x1; ++o) {
-          for (int64_t n = 0; n < kTerms; ++n) {
+          for (int64_t n = 0; n < kPairs; ++n) {
             typename C::data of_dy[kVectors];
 #pragma GCC unroll 2
             for (int j = 0; j < kVectors; ++j) of_dy[j] = C::read(dy + j * kStep<S>);
@@ -153,7 +153,7 @@ static void weight_gradient_of(const WeightGradient<S>& g, int64_t unit, int64_t
             dy += dy_step;
             x += x_step;
           }
-          x += (w.stride_w - 1) * kTerms * x_step;
+          x += (w.stride_w - 1) * kPairs * x_step;
         }
       }
       real* out = g.out + ((v * w.kernel_w + h) * g.channels + channel - g.channel) * g.units + unit - g.unit;
@@ -197,7 +197,7 @@ static void turn(const S* in, int64_t planes, int64_t places, int64_t first, int
 
 // ---- The layers around them
 
-// f(channel's first, cells of the plane as offset, number) for each plane.
+// f(its first channel, its offset, its size) for each plane, both in elements.
 template <typename S, typename F>
 static inline __attribute__((always_inline)) void over_planes(int64_t planes, int64_t places, F&& f) {
   for (int64_t plane = 0; plane < planes; ++plane) f(plane * kPack<S>, plane * places * kCell<S>, places * kCell<S>);
@@ -464,7 +464,7 @@ static void max_pool_backward(const Window& w, int64_t planes, const S* in, cons
   });
 }
 
-// f(channel, place, lanes, offset of the vector, which of its channels) for all that a network has.
+// f(first channel, how many there are, place, lanes, offset) for each vector.
 template <typename S, typename F>
 static inline __attribute__((always_inline)) void over_channels(int64_t channels, int64_t places, F&& f) {
   for (int64_t plane = 0; plane < planes_of<S>(channels); ++plane) {

@@ -1,5 +1,5 @@
-// Cells of bf16: 32 bits hold two channels of one example, the first one in the lower half. Over `vec` and `ints` of the
-// including file, with the bits of the rounding that vector_*.inl's own store has.
+// Cells of bf16: 32 bits hold two channels of one example, the first one in the lower half. Over `vec` of the including
+// file; rounded as vector_*.inl's store does, but for denormals where the CPU has instructions of its own.
 typedef uint32_t words __attribute__((vector_size(sizeof(vec))));
 
 inline vec first_of(words w) { return (vec)(w << 16); }

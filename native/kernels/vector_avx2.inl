@@ -22,10 +22,6 @@ inline vec power_of_two(vec n) {
   return (vec)_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
 }
 
-inline vec load(const Bf16* p) {
-  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return (vec)_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-}
 inline void store(Bf16* p, vec v) {
   const __m256i bits = _mm256_castps_si256((__m256)v);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));

@@ -18,11 +18,7 @@ inline vec power_of_two(vec n) {
   return (vec)_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
 }
 
-inline vec load(const Bf16* p) {
-  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return (vec)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-}
-// Not the instruction of AVX512_BF16: it flushes denormals, and bits must not depend on whether a CPU has it.
+// Denormals stay, which AVX512_BF16's own instruction makes 0.
 inline void store(Bf16* p, vec v) {
   const __m512i bits = _mm512_castps_si512((__m512)v);
   const __m512i odd = _mm512_and_epi32(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));

@@ -27,10 +27,6 @@ inline vec power_of_two(vec n) {
   return (vec)(exponent << 23);
 }
 
-inline vec load(const Bf16* p) {
-  const ints bits = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
-  return (vec)(bits << 16);
-}
 inline void store(Bf16* p, vec v) {
   typedef uint32_t words __attribute__((vector_size(16)));
   const words bits = (words)v;

@@ -1,5 +1,6 @@
 #include "network/network.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -33,7 +34,18 @@ const char* name_of(Operation::Type type) {
     case Operation::kBatchNorm: return "batchnorm";
     case Operation::kMaxPool: return "maxpool";
     case Operation::kGlobalPool: return "globalpool";
+    case Operation::kFlatten: return "flatten";
     default: return "add";
+  }
+}
+
+bool looks_at_images(const LayerSpec& layer) {
+  switch (layer.type) {
+    case LayerSpec::kConvolution:
+    case LayerSpec::kBatchNorm:
+    case LayerSpec::kMaxPool:
+    case LayerSpec::kGlobalPool: return true;
+    default: return false;
   }
 }
 
@@ -111,8 +123,14 @@ class Compiler {
     last_ = layer.name;
   }
 
-  // All features of an example in a row: activations are stored so anyway, only the shape changes.
+  // All features of an example in a row. Where nothing looks at images they are stored so anyway, and only the shape
+  // changes.
   void flatten(const LayerSpec& layer, const Named& input) {
+    const std::vector<LayerSpec>& all = out_->spec.layers;
+    if (input.as.shape.size() > 1 && std::any_of(all.begin(), all.end(), looks_at_images)) {
+      operation(Operation::kFlatten, layer, {input}, {{input.as.features}, input.as.features});
+      return;
+    }
     named_[layer.name] = {input.value, {{input.as.features}, input.as.features}};
   }
 

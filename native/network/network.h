@@ -33,15 +33,16 @@ struct NetworkSpec {
   std::vector<LayerSpec> layers;  // in topological order; the last gives the logits
 };
 
-// A tensor of activations, without the batch. Flatten makes no value of its own: it renames one. Neither does what
-// is fused into an operation after it: only what an executor must store is a value.
+// A tensor of activations, without the batch. What is fused into an operation after it makes no value of its own, and
+// neither does flatten where all values are kept as vectors: only what an executor must store is a value.
 struct Value {
   std::vector<int64_t> shape;
   int64_t features = 0;
 };
 
 struct Operation {
-  enum Type { kLinear, kRelu, kAdd, kConvolution, kBatchNorm, kMaxPool, kGlobalPool };
+  // Flatten: only in networks that keep images, where a vector is kept otherwise than an image.
+  enum Type { kLinear, kRelu, kAdd, kConvolution, kBatchNorm, kMaxPool, kGlobalPool, kFlatten };
   Type type = kLinear;
   std::string name;         // of the layer
   std::vector<int> inputs;  // indices of values; batch norm: a second one is the fused sum's other term

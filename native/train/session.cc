@@ -145,9 +145,8 @@ std::string Session::fingerprint() const {
                      " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32") +
                      // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.
                      " isa=" + name_of(fp64 ? Isa::kPortable : options_.bf16 ? isa_ : kernels_f32(isa_).isa);
-  if (cpu && options_.network->convolutional()) {
-    text += options_.executor == SessionOptions::kDirect ? " convolutions=2" : " libtorch-isa=" + libtorch_isa();
-  }
+  // LibTorch's own decides what scores of pruning at initialisation are, which go through its autograd.
+  if (cpu && options_.network->convolutional()) text += " convolutions=2 libtorch-isa=" + libtorch_isa();
   return text;
 }
 

@@ -5,8 +5,10 @@
 // sums some weights over all slices, in the same order for any number of threads.
 #pragma once
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
+#include "exec/images/turned.h"
 #include "exec/images/values.h"
 #include "kernels/axis.h"
 
@@ -20,8 +22,9 @@ class Convolution {
   static constexpr int64_t kBand = 192 << 10;       // bytes of turned rows that stay in the second cache
 
  public:
-  Convolution(Values<S>& values, const Operation& op)
+  Convolution(Values<S>& values, TurnedImages<S>& turned, const Operation& op)
       : v_(values),
+        turned_(turned),
         op_(op),
         window_(values.window(op)),
         channels_(shape()[1]),
@@ -32,7 +35,7 @@ class Convolution {
         tile_channels_(tile_channels(units_, channels_)),
         unit_tiles_(tasks_for(units_, tile_units_)),
         channel_tiles_(tasks_for(channels_, tile_channels_)),
-        narrow_(units_ * channels_ * taps_),
+        narrow_(std::is_same_v<S, R> ? 0 : shape_size()),
         weights_(packed_size(units_, channels_)),
         turned_weights_(wants_dx_ ? packed_size(channels_, units_) : 0),
         bias_(op.bias >= 0 ? padded(units_, kTile) : 0) {
@@ -44,40 +47,46 @@ class Convolution {
       rows_back_ = AxisPlan::backward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
       columns_back_ = AxisPlan::backward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
     }
-    const int64_t x_row = w.width * kLane * tile_channels_ * channel_tiles_;
-    const int64_t dy_row = w.out_width * kLane * tile_units_ * unit_tiles_;
-    if (large()) {
-      turned_x_.resize(v_.most_slices * w.height * x_row);
-      turned_dy_.resize(v_.most_slices * w.out_height * dy_row);
-    } else {
-      const int64_t row = static_cast<int64_t>(sizeof(S)) * (x_row * w.stride_h + dy_row);
+    if (!large()) {
+      // Rows of the output that are turned at once.
+      const int64_t row = static_cast<int64_t>(sizeof(S)) * (x_row() * w.stride_h + dy_row());
       band_ = std::clamp<int64_t>(kBand / row, 1, w.out_height);
-      partial_.resize(v_.most_slices * unit_tiles_ * channel_tiles_ * tile_size());
+      partial_.resize(v_.most_slices * tiles() * tile_size());
     }
     if (op.bias >= 0) partial_bias_.resize(v_.most_slices * padded(units_, kPack<S>));
   }
 
-  // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, the tiles that Convolve reads.
-  int64_t narrow_tasks() const { return tasks_for(shape_size(), kNarrowTask); }
-  int64_t pack_tasks() const { return tasks_for(units_, kTile) + (wants_dx_ ? tasks_for(channels_, kTile) : 0); }
+  // Once, in the order of the backward pass.
+  void plan_backward() {
+    const Window& w = window_;
+    if (large()) {
+      kept_ = turned_.keep(w.height * x_row(), w.out_height * dy_row());
+      turned_.want_sums(tiles() * tile_size());
+    } else {
+      const int64_t in_rows = std::min(w.height, (band_ - 1) * w.stride_h + w.kernel_h);
+      turned_.want_band(in_rows * x_row(), band_ * dy_row());
+    }
+  }
+
+  // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, the tiles that Convolve reads for Y and dX.
+  int64_t narrow_tasks() const { return tasks_for(narrow_.size(), kNarrowTask); }
+  int64_t pack_tasks() const { return tasks_for(units_, kTile); }
+  int64_t pack_back_tasks() const { return wants_dx_ ? tasks_for(channels_, kTile) : 0; }
 
   void narrow(int64_t task) {
     const int64_t first = task * kNarrowTask, count = std::min(kNarrowTask, shape_size() - first);
     v_.images.narrow(v_.weights(op_.weight) + first, narrow_.data() + first, count);
   }
 
-  void pack(int64_t task) {
-    const int64_t row = channels_ * taps_, tiles = tasks_for(units_, kTile);
-    if (task < tiles) {
-      pack_tile(task, units_, row, channels_, taps_, weights_.data());
-      if (op_.bias < 0) return;
-      const R* bias = v_.weights(op_.bias);
-      std::copy(bias + task * kTile, bias + std::min(units_, (task + 1) * kTile), bias_.data() + task * kTile);
-    } else {
-      // dX's units are the channels.
-      pack_tile(task - tiles, channels_, taps_, units_, row, turned_weights_.data());
-    }
+  void pack(int64_t tile) {
+    pack_tile(tile, units_, channels_ * taps_, channels_, taps_, weights_.data());
+    if (op_.bias < 0) return;
+    const R* bias = v_.weights(op_.bias);
+    std::copy(bias + tile * kTile, bias + std::min(units_, (tile + 1) * kTile), bias_.data() + tile * kTile);
   }
+
+  // dX's units are the channels.
+  void pack_back(int64_t tile) { pack_tile(tile, channels_, taps_, units_, channels_ * taps_, turned_weights_.data()); }
 
   void forward(int64_t slice) {
     const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
@@ -100,44 +109,36 @@ class Convolution {
                              partial_bias_.data() + slice * padded(units_, kPack<S>));
     }
     if (large()) {
-      turn_x(x, 0, w.height, turned_x_.data() + slice * x_turned());
-      turn_dy(dy, 0, w.out_height, turned_dy_.data() + slice * dy_turned());
+      turn_x(x, 0, w.height, turned_.x(kept_, slice));
+      turn_dy(dy, 0, w.out_height, turned_.dy(kept_, slice));
       return;
     }
-    static thread_local std::vector<S> of_x, of_dy;
-    R* to = partial_.data() + slice * unit_tiles_ * channel_tiles_ * tile_size();
+    R* to = partial_.data() + slice * tiles() * tile_size();
     for (int64_t y0 = 0; y0 < w.out_height; y0 += band_) {
       const int64_t y1 = std::min(w.out_height, y0 + band_);
       const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
       const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
-      of_x.resize(std::max<size_t>(of_x.size(), (last - first) * x_turned() / w.height));
-      of_dy.resize(std::max<size_t>(of_dy.size(), (y1 - y0) * dy_turned() / w.out_height));
-      turn_x(x, first, last, of_x.data());
-      turn_dy(dy, y0, y1, of_dy.data());
-      for (int64_t tile = 0; tile < unit_tiles_ * channel_tiles_; ++tile) {
-        gradient_of_tile(tile, y0, y1, of_x.data(), first, of_dy.data(), y0, y0 > 0, to + tile * tile_size());
+      turn_x(x, first, last, turned_.band_x());
+      turn_dy(dy, y0, y1, turned_.band_dy());
+      for (int64_t tile = 0; tile < tiles(); ++tile) {
+        gradient_of_tile(tile, y0, y1, turned_.band_x(), first, turned_.band_dy(), y0, y0 > 0, to + tile * tile_size());
       }
     }
   }
 
   // Of all slices.
   void join() {
-    v_.pool.parallel(unit_tiles_ * channel_tiles_, [&](int64_t tile) {
-      static thread_local std::vector<R> sum;
-      sum.resize(std::max<size_t>(sum.size(), tile_size()));
+    v_.pool.parallel(tiles(), [&](int64_t tile) {
+      R* sum = (large() ? turned_.sums() : partial_.data()) + tile * tile_size();
       if (large()) {
         for (int64_t s = 0; s < v_.slices; ++s) {
-          gradient_of_tile(tile, 0, window_.out_height, turned_x_.data() + s * x_turned(), 0,
-                           turned_dy_.data() + s * dy_turned(), 0, s > 0, sum.data());
+          gradient_of_tile(tile, 0, window_.out_height, turned_.x(kept_, s), 0, turned_.dy(kept_, s), 0, s > 0, sum);
         }
       } else {
-        const R* from = partial_.data() + tile * tile_size();
-        std::copy(from, from + tile_size(), sum.data());
-        for (int64_t s = 1; s < v_.slices; ++s) {
-          v_.vectors.add(sum.data(), from + s * unit_tiles_ * channel_tiles_ * tile_size(), sum.data(), tile_size());
-        }
+        // Into the first slice's.
+        for (int64_t s = 1; s < v_.slices; ++s) v_.vectors.add(sum, sum + s * tiles() * tile_size(), sum, tile_size());
       }
-      unpack(tile, sum.data());
+      unpack(tile, sum);
     });
     if (op_.bias < 0) return;
     for (int64_t k = 0; k < units_; ++k) {
@@ -152,8 +153,19 @@ class Convolution {
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
   int64_t shape_size() const { return units_ * channels_ * taps_; }
   int64_t tile_size() const { return taps_ * tile_channels_ * tile_units_; }
-  int64_t x_turned() const { return window_.height * window_.width * kLane * tile_channels_ * channel_tiles_; }
-  int64_t dy_turned() const { return window_.out_height * window_.out_width * kLane * tile_units_ * unit_tiles_; }
+  int64_t tiles() const { return unit_tiles_ * channel_tiles_; }
+  // Elements of a turned row.
+  int64_t x_row() const { return window_.width * kLane * tile_channels_ * channel_tiles_; }
+  int64_t dy_row() const { return window_.out_width * kLane * tile_units_ * unit_tiles_; }
+
+  // The weights as S.
+  const S* narrowed() const {
+    if constexpr (std::is_same_v<S, R>) {
+      return v_.weights(op_.weight);
+    } else {
+      return narrow_.data();
+    }
+  }
 
   int64_t packed_size(int64_t units, int64_t channels) const {
     return padded(units, kTile) * taps_ * planes_of<S>(channels) * kPack<S>;
@@ -162,7 +174,7 @@ class Convolution {
   // kTile units' weights, of which the next unit's and the next channel's are so far apart.
   void pack_tile(int64_t tile, int64_t units, int64_t unit_step, int64_t channels, int64_t channel_step, S* to) const {
     const int64_t planes = planes_of<S>(channels), there = std::min(kTile, units - tile * kTile);
-    const S* from = narrow_.data() + tile * kTile * unit_step;
+    const S* from = narrowed() + tile * kTile * unit_step;
     to += tile * taps_ * planes * kTile * kPack<S>;
     for (int64_t plane = 0; plane < planes; ++plane, from += kPack<S> * channel_step) {
       const int64_t left = std::min(kPack<S>, channels - plane * kPack<S>);
@@ -205,18 +217,19 @@ class Convolution {
   }
 
   Values<S>& v_;
+  TurnedImages<S>& turned_;
   const Operation& op_;
   const Window window_;
   const int64_t channels_, units_, taps_;
   const bool wants_dx_;
   const int64_t tile_units_, tile_channels_, unit_tiles_, channel_tiles_;
   AxisPlan rows_, columns_, rows_back_, columns_back_;
-  std::vector<S> narrow_;                    // the masters as S
+  std::vector<S> narrow_;                    // the masters as S, where S is not R
   std::vector<S> weights_, turned_weights_;  // as Convolve reads them, for Y and for dX
   std::vector<R> bias_;
-  int64_t band_ = 0;            // rows of the output that are turned at once
-  std::vector<R> partial_;      // per slice: weights' gradients, tile by tile
-  std::vector<S> turned_x_, turned_dy_;
+  int64_t band_ = 0;        // rows of the output that are turned at once
+  int kept_ = -1;           // what large weights are made of
+  std::vector<R> partial_;  // per slice: weights' gradients, tile by tile
   std::vector<double> partial_bias_;
 };
 

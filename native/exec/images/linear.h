@@ -1,4 +1,4 @@
-// Linear layers behind convolutions: vectors with the batch innermost, also of an image that they read flattened.
+// Linear layers behind convolutions: vectors with the batch innermost; and images flattened for them.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -20,28 +20,21 @@ class Linear {
   // y(K, lanes) = w(K, C) x(C, lanes) + bias
   void forward(const Operation& op, int64_t slice) {
     const Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
-    if (in.image) {
-      v_.images.flatten(v_.image(op.inputs[0], slice), in.channels, in.places, as<R>(in.columns) + v_.first(slice), v_.all_lanes);
-    }
     const R* bias = op.bias >= 0 ? v_.weights(op.bias) : nullptr;
     const Product<R> p = linear_forward<R>(v_.weights(op.weight), bias, in.features, as<R>(in.columns), as<R>(out.columns),
                                         v_.all_lanes, op.fused_relu);
     v_.vectors.product(p, 0, out.features, v_.first(slice), v_.first(slice) + kLane);
   }
 
-  // dx(C, lanes) = w^T dy; as an image to `dx` where the input is one.
-  void backward(const Operation& op, int64_t slice, S* dx_image) {
+  // dx(C, lanes) = w^T dy
+  void backward(const Operation& op, int64_t slice) {
     Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
     if (op.fused_relu) v_.gate_columns(out, slice);
     if (op.inputs[0] == v_.net.input) return;
     const Product<R> dx = linear_input_gradient<R>(v_.weights(op.weight), in.features, out.features, as<R>(out.gradient),
-                                                as<R>(in.gradient), v_.all_lanes, !in.image && in.ready[slice]);
+                                                as<R>(in.gradient), v_.all_lanes, in.ready[slice]);
     v_.vectors.product(dx, 0, in.features, v_.first(slice), v_.first(slice) + kLane);
-    if (in.image) {
-      v_.images.unflatten(as<R>(in.gradient) + v_.first(slice), v_.all_lanes, in.channels, in.places, dx_image);
-    } else {
-      in.ready[slice] = true;
-    }
+    in.ready[slice] = true;
   }
 
   // dw(K, C) = dy(K, N) x(N, C); dbias(K) = row sums of dy
@@ -61,6 +54,18 @@ class Linear {
         v_.vectors.row_sum(dy + k0 * v_.all_lanes, v_.all_lanes, v_.gradients(op.bias) + k0, k1 - k0, v_.all_lanes);
       }
     });
+  }
+
+  // An image as a vector, in the order C, H, W.
+  void flatten(const Operation& op, int64_t slice) {
+    const Value& in = v_.values[op.inputs[0]];
+    v_.images.flatten(v_.image(op.inputs[0], slice), in.channels, in.places,
+                      as<R>(v_.values[op.output].columns) + v_.first(slice), v_.all_lanes);
+  }
+
+  void flatten_backward(const Operation& op, int64_t slice, S* dx) {
+    const Value& in = v_.values[op.inputs[0]];
+    v_.images.unflatten(as<R>(v_.values[op.output].gradient) + v_.first(slice), v_.all_lanes, in.channels, in.places, dx);
   }
 
  private:

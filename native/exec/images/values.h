@@ -29,7 +29,7 @@ class Values {
     bool image = false;
     int64_t planes = 0, elements = 0;  // elements: S of an image's slice
     Arena storage;                     // image: (slices, elements) S
-    // A vector, or an image that a linear layer reads: (features, L) R, in the order C, H, W.
+    // Vector: (features, L) R; rows: (L, features), where a linear layer reads it.
     Arena columns, rows, gradient;
     int64_t row_stride = 0;
     std::vector<char> ready;  // per slice: `gradient` holds something
@@ -135,8 +135,7 @@ class Values {
         v.planes = planes_of<S>(v.channels);
         v.elements = v.planes * v.places * kCell<S>;
         v.storage = Arena(static_cast<size_t>(v.elements * most_slices) * sizeof(S));
-      }
-      if (!v.image || as_rows[i]) {
+      } else {
         v.columns = Arena(bytes(v.features));
         v.gradient = Arena(bytes(v.features));
       }

@@ -1,0 +1,67 @@
+// Memory for images as the gradient of a convolution's weights reads them (LayerKernels::turn): a band of rows at a time
+// for each thread, or whole slices that stay until the stage ends and all slices are there.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "exec/images/values.h"
+
+namespace lth {
+
+template <typename S>
+class TurnedImages {
+  using R = Real<S>;
+
+ public:
+  explicit TurnedImages(Values<S>& values) : v_(values) {}
+
+  // ---- Planning: elements of S, or of R for sums
+
+  void want_band(int64_t x, int64_t dy) { band_.want(x, dy); }
+  void want_sums(int64_t size) { sums_size_ = std::max(sums_size_, size); }
+  // The number of a pair of images that the stage at hand keeps.
+  int keep(int64_t x, int64_t dy) {
+    if (kept_in_stage_ == static_cast<int>(kept_.size())) kept_.emplace_back();
+    kept_[kept_in_stage_].want(x, dy);
+    return kept_in_stage_++;
+  }
+  void end_stage() { kept_in_stage_ = 0; }
+
+  void make() {
+    band_.make(v_.pool.threads());
+    for (Both& one : kept_) one.make(v_.most_slices);
+    sums_.resize(sums_size_);
+  }
+
+  // ---- Running
+
+  S* band_x() { return band_.x.data() + Pool::thread() * band_.size_x; }
+  S* band_dy() { return band_.dy.data() + Pool::thread() * band_.size_dy; }
+  S* x(int kept, int64_t slice) { return kept_[kept].x.data() + slice * kept_[kept].size_x; }
+  S* dy(int kept, int64_t slice) { return kept_[kept].dy.data() + slice * kept_[kept].size_dy; }
+  R* sums() { return sums_.data(); }  // for one convolution at a time
+
+ private:
+  struct Both {
+    int64_t size_x = 0, size_dy = 0;
+    std::vector<S> x, dy;
+
+    void want(int64_t of_x, int64_t of_dy) {
+      size_x = std::max(size_x, of_x);
+      size_dy = std::max(size_dy, of_dy);
+    }
+    void make(int64_t number) {
+      x.resize(number * size_x);
+      dy.resize(number * size_dy);
+    }
+  };
+
+  Values<S>& v_;
+  Both band_;               // per thread
+  std::vector<Both> kept_;  // per slice
+  int kept_in_stage_ = 0;
+  int64_t sums_size_ = 0;
+  std::vector<R> sums_;
+};
+
+}  // namespace lth
