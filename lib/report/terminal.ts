@@ -127,13 +127,23 @@ function picture(curve: Curve, titled: boolean): string {
       axis[at + i] = c;
     });
   }
-  const legend = curve.branches.map((branch) => `${marks.get(branch)} ${branch}`).join('   ');
   return [
     ...(titled ? [`rewind to ${curve.rewind}, ${curve.method}`] : []),
     'test accuracy %',
     ...body,
     `       +${'-'.repeat(WIDTH)}`,
     axis.join('').trimEnd(),
-    `        prunable weights remaining   ${legend}`,
+    ...legend(curve.branches.map((branch) => `${marks.get(branch)} ${branch}`)),
   ].join('\n');
+}
+
+/** What the axis and the marks mean, in lines no wider than the picture. */
+function legend(marks: string[]): string[] {
+  const lines = ['        prunable weights remaining'];
+  for (const mark of marks) {
+    const line = `${lines.at(-1)}   ${mark}`;
+    if (line.length <= WIDTH + 8) lines[lines.length - 1] = line;
+    else lines.push(`        ${mark}`);
+  }
+  return lines;
 }

@@ -21,6 +21,8 @@ constexpr Isa kIsa = Isa::kAvx2;
 
 #include "kernels/turn_avx.inl"
 
+#include "kernels/convolution.inl"
+
 #include "kernels/layers.inl"
 
 }  // namespace

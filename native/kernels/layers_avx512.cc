@@ -23,6 +23,8 @@ constexpr Isa kIsa = Isa::kAvx512;
 
 #include "kernels/turn_avx512.inl"
 
+#include "kernels/convolution.inl"
+
 #include "kernels/layers.inl"
 
 }  // namespace

@@ -21,6 +21,8 @@ constexpr Isa kIsa = Isa::kAvx512Bf16;
 
 #include "kernels/turn_avx512.inl"
 
+#include "kernels/convolution.inl"
+
 #include "kernels/layers.inl"
 
 }  // namespace

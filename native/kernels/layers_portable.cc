@@ -18,6 +18,8 @@ namespace f32 {
 
 #include "kernels/pairs.inl"
 
+#include "kernels/convolution.inl"
+
 #include "kernels/layers.inl"
 }  // namespace f32
 
@@ -25,6 +27,8 @@ namespace f64 {
 #include "kernels/vector_portable_f64.inl"
 
 #include "kernels/cells.inl"
+
+#include "kernels/convolution.inl"
 
 #include "kernels/layers.inl"
 }  // namespace f64
