@@ -1,8 +1,9 @@
 // The kernels of networks with convolutions, of every instruction set that this CPU has and every storage type, against
 // plain loops in double precision over random shapes.
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
+#include <cstdio>
 #include <limits>
 #include <type_traits>
 
@@ -16,28 +17,25 @@ using test::Numbers;
 
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN(), kInfinity = std::numeric_limits<double>::infinity();
 
 double value_of(float x) { return static_cast<double>(x); }
 double value_of(double x) { return x; }
-double value_of(Bf16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, sizeof wide);
-  return static_cast<double>(wide);
-}
+double value_of(Bf16 x) { return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16)); }
 
 template <typename S>
 S stored(double x) {
   if constexpr (std::is_same_v<S, Bf16>) {
     // To nearest, ties to even: by comparison with both neighbours, not by the kernels' trick.
     const float wide = static_cast<float>(x);
-    uint32_t bits;
-    std::memcpy(&bits, &wide, sizeof bits);
+    const auto bits = std::bit_cast<uint32_t>(wide);
     if (wide != wide) return {0x7fc0};
     const Bf16 down = {static_cast<uint16_t>(bits >> 16)}, up = {static_cast<uint16_t>((bits >> 16) + 1)};
+    if (std::isinf(wide)) return down;
+    // Infinity is as far away as the power of two in whose place it is.
+    const double next = std::isinf(value_of(up)) ? std::copysign(0x1p128, x) : value_of(up);
     const double below = std::fabs(static_cast<double>(wide) - value_of(down));
-    const double above = std::fabs(value_of(up) - static_cast<double>(wide));
+    const double above = std::fabs(next - static_cast<double>(wide));
     return below < above || (below == above && down.bits % 2 == 0) ? down : up;
   } else {
     return static_cast<S>(x);
@@ -51,15 +49,34 @@ std::vector<S> normals(Numbers& numbers, int64_t n, double mean = 0) {
   return out;
 }
 
+// What outputs hold before they are written: elements that a kernel leaves out or adds to do not go unseen.
+template <typename... T>
+void junk(std::vector<T>&... outputs) {
+  (std::fill(outputs.begin(), outputs.end(), stored<T>(kNaN)), ...);
+}
+
+// NaNs whose bits a rounding that knows of none carries into the sign, or drops so that infinity is left. Arithmetic makes
+// no such NaN but hands on those that it is given, as weights of a file, say.
+constexpr uint32_t kNaNs[] = {0x7fffffff, 0xffffffff, 0x7f800001};
+template <typename T>
+T nan_of(uint32_t bits) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return {static_cast<uint16_t>(bits >> 16 | 1)};
+  } else {
+    return static_cast<T>(std::bit_cast<float>(bits));
+  }
+}
+
+constexpr Isa kIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
+
 // f(kernels, rounding of the arithmetic, rounding of the storage, numbers) for every table that can run here.
 template <typename F>
 void each_table(F&& f) {
   Numbers numbers(18);
   f(layer_kernels(Isa::kPortable, static_cast<const double*>(nullptr)), 1e-15, 1e-15, numbers);
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (Isa isa : kIsas) {
     if (!available(isa)) continue;
     if (isa != Isa::kAvx512Bf16) f(layer_kernels(isa, static_cast<const float*>(nullptr)), 1e-7, 1e-7, numbers);
-    CHECK(layer_kernels(isa, static_cast<const Bf16*>(nullptr)).isa == isa);
     f(layer_kernels(isa, static_cast<const Bf16*>(nullptr)), 1e-7, 4e-3, numbers);
   }
 }
@@ -102,12 +119,12 @@ struct Image {
     each([&](int64_t n, int64_t c, int64_t p) { at(n, c, p) = stored<S>(mean + numbers.normal()); });
   }
 
-  // What no example and no channel has is 0.
-  bool clean() const {
+  // What no channel has is 0, and what no example has where it is a gradient.
+  bool clean(bool gradient = true) const {
     for (int64_t n = 0; n < kLane; ++n) {
       for (int64_t c = 0; c < planes * kPack<S>; ++c) {
         for (int64_t p = 0; p < places; ++p) {
-          if ((n >= examples || c >= channels) && value(n, c, p) != 0) return false;
+          if (((gradient && n >= examples) || c >= channels) && value(n, c, p) != 0) return false;
         }
       }
     }
@@ -130,20 +147,26 @@ std::vector<Real<S>> constants(Numbers& numbers, const Image<S>& x) {
   return all;
 }
 
+// As networks may have them: padding is below the kernel, which may be larger than what it slides over.
 Window window(Numbers& numbers, int64_t most_padding) {
   Window w;
   w.height = 1 + numbers.below(9);
   w.width = 1 + numbers.below(9);
-  w.kernel_h = 1 + numbers.below(std::min<int64_t>(5, w.height));
-  w.kernel_w = 1 + numbers.below(std::min<int64_t>(5, w.width));
+  w.padding_h = numbers.below(most_padding + 1);
+  w.padding_w = numbers.below(most_padding + 1);
+  w.kernel_h = 1 + numbers.below(std::min<int64_t>(5, w.height + 2 * w.padding_h));
+  w.kernel_w = 1 + numbers.below(std::min<int64_t>(5, w.width + 2 * w.padding_w));
+  w.padding_h = std::min(w.padding_h, w.kernel_h - 1);
+  w.padding_w = std::min(w.padding_w, w.kernel_w - 1);
   w.stride_h = 1 + numbers.below(3);
   w.stride_w = 1 + numbers.below(3);
-  w.padding_h = numbers.below(std::min(w.kernel_h, most_padding + 1));
-  w.padding_w = numbers.below(std::min(w.kernel_w, most_padding + 1));
   w.out_height = (w.height + 2 * w.padding_h - w.kernel_h) / w.stride_h + 1;
   w.out_width = (w.width + 2 * w.padding_w - w.kernel_w) / w.stride_w + 1;
   return w;
 }
+
+// ResNet's first convolution, of a smaller image.
+constexpr Window kStem = {10, 9, 5, 5, 7, 7, 2, 2, 3, 3};
 
 // weight(unit, channel, tap) as Convolve reads them.
 template <typename S, typename F>
@@ -169,11 +192,23 @@ Convolve<S> convolution(const Image<S>& in, const AxisPlan& rows, const AxisPlan
 
 }  // namespace
 
+TEST("each table is that of its instruction set, and what this CPU does not have is named") {
+  for (Isa isa : kIsas) {
+    if (!available(isa)) {
+      std::fprintf(stderr, "  not tested, this CPU does not have it: %s\n", name_of(isa));
+      continue;
+    }
+    CHECK(layer_kernels(isa, static_cast<const Bf16*>(nullptr)).isa == isa);
+    CHECK(layer_kernels(isa, static_cast<const float*>(nullptr)).isa == (isa == Isa::kAvx512Bf16 ? Isa::kAvx512 : isa));
+    CHECK(layer_kernels(isa, static_cast<const double*>(nullptr)).isa == Isa::kPortable);
+  }
+}
+
 TEST("convolutions and their gradients are those of plain loops, for any kernel, stride, padding and number of channels") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
     using R = Real<S>;
-    for (int round = 0; round < 120; ++round) {
-      const Window w = window(numbers, 5);
+    for (int round = 0; round < 60; ++round) {
+      const Window w = round == 0 ? kStem : window(numbers, 5);
       const int64_t taps = w.kernel_h * w.kernel_w, channels = 1 + numbers.below(36), units = 1 + numbers.below(70);
       Image<S> x(channels, w.height, w.width, 1 + numbers.below(kLane)), y(units, w.out_height, w.out_width, x.examples);
       Image<S> dy = y, dx = x;
@@ -210,6 +245,7 @@ TEST("convolutions and their gradients are those of plain loops, for any kernel,
       });
       // Sums of so many terms, in whatever order.
       const double slack = unit * 64;
+      junk(y.data, dx.data);
 
       const AxisPlan rows = AxisPlan::forward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
       const AxisPlan columns = AxisPlan::forward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
@@ -219,7 +255,7 @@ TEST("convolutions and their gradients are those of plain loops, for any kernel,
         const double expected = of_y[i] + (with_bias ? static_cast<double>(bias[u]) : 0);
         CHECK_CLOSE(y.value(n, u, p), expected, slack * (size_y[i] + 3) + storage * std::fabs(expected));
       });
-      if (!with_bias) CHECK(y.clean());
+      CHECK(y.clean(!with_bias));
 
       const AxisPlan rows_back = AxisPlan::backward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
       const AxisPlan columns_back = AxisPlan::backward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
@@ -236,14 +272,18 @@ TEST("convolutions and their gradients are those of plain loops, for any kernel,
       const int64_t all_units = padded(units, in_tile), all_channels = padded(channels, of_channels);
       const int64_t middle = numbers.below(w.out_height + 1);
       std::vector<R> tile(taps * in_tile * of_channels);
+      std::vector<S> of_x, of_dy;
       for (int64_t u0 = 0; u0 < all_units; u0 += in_tile) {
         for (int64_t c0 = 0; c0 < all_channels; c0 += of_channels) {
           bool add = false;
-          for (const auto [y0, y1] : {std::pair<int64_t, int64_t>{0, middle}, {middle, w.out_height}}) {
+          junk(tile);
+          for (const auto& [y0, y1] : {std::pair<int64_t, int64_t>{0, middle}, {middle, w.out_height}}) {
             if (y0 == y1) continue;
             const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
             const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
-            std::vector<S> of_x((last - first) * w.width * kLane * all_channels), of_dy((y1 - y0) * w.out_width * kLane * all_units);
+            of_x.resize((last - first) * w.width * kLane * all_channels);
+            of_dy.resize((y1 - y0) * w.out_width * kLane * all_units);
+            junk(of_x, of_dy);
             kernels.turn(x.data.data(), x.planes, x.places, first * w.width, (last - first) * w.width, all_channels, of_x.data());
             kernels.turn(dy.data.data(), dy.planes, dy.places, y0 * w.out_width, (y1 - y0) * w.out_width, all_units, of_dy.data());
             kernels.weight_gradient({&w, y0, y1, of_x.data(), of_dy.data(), first, y0, all_channels, all_units, u0, c0, in_tile,
@@ -270,7 +310,7 @@ TEST("moments are those of plain loops, also where the mean is far larger than t
   each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double, Numbers& numbers) {
     for (int round = 0; round < 60; ++round) {
       const auto x = image<S>(numbers, round % 2 ? 100 : 0);
-      std::vector<double> shift(x.planes * kPack<S>), sum(shift.size()), square(shift.size()), sums(shift.size());
+      std::vector<double> shift(x.planes * kPack<S>, kNaN), sum = shift, square = shift, sums = shift;
       kernels.moments(x.data.data(), x.planes, x.places, x.examples, shift.data(), sum.data(), square.data());
       kernels.channel_sums(x.data.data(), x.planes, x.places, sums.data());
       for (int64_t c = 0; c < x.channels; ++c) {
@@ -295,6 +335,31 @@ TEST("moments are those of plain loops, also where the mean is far larger than t
   });
 }
 
+TEST("sums over many places are as exact as blocks of 64 terms make them") {
+  each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double, Numbers& numbers) {
+    Image<S> x(kPack<S>, 112, 112, kLane);
+    x.fill(numbers, 3);
+    for (int64_t c = 0; c < x.channels; ++c) x.at(0, c, 0) = stored<S>(0);  // from where `moments` measures
+    const std::vector<Real<S>> mean(x.channels);
+    std::vector<double> shift(x.channels, kNaN), sum = shift, square = shift, sums = shift, of_gate = shift, product = shift;
+    kernels.moments(x.data.data(), x.planes, x.places, x.examples, shift.data(), sum.data(), square.data());
+    kernels.channel_sums(x.data.data(), x.planes, x.places, sums.data());
+    kernels.gate(x.data.data(), nullptr, nullptr, x.data.data(), x.planes, x.places, mean.data(), x.data.data(),
+                 of_gate.data(), product.data());
+    std::vector<double> first(x.channels), second(x.channels);
+    x.each([&](int64_t n, int64_t c, int64_t p) {
+      first[c] += x.value(n, c, p);
+      second[c] += x.value(n, c, p) * x.value(n, c, p);
+    });
+    for (int64_t c = 0; c < x.channels; ++c) {
+      // Sums of all places in float are wrong by more than `unit`; this loop is no better than sums in double are.
+      const double limit = unit / 5 + 1e-13;
+      for (const auto& got : {sum, sums, of_gate}) CHECK_CLOSE(got[c], first[c], limit * first[c]);
+      for (const auto& got : {square, product}) CHECK_CLOSE(got[c], second[c], limit * second[c]);
+    }
+  });
+}
+
 TEST("normalisation with and without sum and ReLU, and its gradient, are those of plain loops") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
     for (int round = 0; round < 60; ++round) {
@@ -302,35 +367,43 @@ TEST("normalisation with and without sum and ReLU, and its gradient, are those o
       const auto mean = constants(numbers, x), scale = constants(numbers, x), shift = constants(numbers, x);
       const auto constant = constants(numbers, x), slope = constants(numbers, x);
       const bool relu = numbers.below(2), with_other = numbers.below(2), second = numbers.below(2);
-      Image<S> other = x, y = x, d = x;
+      Image<S> other = x, y = x, d = x, apart = x;
       other.fill(numbers);
       d.fill(numbers);
-      const Image<S> before = d;
+      junk(y.data, apart.data);
+      const Image<S> before = d, added = other;
       kernels.normalise(x.data.data(), with_other ? other.data.data() : nullptr, x.planes, x.places, mean.data(), scale.data(),
                         shift.data(), relu, y.data.data());
-      // Backward: in place over d, as the executor has it.
-      std::vector<double> sum(mean.size()), product(mean.size()), sums(mean.size()), products(mean.size()), sizes(mean.size());
+      CHECK(y.clean(false));
+      // Over either gradient, as the executor has it, or elsewhere; a single one without ReLU stays where it is.
+      const int64_t where = second || relu ? numbers.below(3) : 0;
+      Image<S>& g = where == 0 ? d : where == 1 ? other : apart;
+      std::vector<double> sum(mean.size(), kNaN), product = sum;
+      std::vector<double> sums(mean.size()), products(mean.size()), sizes(mean.size());
       kernels.gate(d.data.data(), second ? other.data.data() : nullptr, relu ? y.data.data() : nullptr, x.data.data(), x.planes,
-                   x.places, mean.data(), d.data.data(), sum.data(), product.data());
-      Image<S> dx = d;
-      kernels.normalise_backward(d.data.data(), x.data.data(), x.planes, x.places, x.examples, mean.data(), scale.data(),
-                                 constant.data(), slope.data(), dx.data.data());
+                   x.places, mean.data(), g.data.data(), sum.data(), product.data());
+      CHECK(g.clean());
+      const bool in_place = numbers.below(2);
+      Image<S> dx = g;
+      if (!in_place) junk(dx.data);
+      kernels.normalise_backward((in_place ? dx : g).data.data(), x.data.data(), x.planes, x.places, x.examples, mean.data(),
+                                 scale.data(), constant.data(), slope.data(), dx.data.data());
       x.each([&](int64_t n, int64_t c, int64_t p) {
         const auto of = [&](const auto& constants) { return static_cast<double>(constants[c]); };
         const double centred = x.value(n, c, p) - of(mean);
         double expected = centred * of(scale) + of(shift);
         const double size = std::fabs(centred * of(scale)) + 3;
-        if (with_other) expected += other.value(n, c, p);
+        if (with_other) expected += added.value(n, c, p);
         CHECK_CLOSE(y.value(n, c, p), relu ? std::max(expected, 0.0) : expected, 4 * unit * size + storage * std::fabs(expected));
-        double g = before.value(n, c, p) + (second ? other.value(n, c, p) : 0);
-        if (relu && y.value(n, c, p) <= 0) g = 0;
-        CHECK_CLOSE(d.value(n, c, p), g, (unit + storage) * std::fabs(g));
-        sums[c] += g;
-        products[c] += g * centred;
-        sizes[c] += std::fabs(g) * (1 + std::fabs(centred));
-        const double along = centred * of(slope), gradient = of(scale) * (d.value(n, c, p) - of(constant) - along);
-        const double terms = std::fabs(of(scale)) * (std::fabs(d.value(n, c, p)) + std::fabs(of(constant)) + std::fabs(along) + 1);
-        CHECK_CLOSE(dx.value(n, c, p), gradient, 4 * unit * terms + storage * std::fabs(gradient));
+        double due = before.value(n, c, p) + (second ? added.value(n, c, p) : 0);
+        if (relu && y.value(n, c, p) <= 0) due = 0;
+        CHECK_CLOSE(g.value(n, c, p), due, (unit + storage) * std::fabs(due));
+        sums[c] += due;
+        products[c] += due * centred;
+        sizes[c] += std::fabs(due) * (1 + std::fabs(centred));
+        const double along = centred * of(slope), gradient = of(scale) * (g.value(n, c, p) - of(constant) - along);
+        const double terms = std::fabs(g.value(n, c, p)) + std::fabs(of(constant)) + std::fabs(along) + 1;
+        CHECK_CLOSE(dx.value(n, c, p), gradient, 4 * unit * std::fabs(of(scale)) * terms + storage * std::fabs(gradient));
       });
       for (int64_t c = 0; c < x.channels; ++c) {
         CHECK_CLOSE(sum[c], sums[c], unit * (64 * sizes[c] + 1));
@@ -358,14 +431,18 @@ TEST("a single gradient without ReLU is read and not written") {
 TEST("the largest of a window is found and its gradient goes to the first of equals") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double storage, Numbers& numbers) {
     for (int round = 0; round < 40; ++round) {
-      const Window w = window(numbers, 4);
+      const Window w = round == 0 ? kStem : window(numbers, 4);
       Image<S> in(1 + numbers.below(20), w.height, w.width, 1 + numbers.below(kLane)), dx = in;
       Image<S> out(in.channels, w.out_height, w.out_width, in.examples), dy = out;
       in.fill(numbers);
       dy.fill(numbers);
       in.each([&](int64_t n, int64_t c, int64_t p) {  // many equals
         if (numbers.below(2)) in.at(n, c, p) = stored<S>(static_cast<double>(numbers.below(2)));
+        if (round % 4 == 1) {  // nothing is too small to be the largest
+          in.at(n, c, p) = stored<S>(numbers.below(2) ? -kInfinity : -1e38 * static_cast<double>(1 + numbers.below(3)));
+        }
       });
+      junk(out.data, dx.data);
       kernels.max_pool(w, in.planes, in.data.data(), out.data.data());
       kernels.max_pool_backward(w, in.planes, in.data.data(), out.data.data(), dy.data.data(), dx.data.data());
       std::vector<double> expected(in.channels * in.places * kLane), size(expected.size());
@@ -378,7 +455,6 @@ TEST("the largest of a window is found and its gradient goes to the first of equ
             if (best < 0 || in.value(n, c, h * w.width + v) > in.value(n, c, best)) best = h * w.width + v;
           }
         }
-        if (best < 0) return;  // a window that lies in the padding alone: no network that compiles has one
         CHECK_EQUAL(out.value(n, c, p), in.value(n, c, best));
         expected[(c * in.places + best) * kLane + n] += dy.value(n, c, p);
         size[(c * in.places + best) * kLane + n] += std::fabs(dy.value(n, c, p));
@@ -387,32 +463,83 @@ TEST("the largest of a window is found and its gradient goes to the first of equ
         const int64_t i = (c * in.places + p) * kLane + n;
         CHECK_CLOSE(dx.value(n, c, p), expected[i], 25 * storage * size[i]);
       });
+      CHECK(out.clean(false));
       CHECK(dx.clean());
     }
   });
 }
 
-TEST("NaN goes through convolution, normalisation, ReLU and pooling, so that a training that diverges says so") {
+TEST("NaN of any bits goes through convolution, normalisation, ReLU, sums, pooling and vectors: divergence shows") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double, Numbers& numbers) {
-    Image<S> x(3, 4, 4, 5), y = x;
-    x.fill(numbers);
-    x.at(2, 1, 5) = stored<S>(kNaN);
-    const auto mean = constants(numbers, x), scale = constants(numbers, x), shift = constants(numbers, x);
-    kernels.normalise(x.data.data(), nullptr, x.planes, x.places, mean.data(), scale.data(), shift.data(), true, y.data.data());
-    CHECK(std::isnan(y.value(2, 1, 5)));
-    kernels.relu(x.data.data(), y.data.data(), x.elements);
-    CHECK(std::isnan(y.value(2, 1, 5)));
-    const Window one = {4, 4, 4, 4, 1, 1, 1, 1, 0, 0};
-    const AxisPlan rows = AxisPlan::forward(4, 4, 1, 1, 0, false);
-    const auto weights = packed<S>(3, 3, 1, [](int64_t, int64_t, int64_t) { return stored<S>(1); });
-    kernels.convolve(convolution(x, rows, rows, one, weights, nullptr, y));
-    for (int64_t u = 0; u < 3; ++u) CHECK(std::isnan(y.value(2, u, 5)));
-    CHECK(!std::isnan(y.value(1, 0, 5)));
-    for (int64_t place = 0; place < 4; ++place) {
-      Image<S> in(1, 2, 2, 1), out(1, 1, 1, 1);
-      for (int64_t p = 0; p < 4; ++p) in.at(0, 0, p) = stored<S>(p == place ? kNaN : static_cast<double>(p));
-      kernels.max_pool({2, 2, 1, 1, 2, 2, 2, 2, 0, 0}, 1, in.data.data(), out.data.data());
-      CHECK(std::isnan(out.value(0, 0, 0)));
+    using R = Real<S>;
+    for (const uint32_t bits : kNaNs) {
+      Image<S> x(3, 4, 4, 5), y = x, d = x, dx = x;
+      x.fill(numbers);
+      d.fill(numbers);
+      x.at(2, 1, 5) = nan_of<S>(bits);
+      const auto mean = constants(numbers, x), scale = constants(numbers, x), shift = constants(numbers, x);
+      const std::vector<R> nans(4 * kLane, nan_of<R>(bits));
+      // Of one element, and of all where a channel's constant is NaN.
+      const auto one = [&](int line) {
+        if (!std::isnan(y.value(2, 1, 5)) || std::isnan(y.value(1, 1, 5))) test::complain(__FILE__, line, "not the one NaN");
+        junk(y.data);
+      };
+      const auto all = [&](int line) {
+        y.each([&](int64_t n, int64_t c, int64_t p) {
+          const double got = y.value(n, c, p);
+          if (!std::isnan(got)) test::complain(__FILE__, line, "not NaN but " + std::to_string(got));
+        });
+        std::fill(y.data.begin(), y.data.end(), stored<S>(0));
+      };
+      const auto normalise = [&](const Image<S>& of, const S* other, const R* bias, bool relu) {
+        kernels.normalise(of.data.data(), other, of.planes, of.places, mean.data(), scale.data(), bias, relu, y.data.data());
+      };
+      normalise(x, nullptr, shift.data(), true);
+      one(__LINE__);
+      normalise(d, x.data.data(), shift.data(), false);
+      one(__LINE__);
+      kernels.relu(x.data.data(), y.data.data(), x.elements);
+      one(__LINE__);
+      kernels.add(x.data.data(), d.data.data(), y.data.data(), x.elements);
+      one(__LINE__);
+      const Window window = {4, 4, 4, 4, 1, 1, 1, 1, 0, 0};
+      const AxisPlan rows = AxisPlan::forward(4, 4, 1, 1, 0, false);
+      const auto weights = packed<S>(3, 3, 1, [](int64_t, int64_t, int64_t) { return stored<S>(1); });
+      kernels.convolve(convolution(x, rows, rows, window, weights, nullptr, y));
+      for (int64_t u = 0; u < 3; ++u) CHECK(std::isnan(y.value(2, u, 5)));
+      one(__LINE__);
+
+      std::fill(y.data.begin(), y.data.end(), stored<S>(0));
+      kernels.convolve(convolution(d, rows, rows, window, weights, nans.data(), y));
+      all(__LINE__);
+      normalise(d, nullptr, nans.data(), true);
+      all(__LINE__);
+      kernels.normalise_backward(d.data.data(), x.data.data(), d.planes, d.places, d.examples, mean.data(), nans.data(),
+                                 mean.data(), mean.data(), y.data.data());
+      all(__LINE__);
+      kernels.spread(nans.data(), kLane, y.channels, y.places, 1, y.data.data());
+      all(__LINE__);
+      const std::vector<R> flat(y.channels * y.places * kLane, nan_of<R>(bits));
+      kernels.unflatten(flat.data(), kLane, y.channels, y.places, y.data.data());
+      all(__LINE__);
+
+      // An output that is NaN is not one that ReLU has cut off.
+      std::vector<double> sum(mean.size(), kNaN), product = sum;
+      const auto due = [&](int64_t n, int64_t c, int64_t p) { return x.value(n, c, p) <= 0 ? 0 : d.value(n, c, p); };
+      junk(dx.data);
+      kernels.relu_backward(x.data.data(), d.data.data(), dx.data.data(), x.elements);
+      x.each([&](int64_t n, int64_t c, int64_t p) { CHECK_EQUAL(dx.value(n, c, p), due(n, c, p)); });
+      junk(dx.data);
+      kernels.gate(d.data.data(), nullptr, x.data.data(), d.data.data(), d.planes, d.places, mean.data(), dx.data.data(),
+                   sum.data(), product.data());
+      x.each([&](int64_t n, int64_t c, int64_t p) { CHECK_EQUAL(dx.value(n, c, p), due(n, c, p)); });
+
+      for (int64_t place = 0; place < 4; ++place) {
+        Image<S> in(1, 2, 2, 1), out(1, 1, 1, 1);
+        for (int64_t p = 0; p < 4; ++p) in.at(0, 0, p) = p == place ? nan_of<S>(bits) : stored<S>(static_cast<double>(p));
+        kernels.max_pool({2, 2, 1, 1, 2, 2, 2, 2, 0, 0}, 1, in.data.data(), out.data.data());
+        CHECK(std::isnan(out.value(0, 0, 0)));
+      }
     }
   });
 }
@@ -424,15 +551,20 @@ TEST("ReLU, sums and changes of the storage type are those of plain loops") {
       const auto a = image<S>(numbers);
       Image<S> b = a, out = a, back = a, sum = a;
       b.fill(numbers);
+      junk(out.data, back.data, sum.data);
       kernels.relu(a.data.data(), out.data.data(), a.elements);
       kernels.relu_backward(out.data.data(), b.data.data(), back.data.data(), a.elements);
       kernels.add(a.data.data(), b.data.data(), sum.data.data(), a.elements);
-      // Vectors, with room of other slices between their rows.
-      const int64_t row = 3 * kLane;
-      std::vector<R> flat(a.channels * a.places * row), means(a.channels * row);
+      CHECK(out.clean(false));
+      CHECK(back.clean());
+      CHECK(sum.clean(false));
+      // Vectors, with room of other slices between their rows and of other layers behind them.
+      const int64_t row = 3 * kLane, channels = a.planes * kPack<S>;
+      std::vector<R> flat(channels * a.places * row, stored<R>(kNaN)), means(channels * row, stored<R>(kNaN));
       kernels.flatten(a.data.data(), a.channels, a.places, flat.data() + kLane, row);
       kernels.place_sums(a.data.data(), a.channels, a.places, R(0.5), means.data() + kLane, row);
       Image<S> again = b, spread = b;
+      junk(again.data, spread.data);
       kernels.unflatten(flat.data() + kLane, row, a.channels, a.places, again.data.data());
       kernels.spread(means.data() + kLane, row, a.channels, a.places, R(0.25), spread.data.data());
       a.each([&](int64_t n, int64_t c, int64_t p) {
@@ -452,14 +584,64 @@ TEST("ReLU, sums and changes of the storage type are those of plain loops") {
         CHECK_CLOSE(spread.value(n, c, p), total / 4, 64 * unit * size + storage * std::fabs(total));
       });
       CHECK(again.clean());
-      for (int64_t i = 0; i < static_cast<int64_t>(flat.size()); ++i) {
-        if (i % row < kLane || i % row >= 2 * kLane) CHECK_EQUAL(static_cast<double>(flat[i]), 0.0);
-      }
+      CHECK(spread.clean());
+      const auto others_kept = [&](const std::vector<R>& all, int64_t rows) {
+        for (int64_t i = 0; i < static_cast<int64_t>(all.size()); ++i) {
+          const bool ours = i < rows * row && i % row >= kLane && i % row < 2 * kLane;
+          if (!ours && !std::isnan(all[i])) return false;
+        }
+        return true;
+      };
+      CHECK(others_kept(flat, a.channels * a.places));
+      CHECK(others_kept(means, a.channels));
       const int64_t n = 1 + round;
       const auto wide = normals<R>(numbers, n);
       std::vector<S> narrow(n);
+      junk(narrow);
       kernels.narrow(wide.data(), narrow.data(), n);
       for (int64_t i = 0; i < n; ++i) CHECK_EQUAL(value_of(narrow[i]), value_of(stored<S>(static_cast<double>(wide[i]))));
+    }
+  });
+}
+
+TEST("bf16 is rounded to nearest and ties to even, into infinity, and through denormals where it is only stored") {
+  each_table([]<typename S>(const LayerKernels<S>& kernels, double, double, Numbers&) {
+    if constexpr (std::is_same_v<S, Bf16>) {
+      constexpr uint32_t kFrom[] = {0x3f807fff, 0x3f808000, 0x3f808001, 0x3f818000, 0x3fffffff,
+                                    0x7f7f7fff, 0x7f7f8000, 0x7f7fffff, 0x7f800000,
+                                    0x00000001, 0x00008000, 0x00008001, 0x00018000, 0x00407fff, 0x007fffff};
+      constexpr uint16_t kTo[] = {0x3f80, 0x3f80, 0x3f81, 0x3f82, 0x4000,
+                                  0x7f7f, 0x7f80, 0x7f80, 0x7f80,
+                                  0x0000, 0x0000, 0x0001, 0x0002, 0x0040, 0x0080};
+      constexpr int64_t kCases = std::size(kFrom);
+      const uint16_t minus = 0x8000;
+      // Lengths that leave each case to whole vectors and to what is behind them.
+      for (int64_t n = 1; n <= 50; ++n) {
+        std::vector<float> wide(n);
+        std::vector<Bf16> narrow(n);
+        junk(narrow);
+        for (int64_t i = 0; i < n; ++i) {
+          wide[i] = std::bit_cast<float>(kFrom[(i + n) % kCases] | (i % 2 ? uint32_t{minus} << 16 : 0));
+        }
+        kernels.narrow(wide.data(), narrow.data(), n);
+        for (int64_t i = 0; i < n; ++i) CHECK_EQUAL(int{narrow[i].bits}, int{kTo[(i + n) % kCases]} | (i % 2 ? minus : 0));
+        for (int64_t i = 0; i < n; ++i) wide[i] = nan_of<float>(kNaNs[(i + n) % std::size(kNaNs)]);
+        kernels.narrow(wide.data(), narrow.data(), n);
+        for (int64_t i = 0; i < n; ++i) CHECK(std::isnan(value_of(narrow[i])));
+      }
+      // Sums: 1 and its successor with half of what is between them, and the largest number with a quarter, a half and all
+      // of what is missing to 2^128.
+      constexpr uint16_t kSums[][3] = {{0x3f80, 0x3b80, 0x3f80}, {0x3f81, 0x3b80, 0x3f82}, {0x7f7f, 0x7a80, 0x7f7f},
+                                       {0x7f7f, 0x7b00, 0x7f80}, {0x7f7f, 0x7b80, 0x7f80}, {0x7f7f, 0x7f7f, 0x7f80}};
+      for (const auto& [first, second, expected] : kSums) {
+        for (const uint16_t sign : {uint16_t{0}, minus}) {
+          const auto all = [&](uint16_t bits) { return std::vector<S>(kCell<S>, {static_cast<uint16_t>(bits | sign)}); };
+          std::vector<S> sum(kCell<S>);
+          junk(sum);
+          kernels.add(all(first).data(), all(second).data(), sum.data(), kCell<S>);
+          for (const Bf16& got : sum) CHECK_EQUAL(int{got.bits}, expected | sign);
+        }
+      }
     }
   });
 }
