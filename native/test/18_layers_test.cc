@@ -207,7 +207,7 @@ TEST("each table is that of its instruction set, and what this CPU does not have
 TEST("convolutions and their gradients are those of plain loops, for any kernel, stride, padding and number of channels") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
     using R = Real<S>;
-    for (int round = 0; round < 100; ++round) {
+    for (int round = 0; round < 60; ++round) {
       const Window w = round == 0 ? kStem : window(numbers, 5);
       const int64_t taps = w.kernel_h * w.kernel_w, channels = 1 + numbers.below(36), units = 1 + numbers.below(70);
       Image<S> x(channels, w.height, w.width, 1 + numbers.below(kLane)), y(units, w.out_height, w.out_width, x.examples);
