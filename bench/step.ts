@@ -1,11 +1,16 @@
 /**
- * One dense training step against PyTorch's best ways to make it, interleaved in one run: median of the rounds' ratios.
+ * One training step against PyTorch's best ways to make it, interleaved in one run: median of the rounds' ratios.
  * Both sides gather a batch out of resident bytes, normalise it, go forward and backward, update with the fused
  * optimiser, and look at the loss; lth-train augments pictures too, PyTorch does not. Networks: lenet-300-100 (eager,
  * torch.compile), resnet-D and vgg-N ({eager fp32, bf16} x {NCHW, NHWC}, torch.compile).
  *
  *   npm run bench:step -- [--network lenet-300-100] [--precision fp32|bf16] [--threads 2] [--batch 60|128]
- *     [--optimiser adam|sgd] [--rounds 25] [--steps 200] [--variants eager,...] [--json]
+ *     [--optimiser adam|sgd] [--sparsity 0.95 [--pooling global|layerwise]] [--rounds 25] [--steps 200]
+ *     [--variants eager,...] [--json]
+ *
+ * With --sparsity that share of the prunable weights is pruned by its magnitude at initialisation: global keeps more of
+ * some layers than of others, layerwise as much of each. PyTorch then makes its dense step, without the mask that it would
+ * have to multiply by: it is spared that.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
@@ -14,7 +19,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { CompiledNetwork, Dataset, Session } from '../lib/index.js';
+import { CompiledNetwork, Dataset, Masks, Session } from '../lib/index.js';
 import type { Precision } from '../lib/native/AddonTypes.js';
 import { packageRoot } from '../lib/package.js';
 import { describe, pythonWithTorch, type Summary, setting, show, summary } from './helpers.js';
@@ -26,6 +31,8 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     batch: { type: 'string' },
     optimiser: { type: 'string' },
+    sparsity: { type: 'string', default: '0' },
+    pooling: { type: 'string', default: 'global' },
     rounds: { type: 'string' },
     steps: { type: 'string' },
     variants: { type: 'string', default: '' },
@@ -37,6 +44,7 @@ const precision = (values.precision ?? (pictures ? 'bf16' : 'fp32')) as Precisio
 const optimiser = values.optimiser ?? (pictures ? 'sgd' : 'adam');
 const threads = Number(values.threads);
 const batch = Number(values.batch ?? (pictures ? 128 : 60));
+const sparsity = Number(values.sparsity);
 const rounds = Number(values.rounds ?? (pictures ? 7 : 25));
 const steps = Number(values.steps ?? (pictures ? 3 : 200));
 
@@ -110,6 +118,13 @@ const session = await Session.open({
       : { type: 'sgd', learningRate: 0.01, momentum: 0.9, weightDecay: pictures ? 1e-4 : 0 },
 });
 
+if (sparsity > 0) {
+  const pooling = values.pooling as 'global' | 'layerwise';
+  await session.setMasks(
+    await Masks.ones(network).prune(await session.snapshot(), { fraction: sparsity, pooling }),
+  );
+}
+
 async function ours(): Promise<number> {
   const { end } = await session.trainToEnd({
     until: session.step + steps,
@@ -146,6 +161,8 @@ const result = {
   threads,
   batch,
   optimiser,
+  sparsity,
+  pooling: values.pooling,
   steps,
   ms,
   ratio,
@@ -155,7 +172,7 @@ if (values.json) {
   console.log(JSON.stringify(result));
 } else {
   console.log(
-    `${values.network}, batch ${batch}, ${optimiser}, ${precision}, ${threads} threads: dense training step`,
+    `${values.network}, batch ${batch}, ${optimiser}, ${precision}, ${threads} threads: training step, ${sparsity > 0 ? `${100 * sparsity} % pruned, ${values.pooling}` : 'dense'}`,
   );
   console.log(
     `${describe(result.setting)}, PyTorch ${reference.torch}; median [quartiles] of ${rounds} rounds`,

@@ -29,7 +29,7 @@ class Autograd final : public Executor {
     move_towards(store_, of_batch, statistics);
   }
 
-  BatchResult train(const Batch& batch, const Statistics& statistics) override {
+  BatchResult train(const Batch& batch, const Statistics& statistics, Wanted) override {
     const TensorBatch in = loader_.load(batch);
     const std::vector<at::Tensor> parameters = views();
     std::vector<at::Tensor> leaves;

@@ -32,7 +32,7 @@ class DirectAten final : public Executor {
     forward_in_training(loader_.load(batch).x, statistics);
   }
 
-  BatchResult train(const Batch& batch, const Statistics& statistics) override {
+  BatchResult train(const Batch& batch, const Statistics& statistics, Wanted) override {
     c10::NoGradGuard no_grad;
     const TensorBatch in = loader_.load(batch);
     forward_in_training(in.x, statistics);

@@ -26,9 +26,10 @@ class DirectConv final : public Executor {
   using Value = typename Values<S>::Value;
 
  public:
-  DirectConv(ParameterStore& store, Pool& pool, const LayerKernels<S>& images, const Kernels<R>& vectors,
-             Normaliser normaliser, int64_t largest)
+  DirectConv(ParameterStore& store, Pool& pool, const LayerKernels<S>& images, const SparseKernels<S>& sparse,
+             const Kernels<R>& vectors, Normaliser normaliser, int64_t largest)
       : net_(*store.network),
+        sparse_(sparse),
         v_(store, pool, images, vectors, std::max(largest, kEvaluationBatch)),
         gradients_(v_),
         turned_(v_),
@@ -54,20 +55,20 @@ class DirectConv final : public Executor {
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
   BatchResult evaluate(const Batch& batch) override {
-    begin(batch);
+    begin(batch, Wanted::kForUpdate);
     for (auto& norm : norms_) norm->use_running_statistics();
     run(evaluation_);
     return loss(nullptr);
   }
 
   void observe(const Batch& batch, const Statistics& statistics) override {
-    begin(batch);
+    begin(batch, Wanted::kForUpdate);
     statistics_ = &statistics;
     run(forward_);
   }
 
-  BatchResult train(const Batch& batch, const Statistics& statistics) override {
-    begin(batch);
+  BatchResult train(const Batch& batch, const Statistics& statistics, Wanted wanted) override {
+    begin(batch, wanted);
     statistics_ = &statistics;
     run(forward_);
     run(pack_back_);
@@ -122,10 +123,7 @@ class DirectConv final : public Executor {
   Step forward_of(const Operation& op) {
     switch (op.type) {
       case Operation::kConvolution: {
-        Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, turned_, op)).get();
-        for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrow_.push_back([conv, task] { conv->narrow(task); });
-        for (int64_t task = 0; task < conv->pack_tasks(); ++task) pack_.push_back([conv, task] { conv->pack(task); });
-        for (int64_t task = 0; task < conv->pack_back_tasks(); ++task) pack_back_.push_back([conv, task] { conv->pack_back(task); });
+        Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, turned_, sparse_, op)).get();
         return [conv](int64_t slice) { conv->forward(slice); };
       }
       case Operation::kLinear: return [this, &op](int64_t slice) { linear_.forward(op, slice); };
@@ -282,7 +280,23 @@ class DirectConv final : public Executor {
     v_.pool.parallel(static_cast<int64_t>(tasks.size()), [&](int64_t task) { tasks[task](); });
   }
 
-  void begin(const Batch& batch) {
+  // Chooses the products of the masks at hand, and what must be done to the weights before them.
+  void use_masks(Wanted wanted) {
+    if (masks_ == v_.store.masks && wanted == wanted_) return;
+    masks_ = v_.store.masks;
+    wanted_ = wanted;
+    for (auto* tasks : {&narrow_, &pack_, &pack_back_}) tasks->clear();
+    for (const auto& one : convolutions_) {
+      Convolution<S>* conv = one.get();
+      conv->set_mask(masks_->words, wanted == Wanted::kForUpdate);
+      for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrow_.push_back([conv, task] { conv->narrow(task); });
+      for (int64_t task = 0; task < conv->pack_tasks(); ++task) pack_.push_back([conv, task] { conv->pack(task); });
+      for (int64_t task = 0; task < conv->pack_back_tasks(); ++task) pack_back_.push_back([conv, task] { conv->pack_back(task); });
+    }
+  }
+
+  void begin(const Batch& batch, Wanted wanted) {
+    use_masks(wanted);
     v_.begin(static_cast<int64_t>(batch.examples.size()));
     run(narrow_);
     run(pack_);
@@ -322,6 +336,7 @@ class DirectConv final : public Executor {
   }
 
   const CompiledNetwork& net_;
+  const SparseKernels<S>& sparse_;
   Values<S> v_;
   ImageGradients<S> gradients_;
   TurnedImages<S> turned_;
@@ -339,12 +354,15 @@ class DirectConv final : public Executor {
   std::vector<uint8_t> cropped_;  // per slice: the example at hand
   std::vector<R> losses_;
   const Statistics* statistics_ = nullptr;
+  std::shared_ptr<const Masks> masks_;  // what the products were chosen for
+  Wanted wanted_ = Wanted::kForUpdate;
 };
 
 template <typename S>
 std::unique_ptr<Executor> make(ParameterStore& store, Pool& pool, Isa isa, const Kernels<Real<S>>& vectors,
                                Normaliser normaliser, int64_t largest) {
-  return std::make_unique<DirectConv<S>>(store, pool, layer_kernels(isa, static_cast<const S*>(nullptr)), vectors,
+  return std::make_unique<DirectConv<S>>(store, pool, layer_kernels(isa, static_cast<const S*>(nullptr)),
+                                         sparse_kernels(isa, static_cast<const S*>(nullptr)), vectors,
                                          std::move(normaliser), largest);
 }
 

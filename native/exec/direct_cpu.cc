@@ -55,7 +55,7 @@ class DirectCpu final : public Executor {
   // Networks with batch norm are direct_conv's.
   void observe(const Batch&, const Statistics&) override {}
 
-  BatchResult train(const Batch& batch, const Statistics&) override {
+  BatchResult train(const Batch& batch, const Statistics&, Wanted) override {
     forward(batch, /*training=*/true);
     for (Buffer& b : buffers_) b.gradient_ready = false;
     Buffer& logits = buffers_[net_.output];

@@ -49,8 +49,10 @@ struct BatchResult {
 class Executor {
  public:
   virtual ~Executor() = default;
-  // Gradients of the mean loss over the batch go to the store.
-  virtual BatchResult train(const Batch& batch, const Statistics& statistics) = 0;
+  // Gradients of the mean loss over the batch go to the store: those that an update needs, which are not those of pruned
+  // weights, or all.
+  enum class Wanted { kForUpdate, kAll };
+  virtual BatchResult train(const Batch& batch, const Statistics& statistics, Wanted wanted) = 0;
   // The running statistics move as in `train`; nothing else changes.
   virtual void observe(const Batch& batch, const Statistics& statistics) = 0;
   virtual BatchResult evaluate(const Batch& batch) = 0;

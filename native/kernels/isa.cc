@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "kernels/layers.h"
+#include "kernels/sparse.h"
 
 namespace lth {
 
@@ -10,23 +11,31 @@ namespace lth {
 namespace avx2 {
 extern const Kernels<float> kDense;
 extern const LayerKernels<float> kLayers;
+extern const SparseKernels<float> kSparse;
 extern const LayerKernels<Bf16> kLayersBf16;
+extern const SparseKernels<Bf16> kSparseBf16;
 }
 namespace avx512 {
 extern const Kernels<float> kDense;
 extern const LayerKernels<float> kLayers;
+extern const SparseKernels<float> kSparse;
 extern const LayerKernels<Bf16> kLayersBf16;
+extern const SparseKernels<Bf16> kSparseBf16;
 }
 namespace avx512_bf16 {
 extern const LayerKernels<Bf16> kLayersBf16;
+extern const SparseKernels<Bf16> kSparseBf16;
 }
 #endif
 namespace portable {
 extern const Kernels<float> kDense;
 extern const Kernels<double> kDense64;
 extern const LayerKernels<float> kLayers;
+extern const SparseKernels<float> kSparse;
 extern const LayerKernels<Bf16> kLayersBf16;
+extern const SparseKernels<Bf16> kSparseBf16;
 extern const LayerKernels<double> kLayers64;
+extern const SparseKernels<double> kSparse64;
 }  // namespace portable
 
 const char* name_of(Isa isa) {
@@ -100,5 +109,26 @@ const LayerKernels<Bf16>& layer_kernels(Isa isa, const Bf16*) {
 }
 
 const LayerKernels<double>& layer_kernels(Isa, const double*) { return portable::kLayers64; }
+
+const SparseKernels<float>& sparse_kernels(Isa isa, const float*) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16) return avx512::kSparse;
+  if (isa == Isa::kAvx2) return avx2::kSparse;
+#endif
+  (void)isa;
+  return portable::kSparse;
+}
+
+const SparseKernels<Bf16>& sparse_kernels(Isa isa, const Bf16*) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512Bf16) return avx512_bf16::kSparseBf16;
+  if (isa == Isa::kAvx512) return avx512::kSparseBf16;
+  if (isa == Isa::kAvx2) return avx2::kSparseBf16;
+#endif
+  (void)isa;
+  return portable::kSparseBf16;
+}
+
+const SparseKernels<double>& sparse_kernels(Isa, const double*) { return portable::kSparse64; }
 
 }  // namespace lth

@@ -5,8 +5,8 @@
 // place of a slice is one vector, or half of one with its neighbour's: no kernel shuffles lanes or has a border inside a
 // vector, and a sparse weight can skip its channel. (kLane, kPack) of one place are a cell: one register of AVX-512.
 //
-// A last plane's second channel that no network has is 0 where all values are finite. Lanes that no example fills hold anything finite in
-// values and 0 in gradients.
+// A last plane's second channel that no network has is 0 where all values are finite. Lanes that no example fills hold
+// anything finite in values and 0 in gradients.
 //
 // Storage may be narrower than the arithmetic: bf16 is read into float and rounded to nearest even when it is written.
 #pragma once

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/layers.h"
+#include "kernels/sparse.h"
 
 namespace lth {
 namespace avx512_bf16 {
@@ -25,8 +26,12 @@ constexpr Isa kIsa = Isa::kAvx512Bf16;
 
 #include "kernels/layers.inl"
 
+#include "kernels/sparse.inl"
+
 }  // namespace
 extern const LayerKernels<Bf16> kLayersBf16;
+extern const SparseKernels<Bf16> kSparseBf16;
 const LayerKernels<Bf16> kLayersBf16 = kLayerTable<Bf16>;
+const SparseKernels<Bf16> kSparseBf16 = kSparseTable<Bf16>;
 }  // namespace avx512_bf16
 }  // namespace lth

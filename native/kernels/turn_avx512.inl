@@ -27,3 +27,10 @@ static void turn_place(const Bf16* in, int64_t plane, int64_t planes, int64_t ch
     for (int64_t n = 0; n < 8; ++n) _mm512_mask_storeu_epi32(out + (n * channels + c) * 2, there, r[n]);
   }
 }
+
+// The two channels of a plane's place.
+static inline void split_cell(const Bf16* cell, int64_t apart, Bf16* out) {
+  const __m512i both = _mm512_loadu_si512(cell);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(both));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + apart), _mm512_cvtepi32_epi16(_mm512_srli_epi32(both, 16)));
+}

@@ -146,7 +146,7 @@ std::string Session::fingerprint() const {
                      // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.
                      " isa=" + name_of(fp64 ? Isa::kPortable : options_.bf16 ? isa_ : kernels_f32(isa_).isa);
   // LibTorch's own decides what scores of pruning at initialisation are, which go through its autograd.
-  if (cpu && options_.network->convolutional()) text += " convolutions=2 libtorch-isa=" + libtorch_isa();
+  if (cpu && options_.network->convolutional()) text += " convolutions=3 libtorch-isa=" + libtorch_isa();
   return text;
 }
 
@@ -209,7 +209,8 @@ std::span<const Crop> Session::crops(std::span<const int32_t> rows, int64_t step
 Gradients Session::gradients(int64_t step, uint64_t noise) {
   use_one_thread();
   const std::vector<int32_t> rows = batch(step, noise);
-  const BatchResult result = executor_->train({options_.train.get(), rows, crops(rows, step, noise)}, {Statistics::kLeave});
+  const BatchResult result = executor_->train({options_.train.get(), rows, crops(rows, step, noise)}, {Statistics::kLeave},
+                                              Executor::Wanted::kAll);
   return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
 }
 
@@ -311,7 +312,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     }
     rows_.clear();
     for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
-    const BatchResult r = executor_->train({options_.train.get(), rows_, crops(rows_, step, o.noise)}, {});
+    const BatchResult r = executor_->train({options_.train.get(), rows_, crops(rows_, step, o.noise)}, {}, Executor::Wanted::kForUpdate);
     const double rate = options_.schedule.rate(step);
     row.loss += r.loss;
     row.correct += r.correct;

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "exec/images/sparse_convolution.h"
 #include "exec/images/turned.h"
 #include "exec/images/values.h"
 #include "kernels/axis.h"
@@ -22,9 +23,10 @@ class Convolution {
   static constexpr int64_t kBand = 192 << 10;       // bytes of turned rows that stay in the second cache
 
  public:
-  Convolution(Values<S>& values, TurnedImages<S>& turned, const Operation& op)
+  Convolution(Values<S>& values, TurnedImages<S>& turned, const SparseKernels<S>& sparse, const Operation& op)
       : v_(values),
         turned_(turned),
+        sparse_(values, sparse, op),
         op_(op),
         window_(values.window(op)),
         channels_(shape()[1]),
@@ -59,6 +61,7 @@ class Convolution {
   // Once, in the order of the backward pass.
   void plan_backward() {
     const Window& w = window_;
+    turned_.want_band(sparse_.band_x(), sparse_.band_dy());
     if (large()) {
       kept_ = turned_.keep(w.height * x_row(), w.out_height * dy_row());
       turned_.want_sums(tiles() * tile_size());
@@ -68,10 +71,16 @@ class Convolution {
     }
   }
 
-  // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, the tiles that Convolve reads for Y and dX.
+  // Which weights are left; `use` says whether a product may be the sparse one.
+  void set_mask(std::span<const uint64_t> mask, bool use) { sparse_.set_mask(mask, use); }
+
+  // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, what the products for Y and dX read.
   int64_t narrow_tasks() const { return tasks_for(narrow_.size(), kNarrowTask); }
-  int64_t pack_tasks() const { return tasks_for(units_, kTile); }
-  int64_t pack_back_tasks() const { return wants_dx_ ? tasks_for(channels_, kTile) : 0; }
+  int64_t pack_tasks() const { return sparse_.forward() ? sparse_.refresh_tasks() : tasks_for(units_, kTile); }
+  int64_t pack_back_tasks() const {
+    if (!wants_dx_) return 0;
+    return sparse_.backward() ? sparse_.refresh_back_tasks() : tasks_for(channels_, kTile);
+  }
 
   void narrow(int64_t task) {
     const int64_t first = task * kNarrowTask, count = std::min(kNarrowTask, shape_size() - first);
@@ -79,6 +88,7 @@ class Convolution {
   }
 
   void pack(int64_t tile) {
+    if (sparse_.forward()) return sparse_.refresh(narrowed(), tile);
     pack_tile(tile, units_, channels_ * taps_, channels_, taps_, weights_.data());
     if (op_.bias < 0) return;
     const R* bias = v_.weights(op_.bias);
@@ -86,9 +96,13 @@ class Convolution {
   }
 
   // dX's units are the channels.
-  void pack_back(int64_t tile) { pack_tile(tile, channels_, taps_, units_, channels_ * taps_, turned_weights_.data()); }
+  void pack_back(int64_t tile) {
+    if (sparse_.backward()) return sparse_.refresh_back(narrowed(), tile);
+    pack_tile(tile, channels_, taps_, units_, channels_ * taps_, turned_weights_.data());
+  }
 
   void forward(int64_t slice) {
+    if (sparse_.forward()) return sparse_.convolve(slice);
     const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
     v_.images.convolve({v_.image(op_.inputs[0], slice), in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_,
                         weights_.data(), op_.bias >= 0 ? bias_.data() : nullptr, v_.image(op_.output, slice), out.planes,
@@ -96,6 +110,7 @@ class Convolution {
   }
 
   void input_gradient(const S* dy, S* dx) {
+    if (sparse_.backward()) return sparse_.input_gradient(dy, dx);
     const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
     v_.images.convolve({dy, out.planes, out.places, out.width, rows_back_.axis(), columns_back_.axis(), op_.kernel.w, taps_,
                         turned_weights_.data(), nullptr, dx, in.planes, in.places, in.width});
@@ -108,6 +123,7 @@ class Convolution {
       v_.images.channel_sums(dy, planes_of<S>(units_), w.out_height * w.out_width,
                              partial_bias_.data() + slice * padded(units_, kPack<S>));
     }
+    if (sparse_.gradient()) return sparse_.weight_gradient(slice, dy, turned_.band_x(), turned_.band_dy());
     if (large()) {
       turn_x(x, 0, w.height, turned_.x(kept_, slice));
       turn_dy(dy, 0, w.out_height, turned_.dy(kept_, slice));
@@ -128,6 +144,8 @@ class Convolution {
 
   // Of all slices.
   void join() {
+    join_bias();
+    if (sparse_.gradient()) return sparse_.join();
     v_.pool.parallel(tiles(), [&](int64_t tile) {
       R* sum = (large() ? turned_.sums() : partial_.data()) + tile * tile_size();
       if (large()) {
@@ -140,6 +158,10 @@ class Convolution {
       }
       unpack(tile, sum);
     });
+  }
+
+ private:
+  void join_bias() {
     if (op_.bias < 0) return;
     for (int64_t k = 0; k < units_; ++k) {
       double sum = 0;
@@ -148,7 +170,6 @@ class Convolution {
     }
   }
 
- private:
   bool large() const { return shape_size() >= kLargeWeights; }
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
   int64_t shape_size() const { return units_ * channels_ * taps_; }
@@ -218,6 +239,7 @@ class Convolution {
 
   Values<S>& v_;
   TurnedImages<S>& turned_;
+  SparseConvolution<S> sparse_;
   const Operation& op_;
   const Window window_;
   const int64_t channels_, units_, taps_;
