@@ -59,14 +59,13 @@ function bits(name: string, ...leftOut: string[]): Map<string, string> {
   const all = new Map<string, string>();
   for (const id of units(name)) {
     for (const file of readdirSync(join(folder, name, 'units', id))) {
-      if (/\.(safetensors|arrow)$/.test(file) && file !== 'times.arrow' && !leftOut.includes(file)) {
+      if (/\.(safetensors|arrow)$/.test(file) && file !== 'times.arrow' && !leftOut.includes(file))
         all.set(
           `${id}/${file}`,
           createHash('sha256')
             .update(readFileSync(unit(name, id, file)))
             .digest('hex'),
         );
-      }
     }
   }
   return all;
@@ -75,6 +74,18 @@ const stamps = (name: string) =>
   units(name).map((id) => `${id} ${statSync(unit(name, id, 'unit.json')).mtimeMs}`);
 
 const first = await run('whole', recipe());
+
+test('a recipe.yaml of someone else is never written over', async () => {
+  const out = join(folder, 'foreign');
+  mkdirSync(out);
+  writeFileSync(join(out, 'recipe.yaml'), '# mine');
+  await assert.rejects(runExperiment(loadRecipe('quickstart'), { out, threads: 1 }), {
+    code: 'other-experiment',
+    message: /recipe\.yaml is not from a run.*--out/,
+  });
+  assert.equal(readFileSync(join(out, 'recipe.yaml'), 'utf8'), '# mine');
+  assert.ok(!existsSync(join(out, 'experiment.json')));
+});
 
 test('a run gives level 0 and every branch of every level for each rewind point, T - k updates each', async () => {
   assert.equal(first.complete, true);

@@ -1,6 +1,7 @@
 import { openDataset } from '../data/catalogue.js';
 import { readIdxDataset } from '../data/idx.js';
 import type { DatasetHandle, DatasetInfo } from '../native/AddonTypes.js';
+import { wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { Resource } from './Resource.js';
 
@@ -19,6 +20,7 @@ export class Dataset extends Resource<DatasetHandle> {
    * @throws LthError "recipe" (unknown name), "io", "corrupt-file".
    */
   static async open(name: string, folder: string | null = null): Promise<{ train: Dataset; test: Dataset }> {
+    if (folder !== null && typeof folder !== 'string') throw wrongValue('path', 'folder', folder);
     const { train, test } = await openDataset(name, folder);
     return { train: new Dataset(train), test: new Dataset(test) };
   }

@@ -120,7 +120,7 @@ const perClassOf = (options: { perClass?: number }) =>
   checkInteger(options.perClass ?? 10, 'perClass', 1, 2 ** 31 - 1);
 
 function optimiserOf(o: Optimiser): OptimiserOptions {
-  checkOneOf(o.type, 'optimiser.type', ['sgd', 'adam']);
+  checkOneOf(o?.type, 'optimiser.type', ['sgd', 'adam']);
   const weightDecay = checkNumber(o.weightDecay ?? 0, 'optimiser.weightDecay', 0, 1);
   if (o.type === 'sgd') {
     const momentum = checkNumber(o.momentum ?? 0, 'optimiser.momentum', 0, 0.999999);
@@ -152,6 +152,7 @@ export class Session extends Resource<SessionHandle> {
 
   /** @throws LthError "invalid-argument", "wrong-shape" (network and data do not fit), "no-cuda". */
   static async open(o: OpenOptions): Promise<Session> {
+    if (typeof o !== 'object' || o === null) throw wrongValue('options', 'Session.open', o);
     checkResource(o.network, CompiledNetwork, 'network');
     checkResource(o.train, Dataset, 'train');
     if (o.test !== undefined) checkResource(o.test, Dataset, 'test');

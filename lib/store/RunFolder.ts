@@ -74,6 +74,14 @@ function includes(a: Request, b: Request): boolean {
   );
 }
 
+/** In which of their words two fingerprints differ, and what may be why. */
+function otherWords(there: string, here: string): string {
+  const words = here.split(' ');
+  const others = there.split(' ').filter((word) => !words.includes(word));
+  const forced = process.env.LTH_ISA && others.some((word) => word.startsWith('isa='));
+  return others.length > 0 ? ` (not ${others.join(' ')}${forced ? '; LTH_ISA is set' : ''})` : '';
+}
+
 /** A run on disk: recipe.yaml and one folder a unit. Files are whole or not there; finished units are never touched. */
 export class RunFolder {
   /** Files whose checksums were found right. */
@@ -102,6 +110,7 @@ export class RunFolder {
     const lock = await folder.ownLock();
     try {
       await removeTemporaries(path);
+      folder.refuseForeignRecipe();
       await folder.claim(experiment, options.allowDifferentBits ?? false);
       await folder.addRequest(recipe, options.request, options.analysis);
       await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
@@ -109,6 +118,16 @@ export class RunFolder {
       loadAddon().dispose(lock);
     }
     return folder;
+  }
+
+  /** What a run writes as recipe.yaml must not take the place of someone's own. */
+  private refuseForeignRecipe(): void {
+    const ours = existsSync(this.requestsPath) || existsSync(join(this.path, 'experiment.json'));
+    if (ours || !existsSync(this.recipePath)) return;
+    throw new LthError(
+      'other-experiment',
+      `${this.recipePath} is not from a run, and this run would write its own there. Choose another folder with --out.`,
+    );
   }
 
   /** Held for moments only, so that two commands that create one folder cannot both think that it is theirs. */
@@ -152,7 +171,8 @@ export class RunFolder {
       throw new LthError(
         'different-bits',
         `${this.path} was made under "${there.fingerprint}", and this is "${here.fingerprint}": its trainings would ` +
-          'get other bits here. Choose another folder with --out, or mix them with --allow-different-bits.',
+          `get other bits here${otherWords(there.fingerprint, here.fingerprint)}. ` +
+          'Choose another folder with --out, or mix them with --allow-different-bits.',
       );
     }
   }

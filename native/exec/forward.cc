@@ -1,5 +1,6 @@
 #include "exec/forward.h"
 
+#include <algorithm>
 #include <map>
 
 namespace lth {
@@ -57,9 +58,11 @@ class Forward {
       c10::NoGradGuard no_grad;
       std::vector<int64_t> others = {0};
       for (int64_t d = 2; d < in.dim(); ++d) others.push_back(d);
-      const auto [v, m] = at::var_mean(in.detach(), others, /*correction=*/at::Scalar(1));
-      options_.statistics->push_back(
-          {index_.at(layer.name + ".running_mean"), index_.at(layer.name + ".running_var"), layer.momentum, m, v});
+      const auto [v, m] = at::var_mean(in.detach(), others, /*correction=*/at::Scalar(0));
+      // The running variance is PyTorch's, the unbiased one; of a single value it is 0.
+      const double n = static_cast<double>(in.numel() / in.size(1));
+      options_.statistics->push_back({index_.at(layer.name + ".running_mean"), index_.at(layer.name + ".running_var"),
+                                      layer.momentum, m, v * (n / std::max(n - 1, 1.0))});
     }
     const bool training = options_.training;
     return at::batch_norm(in, parameter(layer, "weight"), parameter(layer, "bias"), training ? at::Tensor() : mean,
