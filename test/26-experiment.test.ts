@@ -79,7 +79,7 @@ test('a recipe.yaml of someone else is never written over', async () => {
   const out = join(folder, 'foreign');
   mkdirSync(out);
   writeFileSync(join(out, 'recipe.yaml'), '# mine');
-  await assert.rejects(run('foreign', recipe), {
+  await assert.rejects(run('foreign', recipe()), {
     code: 'other-experiment',
     message: /recipe\.yaml is not from a run.*--out/,
   });
