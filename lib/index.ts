@@ -33,6 +33,7 @@ export { type Verification, type VerifyProblem, verifyRun } from './experiment/v
 export type {
   BuildInfo,
   DatasetInfo,
+  KernelChoice,
   NetworkSummary,
   ParameterInfo,
   RunEnd,

@@ -171,6 +171,15 @@ export interface SessionOptions {
 /** bf16: images and what convolutions multiply; weights, gradients, optimiser state and sums are fp32. */
 export type Precision = 'fp32' | 'bf16' | 'fp64';
 
+/** How the three products of a layer are made in an update: through all weights, or through those that are left. */
+export interface KernelChoice {
+  layer: string;
+  forward: 'dense' | 'sparse';
+  /** null where nothing wants it: of a layer that reads the examples. */
+  inputGradient: 'dense' | 'sparse' | null;
+  weightGradient: 'dense' | 'sparse';
+}
+
 export interface SessionInfo {
   /** Updates done. */
   step: number;
@@ -346,6 +355,7 @@ export interface Addon {
   sessionScores(session: SessionHandle, method: ScoreMethod, perClass: number): Promise<SnapshotHandle>;
   /** Indices into the training set of the examples that scores look at, in the order in which they make up batches. */
   sessionScoreExamples(session: SessionHandle, perClass: number): Int32Array;
+  sessionKernels(session: SessionHandle): KernelChoice[];
 
   /** Starts training on a native thread. `notify` is called (rate-limited, at most one call pending) when rows wait. */
   sessionTrain(

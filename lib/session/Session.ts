@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { RecordBatch } from 'apache-arrow';
 import type {
+  KernelChoice,
   OptimiserOptions,
   Precision,
   RunEnd,
@@ -270,6 +271,14 @@ export class Session extends Resource<SessionHandle> {
   async scores(method: ScoreMethod, options: { perClass?: number } = {}): Promise<Snapshot> {
     checkOneOf(method, 'method', ['magnitude', 'snip', 'grasp', 'grasp-abs', 'synflow']);
     return new Snapshot(await loadAddon().sessionScores(this.handle, method, perClassOf(options)));
+  }
+
+  /**
+   * How the products of each convolution are made with the masks at hand, in the order of the layers; empty where there is
+   * no choice: on CUDA, by the oracle, in networks without convolutions. Each is sparse where that is cheaper.
+   */
+  kernels(): KernelChoice[] {
+    return loadAddon().sessionKernels(this.handle);
   }
 
   /**

@@ -194,6 +194,23 @@ Napi::Value session_scores(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::shared_ptr<const Snapshot> scores) { return make_handle(env, std::move(scores)); });
 }
 
+Napi::Value session_kernels(const Napi::CallbackInfo& info) {
+  const auto session = from_handle<Session>(info[0]);
+  const auto claim = session->claim("kernels");
+  const auto name = [](bool sparse) { return sparse ? "sparse" : "dense"; };
+  Napi::Array out = Napi::Array::New(info.Env());
+  for (const KernelChoice& choice : session->kernels()) {
+    Napi::Object one = Napi::Object::New(info.Env());
+    one.Set("layer", choice.layer);
+    one.Set("forward", name(choice.sparse_forward));
+    one.Set("inputGradient", info.Env().Null());
+    if (choice.has_input_gradient) one.Set("inputGradient", name(choice.sparse_input_gradient));
+    one.Set("weightGradient", name(choice.sparse_weight_gradient));
+    out.Set(out.Length(), one);
+  }
+  return out;
+}
+
 Napi::Value session_score_examples(const Napi::CallbackInfo& info) {
   const auto session = from_handle<Session>(info[0]);
   const auto claim = session->claim("score_examples");
@@ -282,6 +299,7 @@ void define_sessions(Napi::Object& exports) {
   define<session_gradients>(exports, "sessionGradients");
   define<session_scores>(exports, "sessionScores");
   define<session_score_examples>(exports, "sessionScoreExamples");
+  define<session_kernels>(exports, "sessionKernels");
   define<session_train>(exports, "sessionTrain");
   define<session_evaluate>(exports, "sessionEvaluate");
   define<session_reestimate>(exports, "sessionReestimate");

@@ -54,6 +54,13 @@ class DirectConv final : public Executor {
 
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
+  std::vector<KernelChoice> kernels() override {
+    use_masks(Wanted::kForUpdate);
+    std::vector<KernelChoice> all;
+    for (const auto& conv : convolutions_) all.push_back(conv->kernels());
+    return all;
+  }
+
   BatchResult evaluate(const Batch& batch) override {
     begin(batch, Wanted::kForUpdate);
     for (auto& norm : norms_) norm->use_running_statistics();
@@ -283,16 +290,17 @@ class DirectConv final : public Executor {
   // Chooses the products of the masks at hand, and what must be done to the weights before them.
   void use_masks(Wanted wanted) {
     if (masks_ == v_.store.masks && wanted == wanted_) return;
-    masks_ = v_.store.masks;
-    wanted_ = wanted;
+    masks_ = nullptr;  // if this throws, the next call begins anew
     for (auto* tasks : {&narrow_, &pack_, &pack_back_}) tasks->clear();
     for (const auto& one : convolutions_) {
       Convolution<S>* conv = one.get();
-      conv->set_mask(masks_->words, wanted == Wanted::kForUpdate);
+      conv->set_mask(v_.store.masks->words, wanted == Wanted::kForUpdate);
       for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrow_.push_back([conv, task] { conv->narrow(task); });
       for (int64_t task = 0; task < conv->pack_tasks(); ++task) pack_.push_back([conv, task] { conv->pack(task); });
       for (int64_t task = 0; task < conv->pack_back_tasks(); ++task) pack_back_.push_back([conv, task] { conv->pack_back(task); });
     }
+    masks_ = v_.store.masks;
+    wanted_ = wanted;
   }
 
   void begin(const Batch& batch, Wanted wanted) {

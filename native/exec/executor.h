@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/pool.h"
@@ -46,9 +47,18 @@ struct BatchResult {
   int64_t correct = 0;
 };
 
+// How a layer's products are made in an update.
+struct KernelChoice {
+  std::string layer;
+  bool sparse_forward, sparse_input_gradient, sparse_weight_gradient;
+  bool has_input_gradient;  // not of a layer that reads the examples
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
+  // Of the layers that have a choice, with the masks at hand.
+  virtual std::vector<KernelChoice> kernels() { return {}; }
   // Gradients of the mean loss over the batch go to the store: those that an update needs, which are not those of pruned
   // weights, or all.
   enum class Wanted { kForUpdate, kAll };

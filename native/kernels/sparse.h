@@ -37,7 +37,7 @@ struct SparseConvolve {
   int64_t kernel_w, kernel_h;
   const PlaceRun* runs;
   int64_t number;          // of runs
-  const Real<S>* bias;     // per unit of whole planes, or null
+  const Real<S>* bias;     // per unit, or null
   S* out;
   int64_t units, out_plane;  // out_plane: places of a plane
 };

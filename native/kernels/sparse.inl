@@ -1,7 +1,7 @@
 // The kernels of kernels/sparse.h, over vectors and Cells as convolution.inl.
 
 static inline real sum_of_lanes(vec v) {
-  // Halves onto one another, in an order that does not depend on the width's half.
+  // Always the same order: halves onto one another.
   real part[kWidth];
   store(part, v);
   for (int64_t half = kWidth / 2; half > 0; half /= 2) {

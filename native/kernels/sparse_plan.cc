@@ -119,6 +119,23 @@ SparseEntries<S>::SparseEntries(const SparseShape& s, const SparseAxis& rows, co
   starts_.push_back(static_cast<int32_t>(entries_.size()));
 }
 
+template <typename S>
+int64_t SparseEntries<S>::count(const SparseShape& s, int64_t taps, std::span<const uint64_t> mask, int64_t first) {
+  int64_t number = 0;
+  for (int64_t unit = 0; unit < s.units; ++unit) {
+    for (int64_t channel = 0; channel < s.channels; channel += kPack<S>) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        bool any = false;
+        for (int64_t c = channel; c < std::min(s.channels, channel + kPack<S>); ++c) {
+          any = any || bit_at(mask, first + unit * s.unit_step + c * s.channel_step + tap);
+        }
+        number += any;
+      }
+    }
+  }
+  return number;
+}
+
 template class SparseEntries<float>;
 template class SparseEntries<double>;
 template class SparseEntries<Bf16>;

@@ -52,6 +52,9 @@ class SparseEntries {
   SparseEntries(const SparseShape& shape, const SparseAxis& rows, const SparseAxis& columns, std::span<const uint64_t> mask,
                 int64_t first);
 
+  // How many there would be.
+  static int64_t count(const SparseShape& shape, int64_t taps, std::span<const uint64_t> mask, int64_t first);
+
   const Entry<S>* entries() const { return entries_.data(); }
   const int32_t* starts() const { return starts_.data(); }
   int64_t size() const { return static_cast<int64_t>(entries_.size()); }

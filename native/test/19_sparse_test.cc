@@ -207,6 +207,8 @@ TEST("entries are one per plane and tap that has a weight, whatever the order") 
     SparseEntries<Bf16> entries({s.units, s.channels, s.channels * s.taps(), s.taps(), s.kernel_w, s.kernel_h, s.places(), s.width},
                                 rows, columns, mask, 0);
     CHECK_EQUAL(entries.size(), static_cast<int64_t>(std::count(has.begin(), has.end(), 1)));
+    const SparseShape counted = {s.units, s.channels, s.channels * s.taps(), s.taps(), s.kernel_w, s.kernel_h, s.places(), s.width};
+    CHECK_EQUAL(SparseEntries<Bf16>::count(counted, s.taps(), mask, 0), entries.size());
     // Every place of the output is made once.
     std::vector<int> made(s.places());
     for (const PlaceRun& run : place_runs(rows, columns, s.out_width, s.width)) {

@@ -99,6 +99,8 @@ class Session {
   std::shared_ptr<const Snapshot> snapshot();
   std::vector<int32_t> batch(int64_t step, uint64_t noise);
   Gradients gradients(int64_t step, uint64_t noise);
+  // How an update's products are made with the masks at hand, layer by layer; none where there is no choice.
+  std::vector<KernelChoice> kernels() { return executor_->kernels(); }
   // Scores of the weights as they are (paper 4.2), fp64; `per_class` examples of each class, chosen by seed and
   // replicate among those trained on, in batches of the training's size and without augmentation. Changes nothing.
   std::shared_ptr<const Snapshot> scores(ScoreMethod method, int64_t per_class);

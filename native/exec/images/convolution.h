@@ -71,8 +71,12 @@ class Convolution {
     }
   }
 
-  // Which weights are left; `use` says whether a product may be the sparse one.
-  void set_mask(std::span<const uint64_t> mask, bool use) { sparse_.set_mask(mask, use); }
+  // Which weights are left; `gradient`: may theirs be made alone?
+  void set_mask(std::span<const uint64_t> mask, bool gradient) { sparse_.set_mask(mask, gradient); }
+
+  KernelChoice kernels() const {
+    return {op_.name, sparse_.forward(), wants_dx_ && sparse_.backward(), sparse_.gradient(), wants_dx_};
+  }
 
   // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, what the products for Y and dX read.
   int64_t narrow_tasks() const { return tasks_for(narrow_.size(), kNarrowTask); }

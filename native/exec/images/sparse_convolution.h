@@ -13,11 +13,12 @@ namespace lth {
 template <typename S>
 class SparseConvolution {
   using R = Real<S>;
-  static constexpr int64_t kUnitsPerTask = 8;
-  static constexpr int64_t kBand = 192 << 10;  // bytes of rows that stay in the second cache
-  // What an entry of a sparse product costs, and a weight's gradient, beside a dense one of these. Measured (bench/), until a
-  // table of the machine's own says it.
+  static constexpr int64_t kBand = 192 << 10;  // bytes of rows that a band makes, beside those above and below it
+  // What an entry of a sparse product costs, and a weight's gradient, beside a dense one of these: as measured on an AMD EPYC
+  // with AVX512_BF16, until a table of the machine's own says it.
   static constexpr double kEntryCost = 2.6, kGradientCost = 2.6;
+  // Each slice has sums of its own: of more weights they would take much memory.
+  static constexpr int64_t kMostGradients = 1 << 18;
 
  public:
   SparseConvolution(Values<S>& values, const SparseKernels<S>& kernels, const Operation& op)
@@ -40,34 +41,37 @@ class SparseConvolution {
     }
     plan_rows();
     // Offsets have 32 bits.
-    fits_ = std::max({v_.values[op.inputs[0]].elements, v_.values[op.output].elements, band_x(), units_ * channels_ * taps_}) <= INT32_MAX;
+    const int64_t around = (w.kernel_h * std::max(w.width, w.out_width) + w.kernel_w) * kCell<S>;
+    const int64_t image = std::max(v_.values[op.inputs[0]].elements, v_.values[op.output].elements);
+    fits_ = std::max({image + around, band_x(), units_ * channels_ * taps_}) <= INT32_MAX;
   }
 
-  // Which products are sparse from now on: none if `use` is false. The mask's bits are at the weight's offset.
-  void set_mask(std::span<const uint64_t> mask, bool use) {
+  // Which products are sparse from now on; the mask's bits are at the weight's offset. `gradient`: may the weights' be the
+  // sparse one, which is 0 where no weight is left?
+  void set_mask(std::span<const uint64_t> mask, bool gradient) {
     forward_ = backward_ = gradient_ = false;
     entries_ = entries_back_ = {};
-    offsets_.clear();
-    if (!use || !fits_) return;
+    offsets_ = weights_ = starts_ = {};
+    partial_ = {};
+    if (!fits_) return;
+    const Window& w = window_;
     const int64_t first = v_.net.layout->parameters[op_.weight].offset, size = units_ * channels_ * taps_;
-    const auto left = static_cast<double>(count_bits(mask, first, size));
-    // Before anything is built: entries are no fewer than half the weights in bf16, and all of them otherwise.
-    if (left / static_cast<double>(kPack<S>) * kEntryCost < dense(units_, channels_)) {
-      const SparseShape shape = {units_, channels_, channels_ * taps_, taps_, op_.kernel.w, op_.kernel.h,
-                                 window_.height * window_.width, window_.width};
+    const int64_t row = channels_ * taps_;
+    const SparseShape shape = {units_, channels_, row, taps_, op_.kernel.w, op_.kernel.h, w.height * w.width, w.width};
+    if (cheaper(shape, mask, first)) {
       entries_ = {shape, rows_, columns_, mask, first};
-      forward_ = static_cast<double>(entries_.size()) * kEntryCost < dense(units_, channels_);
-      if (!forward_) entries_ = {};
+      forward_ = true;
     }
-    if (wants_dx_ && left / static_cast<double>(kPack<S>) * kEntryCost < dense(channels_, units_)) {
-      const SparseShape shape = {channels_, units_, taps_, channels_ * taps_, op_.kernel.w, op_.kernel.h,
-                                 window_.out_height * window_.out_width, window_.out_width};
-      entries_back_ = {shape, rows_back_, columns_back_, mask, first};
-      backward_ = static_cast<double>(entries_back_.size()) * kEntryCost < dense(channels_, units_);
-      if (!backward_) entries_back_ = {};
+    const SparseShape back = {channels_, units_, taps_, row, op_.kernel.w, op_.kernel.h, w.out_height * w.out_width, w.out_width};
+    if (wants_dx_ && cheaper(back, mask, first)) {
+      entries_back_ = {back, rows_back_, columns_back_, mask, first};
+      backward_ = true;
     }
-    gradient_ = left * kGradientCost < static_cast<double>(size);
-    if (gradient_) plan_gradient(mask, first);
+    const int64_t left = count_bits(mask, first, size);
+    if (gradient && static_cast<double>(left) * kGradientCost < static_cast<double>(size) && left <= kMostGradients) {
+      plan_gradient(mask, first);
+      gradient_ = true;
+    }
   }
 
   bool forward() const { return forward_; }
@@ -101,6 +105,7 @@ class SparseConvolution {
   int64_t band_dy() const { return planes_of<S>(units_) * kPack<S> * band_ * dy_row_; }
 
   void weight_gradient(int64_t slice, const S* dy, S* of_x, S* of_dy) {
+    if (offsets_.empty()) return;
     R* out = partial_.data() + slice * static_cast<int64_t>(offsets_.size());
     for (int64_t y0 = 0; y0 < window_.out_height; y0 += band_) {
       const int64_t y1 = std::min(window_.out_height, y0 + band_);
@@ -128,7 +133,13 @@ class SparseConvolution {
   static constexpr int64_t kRefresh = 1 << 12;
 
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
-  double dense(int64_t units, int64_t channels) const { return static_cast<double>(units * planes_of<S>(channels) * taps_); }
+  bool cheaper(const SparseShape& shape, std::span<const uint64_t> mask, int64_t first) const {
+    const auto dense = static_cast<double>(shape.units * planes_of<S>(shape.channels) * taps_);
+    // In bf16 there are no fewer entries than half the weights: many weights need not be looked at one by one.
+    const auto left = static_cast<double>(count_bits(mask, first, units_ * channels_ * taps_));
+    if (left / static_cast<double>(kPack<S>) * kEntryCost >= dense) return false;
+    return static_cast<double>(SparseEntries<S>::count(shape, taps_, mask, first)) * kEntryCost < dense;
+  }
   int64_t channels_padded() const { return planes_of<S>(channels_) * kPack<S>; }
 
   static int64_t floor_over(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
@@ -159,8 +170,6 @@ class SparseConvolution {
 
   void plan_gradient(std::span<const uint64_t> mask, int64_t first) {
     const Window& w = window_;
-    starts_.clear();
-    weights_.clear();
     for (int64_t unit = 0; unit < units_; ++unit) {
       starts_.push_back(static_cast<int32_t>(offsets_.size()));
       for (int64_t i = unit * channels_ * taps_; i < (unit + 1) * channels_ * taps_; ++i) {

@@ -2,7 +2,7 @@
 //
 // A slice is kLane examples and what threads share: no bit depends on how many there are. Of each slice, images are
 // (planes, places, kLane, kPack) in the storage type S (kernels/layers.h); vectors of features, which follow global
-// pooling, are (features, L) of R, as direct_cpu.cc has them. All memory is taken when the executor is made.
+// pooling, are (features, L) of R, as direct_cpu.cc has them. All memory of theirs is taken when the executor is made.
 #pragma once
 #include <algorithm>
 #include <cstring>
