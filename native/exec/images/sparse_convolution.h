@@ -13,10 +13,11 @@ namespace lth {
 template <typename S>
 class SparseConvolution {
   using R = Real<S>;
-  static constexpr int64_t kBand = 192 << 10;  // bytes of rows that a band makes, beside those above and below it
-  // What an entry of a sparse product costs, and a weight's gradient, beside a dense one of these: as measured on an AMD EPYC
-  // with AVX512_BF16, until a table of the machine's own says it.
-  static constexpr double kEntryCost = 2.6, kGradientCost = 2.6;
+  static constexpr int64_t kBand = 1 << 20;  // bytes of rows that a band makes, beside those above and below it
+  // What sparse products cost, where a dense one of a vector costs 1: an entry for each run and for each of its places; a
+  // weight's gradient for each vector and for each band. As measured on an AMD EPYC with AVX512_BF16, until a table of the
+  // machine's own says it.
+  static constexpr double kEntryOfRun = 8, kEntryOfPlace = 1.5, kGradientOfVector = 3, kGradientOfBand = 25;
   // Each slice has sums of its own: of more weights they would take much memory.
   static constexpr int64_t kMostGradients = 1 << 18;
 
@@ -58,17 +59,21 @@ class SparseConvolution {
     const int64_t first = v_.net.layout->parameters[op_.weight].offset, size = units_ * channels_ * taps_;
     const int64_t row = channels_ * taps_;
     const SparseShape shape = {units_, channels_, row, taps_, op_.kernel.w, op_.kernel.h, w.height * w.width, w.width};
-    if (cheaper(shape, mask, first)) {
+    if (cheaper(shape, runs_, mask, first)) {
       entries_ = {shape, rows_, columns_, mask, first};
       forward_ = true;
     }
     const SparseShape back = {channels_, units_, taps_, row, op_.kernel.w, op_.kernel.h, w.out_height * w.out_width, w.out_width};
-    if (wants_dx_ && cheaper(back, mask, first)) {
+    if (wants_dx_ && cheaper(back, runs_back_, mask, first)) {
       entries_back_ = {back, rows_back_, columns_back_, mask, first};
       backward_ = true;
     }
     const int64_t left = count_bits(mask, first, size);
-    if (gradient && static_cast<double>(left) * kGradientCost < static_cast<double>(size) && left <= kMostGradients) {
+    // Of all weights, and of one.
+    const double dense = static_cast<double>(units_ * channels_) * products(runs_) / static_cast<double>(kPack<S>);
+    const double sparse = static_cast<double>(w.out_height * dy_row_ / kCell<S>) * kGradientOfVector +
+                          static_cast<double>(tasks_for(w.out_height, band_)) * kGradientOfBand;
+    if (gradient && static_cast<double>(left) * sparse < dense && left <= kMostGradients) {
       plan_gradient(mask, first);
       gradient_ = true;
     }
@@ -133,13 +138,28 @@ class SparseConvolution {
   static constexpr int64_t kRefresh = 1 << 12;
 
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
-  bool cheaper(const SparseShape& shape, std::span<const uint64_t> mask, int64_t first) const {
-    const auto dense = static_cast<double>(shape.units * planes_of<S>(shape.channels) * taps_);
+  static int64_t taps_of(const PlaceRun& run) { return (run.x_to - run.x_from) * (run.y_to - run.y_from); }
+
+  // Places times the taps that each sees.
+  static double products(const std::vector<PlaceRun>& runs) {
+    double sum = 0;
+    for (const PlaceRun& run : runs) sum += static_cast<double>(run.count * taps_of(run));
+    return sum;
+  }
+
+  bool cheaper(const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask, int64_t first) const {
+    const double dense = static_cast<double>(shape.units * planes_of<S>(shape.channels)) * products(runs);
+    // Of one entry, as often as a run sees its tap.
+    double each = 0;
+    for (const PlaceRun& run : runs) {
+      each += static_cast<double>(taps_of(run)) / static_cast<double>(taps_) * (kEntryOfRun + kEntryOfPlace * run.count);
+    }
     // In bf16 there are no fewer entries than half the weights: many weights need not be looked at one by one.
     const auto left = static_cast<double>(count_bits(mask, first, units_ * channels_ * taps_));
-    if (left / static_cast<double>(kPack<S>) * kEntryCost >= dense) return false;
-    return static_cast<double>(SparseEntries<S>::count(shape, taps_, mask, first)) * kEntryCost < dense;
+    if (left / static_cast<double>(kPack<S>) * each >= dense) return false;
+    return static_cast<double>(SparseEntries<S>::count(shape, taps_, mask, first)) * each < dense;
   }
+
   int64_t channels_padded() const { return planes_of<S>(channels_) * kPack<S>; }
 
   static int64_t floor_over(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
@@ -161,7 +181,8 @@ class SparseConvolution {
     dy_row_ = width * kLane;
     x_row_ = (left_ + width + right) * kLane;
     const int64_t rows = channels_ * w.stride_h * w.stride_w * x_row_ + units_ * dy_row_;
-    band_ = std::clamp<int64_t>(kBand / (rows * static_cast<int64_t>(sizeof(S))), 1, w.out_height);
+    const int64_t most = std::clamp<int64_t>(kBand / (rows * static_cast<int64_t>(sizeof(S))), 1, w.out_height);
+    band_ = tasks_for(w.out_height, tasks_for(w.out_height, most));  // in equal parts
     x_rows_ = top_ + band_ + below;
   }
 
