@@ -8,20 +8,18 @@
 #include <type_traits>
 
 #include "check.h"
+#include "close.h"
 #include "kernels/axis.h"
 #include "kernels/layers.h"
 #include "numbers.h"
 
 using namespace lth;
 using test::Numbers;
+using test::value_of;
 
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN(), kInfinity = std::numeric_limits<double>::infinity();
-
-double value_of(float x) { return static_cast<double>(x); }
-double value_of(double x) { return x; }
-double value_of(Bf16 x) { return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16)); }
 
 template <typename S>
 S stored(double x) {
@@ -80,13 +78,6 @@ void each_table(F&& f) {
     f(layer_kernels(isa, static_cast<const Bf16*>(nullptr)), 1e-7, 4e-3, numbers);
   }
 }
-
-void check_close(double a, double b, double limit, const char* what, int line) {
-  if (!(std::fabs(a - b) <= limit)) {
-    lth::test::complain(__FILE__, line, std::string(what) + ": " + std::to_string(a) + " is not " + std::to_string(b));
-  }
-}
-#define CHECK_CLOSE(a, b, limit) check_close((a), (b), (limit), #a, __LINE__)
 
 // A slice of an image: some examples of kLane, the others' lanes hold 0, as does the second channel of a last plane
 // that has but one.

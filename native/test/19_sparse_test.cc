@@ -3,25 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "check.h"
+#include "close.h"
 #include "kernels/sparse_plan.h"
 #include "numbers.h"
 
 using namespace lth;
 using test::Numbers;
+using test::value_of;
 
 namespace {
-
-float widened(float x) { return x; }
-double widened(double x) { return x; }
-float widened(Bf16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, sizeof wide);
-  return wide;
-}
 
 // Numbers that bf16 holds exactly.
 template <typename S>
@@ -103,13 +95,6 @@ std::vector<S> image(Numbers& numbers, int64_t channels, int64_t places) {
   return x;
 }
 
-void close(double got, double expected, double limit, int line) {
-  if (!(std::fabs(got - expected) <= limit)) {
-    lth::test::complain(__FILE__, line, std::to_string(got) + " is not " + std::to_string(expected));
-  }
-}
-#define CHECK_CLOSE(a, b, limit) close((a), (b), (limit), __LINE__)
-
 }  // namespace
 
 TEST("sparse convolutions and their gradients to the input are those of plain loops, at any density") {
@@ -130,17 +115,17 @@ TEST("sparse convolutions and their gradients to the input are those of plain lo
       for (int64_t i = 0; i < size; ++i) weights[i] = bit_at(mask, first + i) ? some<S>(numbers) : S{};
       const auto x = image<S>(numbers, s.channels, s.places()), dy = image<S>(numbers, s.units, s.out_places());
       std::vector<R> bias(s.units);
-      for (R& b : bias) b = static_cast<R>(widened(some<S>(numbers)));
+      for (R& b : bias) b = static_cast<R>(value_of(some<S>(numbers)));
       const bool with_bias = numbers.below(2);
 
       std::vector<double> y(s.units * s.out_places() * kLane), dx(s.channels * s.places() * kLane);
       std::vector<double> size_y(y.size()), size_dx(dx.size());
       products(s, [&](int64_t u, int64_t p, int64_t c, int64_t q, int64_t t) {
-        const double w = static_cast<double>(widened(weights[(u * s.channels + c) * s.taps() + t]));
+        const double w = value_of(weights[(u * s.channels + c) * s.taps() + t]);
         if (w == 0) return;
         for (int64_t n = 0; n < kLane; ++n) {
-          const double a = w * static_cast<double>(widened(x[at<S>(c, s.places(), q, n)]));
-          const double b = w * static_cast<double>(widened(dy[at<S>(u, s.out_places(), p, n)]));
+          const double a = w * value_of(x[at<S>(c, s.places(), q, n)]);
+          const double b = w * value_of(dy[at<S>(u, s.out_places(), p, n)]);
           y[(u * s.out_places() + p) * kLane + n] += a;
           size_y[(u * s.out_places() + p) * kLane + n] += std::fabs(a);
           dx[(c * s.places() + q) * kLane + n] += b;
@@ -175,7 +160,7 @@ TEST("sparse convolutions and their gradients to the input are those of plain lo
         for (int64_t c = 0; c < planes_of<S>(channels) * kPack<S>; ++c) {
           for (int64_t p = 0; p < places; ++p) {
             for (int64_t n = 0; n < kLane; ++n) {
-              const double value = static_cast<double>(widened(got[at<S>(c, places, p, n)]));
+              const double value = value_of(got[at<S>(c, places, p, n)]);
               const int64_t i = (c * places + p) * kLane + n;
               const double wanted = c < channels ? expected[i] + (add ? static_cast<double>(add[c]) : 0) : 0;
               CHECK_CLOSE(value, wanted, c < channels ? unit * 64 * (terms[i] + 3) + storage * std::fabs(wanted) : 0);
@@ -245,8 +230,8 @@ TEST("gradients at the weights that are left are those of plain loops, and add t
             double expected = 0, terms = 1;
             for (int64_t y = 0; y < rows; ++y) {
               for (int64_t i = 0; i < row; ++i) {
-                const double a = static_cast<double>(widened(x[offsets[w] + y * x_row + i]));
-                const double product = a * static_cast<double>(widened(dy[u * dy_unit + y * dy_row + i]));
+                const double a = value_of(x[offsets[w] + y * x_row + i]);
+                const double product = a * value_of(dy[u * dy_unit + y * dy_row + i]);
                 expected += product;
                 terms += std::fabs(product);
               }
@@ -269,8 +254,8 @@ TEST("a plane is split into its channels") {
       kernels.split(x.data(), place, step, count, apart, out.data());
       for (int64_t c = 0; c < kPack<S>; ++c) {
         for (int64_t i = 0; i < apart; ++i) {
-          const double expected = i < count * kLane ? widened(x[at<S>(c, places, place + i / kLane * step, i % kLane)]) : 0;
-          CHECK_EQUAL(static_cast<double>(widened(out[c * apart + i])), expected);
+          const double expected = i < count * kLane ? value_of(x[at<S>(c, places, place + i / kLane * step, i % kLane)]) : 0;
+          CHECK_EQUAL(value_of(out[c * apart + i]), expected);
         }
       }
     }
