@@ -22,6 +22,21 @@ target_include_directories(LibTorch SYSTEM INTERFACE "${LIBTORCH_DIR}/include"
 target_link_libraries(LibTorch INTERFACE ${LIBTORCH_torch_cpu} ${LIBTORCH_c10})
 if(LIBTORCH_torch_cuda AND LIBTORCH_c10_cuda)
   set(LTH_CUDA ON)
+  # The headers of CUDA's runtime, not its compiler: pip puts them beside torch, a toolkit where CUDA_HOME says.
+  get_filename_component(LIBTORCH_SITE "${LIBTORCH_DIR}" DIRECTORY)
+  foreach(header cuda_runtime_api.h crt/host_defines.h)
+    string(MAKE_C_IDENTIFIER "CUDA_${header}" found)
+    find_path(${found} ${header}
+              HINTS "$ENV{CUDA_HOME}/include" "$ENV{CUDA_PATH}/include" "${LIBTORCH_SITE}/nvidia/cu13/include"
+                    "${LIBTORCH_SITE}/nvidia/cuda_runtime/include" "${LIBTORCH_SITE}/nvidia/cuda_nvcc/include"
+                    "/usr/local/cuda/include")
+    if(NOT ${found})
+      message(FATAL_ERROR "LibTorch in ${LIBTORCH_DIR} has CUDA, but CUDA's header ${header} is nowhere: neither in "
+                          "CUDA_HOME (\"$ENV{CUDA_HOME}\") nor beside torch. Set CUDA_HOME to a CUDA toolkit, or "
+                          "type: pip install nvidia-cuda-runtime nvidia-cuda-crt, in the versions of torch's CUDA.")
+    endif()
+    target_include_directories(LibTorch SYSTEM INTERFACE "${${found}}")
+  endforeach()
   # Nothing of ours names a symbol of torch_cuda; it registers its kernels when it is loaded, so it must be linked.
   target_link_libraries(LibTorch INTERFACE -Wl,--no-as-needed ${LIBTORCH_torch_cuda} ${LIBTORCH_c10_cuda}
                                            -Wl,--as-needed)

@@ -1,12 +1,40 @@
-// Through LibTorch's hooks, so that building needs neither the CUDA toolkit nor its headers.
 #include "cuda/cuda.h"
 
 #include <ATen/Context.h>
+#include <ATen/cuda/CUDAGraph.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <cuda_runtime_api.h>
 
 #include "core/error.h"
 
 namespace lth {
+namespace {
+
+class CudaGraph final : public LaunchGraph {
+ public:
+  explicit CudaGraph(const std::function<void()>& work) {
+    // Other threads of this process may train on the same device meanwhile.
+    graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    try {
+      work();
+    } catch (...) {
+      // The first failure is the one to tell; a capture that is broken cannot be ended without another.
+      try {
+        graph_.capture_end();
+      } catch (...) {
+      }
+      throw;
+    }
+    graph_.capture_end();
+  }
+
+  void replay() override { graph_.replay(); }
+
+ private:
+  at::cuda::CUDAGraph graph_;
+};
+
+}  // namespace
 
 CudaInfo cuda_info() {
   CudaInfo info;
@@ -16,7 +44,11 @@ CudaInfo cuda_info() {
     return info;
   }
   const int count = at::detail::getCUDAHooks().deviceCount();
-  for (int i = 0; i < count; ++i) info.devices.push_back("cuda:" + std::to_string(i));
+  for (int i = 0; i < count; ++i) {
+    info.devices.push_back("cuda:" + std::to_string(i));
+    cudaDeviceProp device;
+    info.names.push_back(cudaGetDeviceProperties(&device, i) == cudaSuccess ? device.name : "of unknown kind");
+  }
   info.available = count > 0;
   if (count == 0) info.reason = "LibTorch has CUDA, but no device is visible (see CUDA_VISIBLE_DEVICES)";
   return info;
@@ -38,5 +70,7 @@ at::Device device_from(const std::string& name) {
   }
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
+
+std::unique_ptr<LaunchGraph> record(const std::function<void()>& work) { return std::make_unique<CudaGraph>(work); }
 
 }  // namespace lth

@@ -2,6 +2,8 @@
 #pragma once
 #include <c10/core/Device.h>
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,7 +12,8 @@ namespace lth {
 struct CudaInfo {
   bool built = false;
   bool available = false;
-  std::vector<std::string> devices;
+  std::vector<std::string> devices;  // cuda:0, ...
+  std::vector<std::string> names;    // of each: NVIDIA H100 80GB HBM3
   std::string reason;  // why not; empty where available
 };
 
@@ -18,5 +21,19 @@ CudaInfo cuda_info();
 
 // "cpu", "cuda" or "cuda:N". A CUDA device that cannot be used is an error "no-cuda" that tells what to do.
 at::Device device_from(const std::string& name);
+
+// What was launched once, to be launched again at the price of one launch: the hundreds of small kernels of an update
+// take a CPU longer to start than a GPU to finish.
+class LaunchGraph {
+ public:
+  virtual ~LaunchGraph() = default;
+  // On the current stream.
+  virtual void replay() = 0;
+};
+
+// Records what `work` launches on the current stream, which may not be a device's default one; none of it runs. All it
+// reads must be on the device already and stay where it is, and it may wait for nothing. What it allocates belongs to
+// the graph.
+std::unique_ptr<LaunchGraph> record(const std::function<void()>& work);
 
 }  // namespace lth

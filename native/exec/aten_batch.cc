@@ -1,12 +1,19 @@
 #include "exec/aten_batch.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 namespace lth {
 
-BatchResult measure(const at::Tensor& log_p, const at::Tensor& labels) {
-  BatchResult result;
-  result.loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble).item<double>();
-  result.correct = at::argmax(log_p, 1).eq(labels).sum().item<int64_t>();
-  return result;
+at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels) {
+  const at::Tensor loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble);
+  const at::Tensor correct = at::argmax(log_p, 1).eq(labels).sum().to(at::kDouble);
+  return at::stack({loss, correct});
+}
+
+BatchResult read(const at::Tensor& measured) {
+  const at::Tensor host = measured.cpu();
+  const double* values = host.const_data_ptr<double>();
+  return {values[0], static_cast<int64_t>(values[1])};
 }
 
 void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& batch, const Statistics& how) {
@@ -43,32 +50,67 @@ BatchLoader::Resident& BatchLoader::resident(const Dataset* data) {
   return residents_.back();
 }
 
-at::Tensor BatchLoader::augmented(const Batch& batch) const {
-  const Dataset& data = *batch.data;
-  const int64_t n = static_cast<int64_t>(batch.examples.size()), channels = scale_.size(1);
-  const at::Tensor host =
-      at::empty({n, channels, data.features / channels}, at::TensorOptions().dtype(at::kByte));
-  for (int64_t i = 0; i < n; ++i) {
-    augment_image(data.images.data() + batch.examples[i] * data.features, data.shape[0], data.shape[1], data.shape[2],
-                  batch.crops[i], host.data_ptr<uint8_t>() + i * data.features);
+void BatchLoader::stage(const Batch& batch) {
+  resident(batch.data);
+  const int64_t n = static_cast<int64_t>(batch.examples.size());
+  Staged& staged = staged_[n];
+  const c10::Device device = options_.device();
+  if (!staged.host.defined()) {
+    const auto ints = at::TensorOptions().dtype(at::kInt);
+    staged.host = at::empty({4, n}, ints.pinned_memory(!device.is_cpu()));
+    staged.device = device.is_cpu() ? staged.host : at::empty({4, n}, ints.device(device));
+    if (!device.is_cpu()) staged.copied.emplace(device.type());
+  } else if (staged.copied) {
+    staged.copied->synchronize();  // the batch before may be on its way still
   }
-  return host.to(options_.device());
+  int32_t* to = staged.host.data_ptr<int32_t>();
+  std::copy(batch.examples.begin(), batch.examples.end(), to);
+  for (int64_t i = 0; i < static_cast<int64_t>(batch.crops.size()); ++i) {
+    const Crop& crop = batch.crops[i];
+    to[n + i] = crop.dy;
+    to[2 * n + i] = crop.dx;
+    to[3 * n + i] = crop.flip;
+  }
+  if (!staged.copied) return;
+  staged.device.copy_(staged.host, /*non_blocking=*/true);
+  staged.copied->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
 }
 
-TensorBatch BatchLoader::load(const Batch& batch) {
-  Resident& from = resident(batch.data);
-  const at::Tensor index = at::from_blob(const_cast<int32_t*>(batch.examples.data()),
-                                         {static_cast<int64_t>(batch.examples.size())},
-                                         at::TensorOptions().dtype(at::kInt))
-                               .to(options_.device());
+at::Tensor BatchLoader::cropped(const Dataset& data, const at::Tensor& images, const at::Tensor& where) const {
+  const int64_t channels = data.shape[0], height = data.shape[1], width = data.shape[2];
+  const auto longs = where.options().dtype(at::kLong);
+  const auto column = [&](int i) { return where.select(0, i).to(at::kLong).unsqueeze(1); };  // (N,1)
+  const at::Tensor across = at::arange(width, longs).unsqueeze(0);
+  const at::Tensor y = at::arange(height, longs).unsqueeze(0) + column(1);                            // (N,H)
+  const at::Tensor x = at::where(column(3).ne(0), (width - 1) - across, across) + column(2);          // (N,W)
+  const at::Tensor inside_y = y.ge(0).logical_and_(y.lt(height)), inside_x = x.ge(0).logical_and_(x.lt(width));
+  // The nearest place inside, for what is outside and will be 0.
+  const at::Tensor place = y.clamp(0, height - 1).unsqueeze(2) * width + x.clamp(0, width - 1).unsqueeze(1);  // (N,H,W)
+  const at::Tensor inside = inside_y.unsqueeze(2).logical_and(inside_x.unsqueeze(1));                      // (N,H,W)
+  const int64_t n = where.size(1), plane = height * width;
+  const at::Tensor bytes = at::index_select(images, 0, where.select(0, 0))
+                               .gather(2, place.view({n, 1, plane}).expand({n, channels, plane}));
+  return bytes * inside.view({n, 1, plane}).to(at::kByte);
+}
+
+TensorBatch BatchLoader::assemble(const Batch& batch) {
+  const Resident& from = resident(batch.data);
+  const at::Tensor where = staged_.at(static_cast<int64_t>(batch.examples.size())).device;
+  const at::Tensor rows = where.select(0, 0);
   TensorBatch out;
-  out.labels = at::index_select(from.labels, 0, index);
-  const at::Tensor bytes = batch.crops.empty() ? at::index_select(from.images, 0, index) : augmented(batch);
+  out.labels = at::index_select(from.labels, 0, rows);
+  const at::Tensor bytes =
+      batch.crops.empty() ? at::index_select(from.images, 0, rows) : cropped(*batch.data, from.images, where);
   out.x = bytes.to(options_.dtype()) * scale_ + shift_;
-  std::vector<int64_t> shape = {static_cast<int64_t>(batch.examples.size())};
+  std::vector<int64_t> shape = {where.size(1)};
   shape.insert(shape.end(), batch.data->shape.begin(), batch.data->shape.end());
   out.x = out.x.reshape(shape);
   return out;
+}
+
+TensorBatch BatchLoader::load(const Batch& batch) {
+  stage(batch);
+  return assemble(batch);
 }
 
 }  // namespace lth

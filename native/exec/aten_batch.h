@@ -1,5 +1,10 @@
 // What the executors on ATen share: the batch as tensors on the store's device.
 #pragma once
+#include <c10/core/Event.h>
+
+#include <map>
+#include <optional>
+
 #include "exec/executor.h"
 #include "exec/forward.h"
 
@@ -10,13 +15,15 @@ struct TensorBatch {
   at::Tensor labels;  // (N) int64
 };
 
-// Summed loss and right answers of logits' log-softmax (N,K).
-BatchResult measure(const at::Tensor& log_p, const at::Tensor& labels);
+// Summed loss and right answers of logits' log-softmax (N,K), as (2) fp64 on the device.
+at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels);
+// Waits for the device.
+BatchResult read(const at::Tensor& measured);
 
 // Moves the store's running statistics as `how` says.
 void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& batch, const Statistics& how);
 
-// The data sets stay on the device once they were used (uint8), so a batch is an index_select there.
+// The data sets stay on the device once they were used (uint8), so a batch is chosen, cropped and flipped there.
 class BatchLoader {
  public:
   BatchLoader(const ParameterStore& store, Normaliser normaliser);
@@ -24,19 +31,30 @@ class BatchLoader {
   BatchLoader(at::TensorOptions options, Normaliser normaliser);
   TensorBatch load(const Batch& batch);
 
+  // `load` in two steps, for who records the second: it reads nothing but what the first left on the device, in the same
+  // place for every batch of one size.
+  void stage(const Batch& batch);
+  TensorBatch assemble(const Batch& batch);
+
  private:
   struct Resident {
     const Dataset* data;
     at::Tensor images;  // (count, channels, plane) uint8
     at::Tensor labels;  // (count) int64
   };
+  // Row, dy, dx, flip of each example, (4,N) int32.
+  struct Staged {
+    at::Tensor host, device;  // one tensor on the CPU
+    std::optional<c10::Event> copied;
+  };
   Resident& resident(const Dataset* data);
   // (N, channels, plane) uint8 on the device.
-  at::Tensor augmented(const Batch& batch) const;
+  at::Tensor cropped(const Dataset& data, const at::Tensor& images, const at::Tensor& where) const;
 
   at::TensorOptions options_;
   at::Tensor scale_, shift_;  // (1, channels, 1)
   std::vector<Resident> residents_;
+  std::map<int64_t, Staged> staged_;  // by batch size
 };
 
 }  // namespace lth

@@ -19,7 +19,7 @@ class Autograd final : public Executor {
   BatchResult evaluate(const Batch& batch) override {
     c10::NoGradGuard no_grad;
     const TensorBatch in = loader_.load(batch);
-    return measure(at::log_softmax(forward(net_, in.x, views(), {}), 1), in.labels);
+    return read(measure(at::log_softmax(forward(net_, in.x, views(), {}), 1), in.labels));
   }
 
   void observe(const Batch& batch, const Statistics& statistics) override {
@@ -46,7 +46,7 @@ class Autograd final : public Executor {
     c10::NoGradGuard no_grad;
     for (size_t i = 0; i < leaves.size(); ++i) store_.view(store_.gradients, indices[i]).copy_(gradients[i]);
     move_towards(store_, of_batch, statistics);
-    return measure(at::log_softmax(logits.detach(), 1), in.labels);
+    return read(measure(at::log_softmax(logits.detach(), 1), in.labels));
   }
 
  private:

@@ -1,7 +1,11 @@
-// Explicit forward and backward through ATen: what `direct` is on CUDA. Activations are as PyTorch keeps
-// them.
+// Explicit forward and backward through ATen: what `direct` is on CUDA. There an update is recorded when a batch size is
+// met for the second time, and replayed from then on.
 #include <algorithm>
+#include <map>
 
+#include <ATen/ops/_foreach_copy.h>
+
+#include "cuda/cuda.h"
 #include "exec/aten_batch.h"
 
 namespace lth {
@@ -14,7 +18,10 @@ class DirectAten final : public Executor {
   DirectAten(ParameterStore& store, bool bf16, Normaliser normaliser)
       : store_(store),
         net_(*store.network),
+        on_device_(!store.device.is_cpu()),
         images_(bf16 ? at::kBFloat16 : store.weights.scalar_type()),
+        // What tensor cores read. In fp32 and fp64 cuDNN has more and faster kernels for the other.
+        format_(on_device_ && bf16 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous),
         loader_(store, std::move(normaliser)) {}
 
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
@@ -22,57 +29,89 @@ class DirectAten final : public Executor {
   BatchResult evaluate(const Batch& batch) override {
     c10::NoGradGuard no_grad;
     const TensorBatch in = loader_.load(batch);
-    training_ = false;
-    forward(in.x);
-    return measure(at::log_softmax(values_[net_.output], 1), in.labels);
+    forward(in.x, std::nullopt);
+    return read(measure(at::log_softmax(values_[net_.output], 1), in.labels));
   }
 
   void observe(const Batch& batch, const Statistics& statistics) override {
     c10::NoGradGuard no_grad;
-    forward_in_training(loader_.load(batch).x, statistics);
+    forward(loader_.load(batch).x, statistics);
   }
 
   BatchResult train(const Batch& batch, const Statistics& statistics, Wanted) override {
     c10::NoGradGuard no_grad;
-    const TensorBatch in = loader_.load(batch);
-    forward_in_training(in.x, statistics);
+    loader_.stage(batch);
+    if (!on_device_ || statistics.how != Statistics::kLayers) return read(update(batch, statistics));
+    Recorded& recorded = recorded_[{batch.data, batch.examples.size(), !batch.crops.empty()}];
+    if (recorded.graph) {
+      recorded.graph->replay();
+    } else if (recorded.seen++ == 0) {
+      // An update like any other; cuDNN and cuBLAS make here what they may not make while they are recorded.
+      recorded.measured = update(batch, statistics);
+    } else {
+      // Of values_ and the like the graph's own memory holds all it needs.
+      recorded.graph = record([&] { recorded.measured = update(batch, statistics); });
+      forget();
+      recorded.graph->replay();
+    }
+    return read(recorded.measured);
+  }
+
+ private:
+  // What backward needs of an operation beside its input and output.
+  struct Saved {
+    at::Tensor mean, inverse_deviation, reserve;  // batch norm: of the batch
+    int64_t implementation = 0;
+    at::Tensor indices;  // max pool
+    at::Tensor weight;   // convolution: in the images' type and format
+  };
+  struct Recorded {
+    int64_t seen = 0;
+    std::unique_ptr<LaunchGraph> graph;
+    at::Tensor measured;
+  };
+  using RecordedOf = std::tuple<const Dataset*, size_t, bool>;  // data set, batch size, cropped
+
+  // Of the batch that is staged: gradients into the store, running statistics, and what `measure` gives.
+  at::Tensor update(const Batch& batch, const Statistics& statistics) {
+    const TensorBatch in = loader_.assemble(batch);
+    forward(in.x, statistics);
     const at::Tensor log_p = at::log_softmax(values_[net_.output], 1);
-    const BatchResult result = measure(log_p, in.labels);
+    const at::Tensor measured = measure(log_p, in.labels);
     // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
     gradients_.assign(net_.values.size(), at::Tensor());
     at::Tensor d = log_p.exp();
     d.scatter_add_(1, in.labels.unsqueeze(1), at::zeros_like(in.labels, log_p.options()).unsqueeze(1) - 1);
     gradients_[net_.output] = d / static_cast<double>(in.labels.size(0));
     for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], saved_[i]);
-    return result;
+    if (!to_.empty()) at::_foreach_copy_(to_, from_);
+    to_.clear();
+    from_.clear();
+    return measured;
   }
 
- private:
-  // What backward needs of an operation beside its input and output.
-  struct Saved {
-    at::Tensor mean, inverse_deviation;  // batch norm: of the batch
-    at::Tensor indices;                  // max pool
-  };
+  void forget() {
+    values_.clear();
+    gradients_.clear();
+    saved_.clear();
+  }
 
   at::Tensor weight(const Operation& op) { return store_.view(store_.weights, op.weight); }
   at::Tensor bias(const Operation& op) { return op.bias >= 0 ? store_.view(store_.weights, op.bias) : at::Tensor(); }
   // The value as rows, where a linear layer reads it flattened.
   at::Tensor rows(int value) { return values_[value].flatten(1).to(store_.weights.scalar_type()); }
   // As a convolution reads them.
-  at::Tensor weight_of_images(const Operation& op) { return weight(op).to(images_); }
+  at::Tensor weight_of_images(const Operation& op) {
+    return weight(op).to(weight(op).options().dtype(images_), false, false, format_);
+  }
   at::Tensor bias_of_images(const Operation& op) { return op.bias >= 0 ? bias(op).to(images_) : at::Tensor(); }
 
-  void forward_in_training(const at::Tensor& x, const Statistics& statistics) {
-    training_ = true;
-    forward(x);
-    move_towards(store_, statistics_, statistics);
-  }
-
-  void forward(const at::Tensor& x) {
+  // In training where there are `statistics`: batch norm takes the batch's, and moves the running ones.
+  void forward(const at::Tensor& x, const std::optional<Statistics>& statistics) {
+    statistics_ = statistics;
     values_.assign(net_.values.size(), at::Tensor());
     saved_.assign(net_.operations.size(), {});
-    statistics_.clear();
-    values_[net_.input] = x.dim() == 4 ? x.to(images_) : x;
+    values_[net_.input] = x.dim() == 4 ? x.to(x.options().dtype(images_), false, false, format_) : x;
     for (size_t i = 0; i < net_.operations.size(); ++i) {
       const Operation& op = net_.operations[i];
       at::Tensor y = apply(op, saved_[i]);
@@ -89,8 +128,9 @@ class DirectAten final : public Executor {
                             : at::mm(rows(op.inputs[0]), weight(op).t());
       case Operation::kRelu: return at::relu(in);
       case Operation::kConvolution:
-        return at::convolution(in, weight_of_images(op), bias_of_images(op), {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}, {1, 1},
-                               false, {0, 0}, 1);
+        saved.weight = weight_of_images(op);
+        return at::convolution(in, saved.weight, bias_of_images(op), {op.stride.h, op.stride.w},
+                               {op.padding.h, op.padding.w}, {1, 1}, false, {0, 0}, 1);
       case Operation::kBatchNorm: {
         const at::Tensor y = normalise(op, in, saved);
         return op.inputs.size() > 1 ? y + values_[op.inputs[1]] : y;
@@ -111,19 +151,22 @@ class DirectAten final : public Executor {
   }
 
   at::Tensor normalise(const Operation& op, const at::Tensor& in, Saved& saved) {
-    const at::Tensor mean = store_.view(store_.weights, op.running_mean);
-    const at::Tensor variance = store_.view(store_.weights, op.running_variance);
-    at::Tensor y;
-    std::tie(y, saved.mean, saved.inverse_deviation) =
-        at::native_batch_norm(in, weight(op), bias(op), training_ ? at::Tensor() : mean,
-                              training_ ? at::Tensor() : variance, training_, op.momentum, op.epsilon);
-    if (training_) {
-      const double n = static_cast<double>(in.numel() / in.size(1));
-      // The running variance is PyTorch's, the unbiased one.
-      const at::Tensor biased = saved.inverse_deviation.pow(-2) - op.epsilon;
-      statistics_.push_back(
-          {op.running_mean, op.running_variance, op.momentum, saved.mean, biased * (n / std::max(n - 1, 1.0))});
+    at::Tensor mean = store_.view(store_.weights, op.running_mean);
+    at::Tensor variance = store_.view(store_.weights, op.running_variance);
+    double momentum = 0;
+    if (statistics_) {
+      momentum = statistics_->momentum(op.momentum);
+      if (in.numel() == in.size(1)) {
+        // Of a single value, where PyTorch's unbiased variance is 0/0, it is 0.
+        mean.lerp_(in.flatten().to(mean.scalar_type()), momentum);
+        variance.mul_(1 - momentum);
+        momentum = 0;
+      }
+      if (momentum == 0) mean = variance = at::Tensor();
     }
+    at::Tensor y;
+    std::tie(y, saved.mean, saved.inverse_deviation, saved.reserve, saved.implementation) = at::_batch_norm_impl_index(
+        in, weight(op), bias(op), mean, variance, statistics_.has_value(), momentum, op.epsilon, /*cudnn_enabled=*/true);
     return y;
   }
 
@@ -139,28 +182,28 @@ class DirectAten final : public Executor {
         for (int one : op.inputs) give(one, dy);
         break;
       case Operation::kLinear:
-        store_.view(store_.gradients, op.weight).copy_(at::mm(dy.t(), rows(input)));
-        if (op.bias >= 0) store_.view(store_.gradients, op.bias).copy_(dy.sum(0));
+        keep(op.weight, at::mm(dy.t(), rows(input)));
+        if (op.bias >= 0) keep(op.bias, dy.sum(0));
         if (wants_dx) give(input, at::mm(dy, weight(op)).view(in.sizes()).to(in.scalar_type()));
         break;
       case Operation::kConvolution: {
         const at::IntArrayRef bias_shape = net_.layout->parameters[op.weight].shape[0];
         const auto [dx, dw, db] = at::convolution_backward(
-            dy, in, weight_of_images(op), op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
+            dy, in, saved.weight, op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
             {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}, {1, 1}, false, {0, 0}, 1,
             {wants_dx, true, op.bias >= 0});
-        store_.view(store_.gradients, op.weight).copy_(dw);
-        if (op.bias >= 0) store_.view(store_.gradients, op.bias).copy_(db);
+        keep(op.weight, dw);
+        if (op.bias >= 0) keep(op.bias, db);
         if (wants_dx) give(input, dx);
         break;
       }
       case Operation::kBatchNorm: {
         if (op.inputs.size() > 1) give(op.inputs[1], dy);
-        const auto [dx, dw, db] =
-            at::native_batch_norm_backward(dy, in, weight(op), at::Tensor(), at::Tensor(), saved.mean,
-                                           saved.inverse_deviation, true, op.epsilon, {wants_dx, true, true});
-        store_.view(store_.gradients, op.weight).copy_(dw);
-        store_.view(store_.gradients, op.bias).copy_(db);
+        const auto [dx, dw, db] = at::_batch_norm_impl_index_backward(
+            saved.implementation, in, dy, weight(op), at::Tensor(), at::Tensor(), saved.mean, saved.inverse_deviation, true,
+            op.epsilon, {wants_dx, true, true}, saved.reserve);
+        keep(op.weight, dw);
+        keep(op.bias, db);
         if (wants_dx) give(input, dx);
         break;
       }
@@ -177,6 +220,17 @@ class DirectAten final : public Executor {
     }
   }
 
+  // The parameter's gradient: vectors together at the end, a kernel for each of which would take longer than its work.
+  void keep(int parameter, const at::Tensor& gradient) {
+    at::Tensor to = store_.view(store_.gradients, parameter);
+    if (gradient.dim() > 1) {
+      to.copy_(gradient);
+    } else {
+      to_.push_back(to);
+      from_.push_back(gradient);
+    }
+  }
+
   void give(int value, const at::Tensor& d) {
     if (value == net_.input) return;
     at::Tensor& to = gradients_[value];
@@ -185,12 +239,15 @@ class DirectAten final : public Executor {
 
   ParameterStore& store_;
   const CompiledNetwork& net_;
+  const bool on_device_;
   const at::ScalarType images_;
+  const at::MemoryFormat format_;
   BatchLoader loader_;
+  std::optional<Statistics> statistics_;
   std::vector<at::Tensor> values_, gradients_;
   std::vector<Saved> saved_;
-  std::vector<BatchStatistics> statistics_;
-  bool training_ = false;
+  std::vector<at::Tensor> to_, from_;
+  std::map<RecordedOf, Recorded> recorded_;
 };
 
 }  // namespace

@@ -20,4 +20,8 @@ at::Device device_from(const std::string& name) {
   throw Error("invalid-argument", "[device] expected cpu, cuda or cuda:N but received " + name);
 }
 
+std::unique_ptr<LaunchGraph> record(const std::function<void()>&) {
+  throw Error("no-cuda", "[record] " + cuda_info().reason);
+}
+
 }  // namespace lth

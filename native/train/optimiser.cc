@@ -49,35 +49,28 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
   });
 }
 
-// The same arithmetic through ATen, for devices our kernels do not run on.
+// The same arithmetic through ATen, for devices our kernels do not run on. Where a pruned weight and its state are +0 and
+// its gradient is taken for 0, whatever that was, they stay +0.
 void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
   c10::NoGradGuard no_grad;
   const auto trainable = [&](const at::Tensor& flat) { return flat.narrow(0, 0, store.layout().trainable); };
-  const at::Tensor zero = at::zeros({}, store.weights.options());
-  const at::Tensor weights = trainable(store.weights), keep = trainable(store.keep);
-  const at::Tensor g = at::add(trainable(store.gradients), weights, o.weight_decay);
-  at::Tensor next;
+  at::Tensor weights = trainable(store.weights);
+  at::Tensor g = at::where(trainable(store.keep), trainable(store.gradients), 0);
+  if (o.weight_decay != 0) g.add_(weights, o.weight_decay);
   if (o.type == OptimiserOptions::kSgd) {
-    at::Tensor update = g;
     if (!store.optimiser.empty()) {
       at::Tensor m = trainable(store.optimiser[0].values);
       m.mul_(o.momentum).add_(g);
-      update = o.nesterov ? at::add(g, m, o.momentum) : m;
-      next = at::add(weights, update, -rate);
-      m.copy_(at::where(keep, m, zero));
-    } else {
-      next = at::add(weights, update, -rate);
+      g = o.nesterov ? g.add_(m, o.momentum) : m;
     }
+    weights.add_(g, -rate);
   } else {
     const AdamStep<double> s = adam_step<double>(o, rate, store.optimiser_updates + 1);
     at::Tensor m = trainable(store.optimiser[0].values), v = trainable(store.optimiser[1].values);
     m.lerp_(g, 1 - o.beta1);
     v.mul_(o.beta2).addcmul_(g, g, 1 - o.beta2);
-    next = at::add(weights, m / (at::sqrt(v) / s.root + o.epsilon), -s.step_size);
-    m.copy_(at::where(keep, m, zero));
-    v.copy_(at::where(keep, v, zero));
+    weights.addcdiv_(m, at::sqrt(v).div_(s.root).add_(o.epsilon), -s.step_size);
   }
-  weights.copy_(at::where(keep, next, zero));
 }
 
 }  // namespace

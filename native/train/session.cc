@@ -2,6 +2,8 @@
 
 #include <ATen/Context.h>
 #include <c10/core/Device.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cmath>
 #include <numeric>
@@ -78,11 +80,22 @@ const char* name_of(SessionOptions::Executor executor) {
 // bits do not depend on how many there are.
 void use_one_thread() { at::set_num_threads(1); }
 
+// The calling thread does a session's work.
+struct Here {
+  explicit Here(const std::optional<c10::Stream>& stream) : guard(stream) { use_one_thread(); }
+  c10::OptionalStreamGuard guard;
+};
+
 // What LibTorch keeps for the whole process. Whether NNPACK runs depends on the CPU and on the size of a batch: bits must
-// not.
+// not. Nor on which of cuDNN's algorithms is the fastest today; and fp32 is fp32, not TF32.
 void set_flags_once() {
   static const bool done = [] {
-    at::globalContext().setUserEnabledNNPACK(false);
+    at::Context& context = at::globalContext();
+    context.setUserEnabledNNPACK(false);
+    context.setDeterministicCuDNN(true);
+    context.setBenchmarkCuDNN(false);
+    context.setAllowTF32CuDNN(false);
+    context.setAllowTF32CuBLAS(false);
     return true;
   }();
   (void)done;
@@ -95,7 +108,9 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   const at::Device device = device_from(options_.device);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   set_flags_once();
-  use_one_thread();
+  // Not the device's default one: sessions do not wait for each other, and updates can be recorded.
+  if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+  const Here here(stream_);
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads,
                                  use_one_thread);
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
@@ -151,19 +166,19 @@ std::string Session::fingerprint() const {
 }
 
 void Session::initialise(uint64_t draw) {
-  use_one_thread();
+  const Here here(stream_);
   store_->initialise(options_.seed, options_.replicate, draw);
   stepped();
 }
 
 void Session::load(const Snapshot& snapshot, bool restore_optimiser) {
-  use_one_thread();
+  const Here here(stream_);
   store_->load(snapshot, restore_optimiser);
   stepped();
 }
 
 void Session::set_masks(std::shared_ptr<const Masks> masks) {
-  use_one_thread();
+  const Here here(stream_);
   store_->set_masks(std::move(masks));
 }
 
@@ -173,7 +188,7 @@ void Session::set_step(int64_t step) {
 }
 
 std::shared_ptr<const Snapshot> Session::snapshot() {
-  use_one_thread();
+  const Here here(stream_);
   return store_->snapshot();
 }
 
@@ -207,7 +222,7 @@ std::span<const Crop> Session::crops(std::span<const int32_t> rows, int64_t step
 }
 
 Gradients Session::gradients(int64_t step, uint64_t noise) {
-  use_one_thread();
+  const Here here(stream_);
   const std::vector<int32_t> rows = batch(step, noise);
   const BatchResult result = executor_->train({options_.train.get(), rows, crops(rows, step, noise)}, {Statistics::kLeave},
                                               Executor::Wanted::kAll);
@@ -237,7 +252,7 @@ std::vector<int32_t> Session::score_examples(int64_t per_class) const {
 }
 
 std::shared_ptr<const Snapshot> Session::scores(ScoreMethod method, int64_t per_class) {
-  use_one_thread();
+  const Here here(stream_);
   std::vector<int32_t> rows;
   std::vector<Batch> batches;
   if (needs_examples(method)) {
@@ -274,7 +289,7 @@ Session::Evaluation Session::evaluate_rows(const Dataset& data, std::span<const 
 }
 
 RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
-  use_one_thread();
+  const Here here(stream_);
   const double start = now_seconds();
   bool evaluated = true;
   Snapshot::Pending& row = store_->pending;
@@ -381,7 +396,7 @@ std::shared_ptr<Run> Session::evaluate(SplitName split, int64_t count, RunEvents
   return start(
       "evaluate",
       [this, split, rows = std::move(rows)](Run& run) {
-        use_one_thread();
+        const Here here(stream_);
         const double start = now_seconds();
         const Evaluation e = evaluate_rows(data_of(split), rows, &run);
         RunEnd end;
@@ -402,7 +417,7 @@ std::shared_ptr<Run> Session::reestimate(int64_t batches, RunEvents events) {
   return start(
       "reestimate",
       [this, batches](Run& run) {
-        use_one_thread();
+        const Here here(stream_);
         const double start = now_seconds();
         RunEnd end;
         for (int64_t i = 0; i < batches; ++i) {

@@ -1,6 +1,8 @@
 // A network in training: parameters, optimiser, data order and threads. Used by one thread at a time: while a run is
 // going on, every other call is refused with "busy".
 #pragma once
+#include <c10/core/Stream.h>
+
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -136,6 +138,7 @@ class Session {
 
   SessionOptions options_;
   Isa isa_;
+  std::optional<c10::Stream> stream_;  // on CUDA
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<Executor> executor_;

@@ -1,0 +1,212 @@
+/**
+ * CUDA: the same training as on the CPU, the same bits every time, updates that are recorded once and replayed. All of it
+ * skips where there is no device.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { RecordBatch } from 'apache-arrow';
+import { loadAddon } from '../lib/native/load.js';
+import { networkByName } from '../lib/networks/catalogue.js';
+import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
+import { Masks } from '../lib/session/Masks.js';
+import type { OpenOptions, Session } from '../lib/session/Session.js';
+import { CommandLine } from './helpers/commandLine.js';
+import { differences, openSession, relativeDistance } from './helpers/digits.js';
+import { convolutional, flattened, residual } from './helpers/networks.js';
+
+const { cuda } = loadAddon().info();
+const skip = cuda.available ? false : `no CUDA device: ${cuda.reason}`;
+const folder = mkdtempSync(join(tmpdir(), 'lth-cuda-'));
+const cli = new CommandLine({});
+after(() => {
+  cli.end();
+  rmSync(folder, { recursive: true });
+});
+
+const resnet = CompiledNetwork.compile({ ...networkByName('resnet-8'), input: [1, 28, 28] });
+const networks: Record<string, CompiledNetwork> = {
+  'lenet-300-100': CompiledNetwork.compile('lenet-300-100'),
+  'a network with sums': CompiledNetwork.compile(residual),
+  'a convolutional network': CompiledNetwork.compile(convolutional),
+  'a network of flattened images': CompiledNetwork.compile(flattened),
+  'resnet-8': resnet,
+};
+const sgd: Partial<OpenOptions> = {
+  optimiser: { type: 'sgd', learningRate: 0.02, momentum: 0.9, nesterov: true, weightDecay: 1e-4 },
+  augment: { crop: 2, flip: true },
+  normalise: true,
+};
+const adam: Partial<OpenOptions> = { optimiser: { type: 'adam', learningRate: 1.2e-3 } };
+const everyStep = { metricsEvery: 1, evaluate: [], ends: false } as const;
+
+function losses(batches: RecordBatch[]): number[] {
+  return batches.flatMap((batch) => Array.from(batch.getChild('loss')?.toArray() as Float64Array));
+}
+
+async function prune(session: Session, network: CompiledNetwork, fraction: number): Promise<Masks> {
+  const masks = await Masks.ones(network).prune(await session.snapshot(), { fraction });
+  await session.setMasks(masks);
+  return masks;
+}
+
+for (const [name, network] of Object.entries(networks)) {
+  for (const [optimiser, options] of Object.entries({ SGD: sgd, Adam: adam })) {
+    test(`25 steps follow autograd on the CPU within 1e-9 in double precision: ${name}, ${optimiser}`, {
+      skip,
+    }, async () => {
+      for (const fraction of [0, 0.8]) {
+        const open = async (device: string, executor: 'direct' | 'autograd') => {
+          const session = await openSession({ network, ...options, precision: 'fp64', device, executor });
+          if (fraction > 0) await prune(session, network, fraction);
+          return session;
+        };
+        const oracle = await open('cpu', 'autograd');
+        const expected = losses((await oracle.trainToEnd({ until: 25, ...everyStep })).batches);
+        for (const executor of ['direct', 'autograd'] as const) {
+          const session = await open('cuda', executor);
+          const actual = losses((await session.trainToEnd({ until: 25, ...everyStep })).batches);
+          for (const [i, loss] of actual.entries()) {
+            const other = expected[i] as number;
+            assert.ok(Math.abs(loss - other) <= 1e-9 * other, `${executor}, step ${i}: ${loss} and ${other}`);
+          }
+          const distance = relativeDistance(await session.snapshot(), await oracle.snapshot());
+          assert.ok(distance <= 1e-9, `${executor}, weights and optimiser state: ${distance}`);
+          const [a, b] = [await session.evaluate('test'), await oracle.evaluate('test')];
+          assert.equal(a.accuracy, b.accuracy, executor);
+          assert.ok(Math.abs(a.loss - b.loss) <= 1e-9 * b.loss, executor);
+          session.dispose();
+        }
+        oracle.dispose();
+      }
+    });
+  }
+
+  test(`in single precision, which is not TF32, gradients agree with double precision: ${name}`, {
+    skip,
+  }, async () => {
+    const truth = await openSession({ network, ...sgd, executor: 'autograd', precision: 'fp64' });
+    const cpu = await openSession({ network, ...sgd, executor: 'autograd' });
+    const session = await openSession({ network, ...sgd, device: 'cuda' });
+    for (const until of [0, 10, 50]) {
+      await session.trainToEnd({ until });
+      for (const one of [truth, cpu]) await one.load(await session.snapshot());
+      const [a, b] = [await session.gradients(until), await truth.gradients(until)];
+      assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `${until}: loss ${a.loss} and ${b.loss}`);
+      const ours = relativeDistance(a.gradients, b.gradients);
+      // Sums of terms that nearly cancel, and units at the edge of a ReLU: LibTorch's CPU says how much that is.
+      const theirs = relativeDistance((await cpu.gradients(until)).gradients, b.gradients);
+      assert.ok(ours <= Math.max(5e-6, 3 * theirs), `${until}: gradients ${ours}, on the CPU ${theirs}`);
+    }
+    for (const one of [truth, cpu, session]) one.dispose();
+  });
+}
+
+test('bf16: gradients are those of fp32 within the rounding of images', { skip }, async () => {
+  const truth = await openSession({ network: resnet, ...sgd, executor: 'autograd', precision: 'fp64' });
+  const session = await openSession({ network: resnet, ...sgd, device: 'cuda', precision: 'bf16' });
+  for (const until of [0, 10, 50]) {
+    await session.trainToEnd({ until });
+    await truth.load(await session.snapshot());
+    const [a, b] = [await session.gradients(until), await truth.gradients(until)];
+    assert.ok(Math.abs(a.loss - b.loss) <= 0.02 * b.loss, `${until}: loss ${a.loss} and ${b.loss}`);
+    const distance = relativeDistance(a.gradients, b.gradients);
+    assert.ok(distance <= 0.1, `${until}: gradients ${distance}`);
+  }
+  for (const one of [truth, session]) one.dispose();
+});
+
+for (const precision of ['fp32', 'bf16'] as const) {
+  test(`a replayed update has the bits of one that is not, over the end of an epoch: ${precision}`, {
+    skip,
+  }, async () => {
+    // 4,496 examples in batches of 100: the 45th has 96.
+    const open = () => openSession({ network: resnet, ...sgd, precision, batch: 100, device: 'cuda' });
+    const long = await open();
+    const masks = await prune(long, resnet, 0.6);
+    for (const step of [1, 2, 3, 10, 44, 45, 46, 90, 91]) {
+      await long.trainToEnd({ until: step - 1, ...everyStep });
+      const short = await open();
+      await short.setMasks(masks);
+      await short.load(await long.snapshot());
+      // The first of its size in its session: not recorded yet.
+      const a = losses((await short.trainToEnd({ until: step, ...everyStep })).batches);
+      const b = losses((await long.trainToEnd({ until: step, ...everyStep })).batches);
+      assert.deepEqual(a, b, `step ${step}`);
+      assert.deepEqual(differences(await short.snapshot(), await long.snapshot()), [], `step ${step}`);
+      short.dispose();
+    }
+    long.dispose();
+  });
+
+  test(`two sessions at once train as each does alone: ${precision}`, { skip }, async () => {
+    const make = async (replicate: number) => {
+      const session = await openSession({ network: resnet, ...sgd, precision, replicate, device: 'cuda' });
+      return { session, done: session.trainToEnd({ until: 60, ...everyStep }) };
+    };
+    const together = await Promise.all([0, 1].map(make));
+    for (const [replicate, { session, done }] of together.entries()) {
+      const a = losses((await done).batches);
+      const alone = await make(replicate);
+      assert.deepEqual(a, losses((await alone.done).batches));
+      assert.deepEqual(differences(await session.snapshot(), await alone.session.snapshot()), []);
+      for (const one of [session, alone.session]) one.dispose();
+    }
+  });
+}
+
+test('pruned weights and their momentum are exactly +0 after updates, however they are made', {
+  skip,
+}, async () => {
+  for (const options of [sgd, adam]) {
+    const session = await openSession({ network: resnet, ...options, device: 'cuda', precision: 'bf16' });
+    const masks = await prune(session, resnet, 0.9);
+    await session.trainToEnd({ until: 20, ...everyStep });
+    const tensors = (await session.snapshot()).tensors();
+    let pruned = 0;
+    for (const [name, { vector, size }] of masks.tensors()) {
+      for (const [state, { values }] of tensors) {
+        if (state.replace(/^(momentum|exp_avg|exp_avg_sq)\./, '') !== name) continue;
+        for (let i = 0; i < size; i++) {
+          if (vector.get(i)) continue;
+          pruned++;
+          assert.ok(Object.is(values[i], 0), `${state}[${i}]`);
+        }
+      }
+    }
+    assert.ok(pruned > 0);
+    session.dispose();
+  }
+});
+
+test('scores of pruning at initialisation are those of the CPU', { skip }, async () => {
+  const [cpu, gpu] = [
+    await openSession({ network: resnet }),
+    await openSession({ network: resnet, device: 'cuda' }),
+  ];
+  for (const method of ['snip', 'grasp', 'synflow'] as const) {
+    const [a, b] = [await gpu.scores(method, { perClass: 2 }), await cpu.scores(method, { perClass: 2 })];
+    const distance = relativeDistance(a, b);
+    assert.ok(distance <= 1e-9, `${method}: ${distance}`);
+  }
+  for (const one of [cpu, gpu]) one.dispose();
+});
+
+test('an experiment on the device has the same bits twice', { skip }, async () => {
+  const options = ['--device', 'cuda', '--set', 'training.steps=300it', '--set', 'replicates=1'];
+  const folders = ['a', 'b'].map((name) => join(folder, name));
+  for (const out of folders) {
+    const { code, err } = await cli.run('run', 'quickstart', '--out', out, ...options);
+    assert.equal(code, 0, err);
+  }
+  const [a, b] = folders as [string, string];
+  const files = readdirSync(a, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.safetensors'),
+  );
+  assert.ok(files.length > 3);
+  for (const name of files) assert.deepEqual(readFileSync(join(a, name)), readFileSync(join(b, name)), name);
+  const { code, err } = await cli.run('verify', a);
+  assert.equal(code, 0, err);
+});
