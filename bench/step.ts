@@ -6,7 +6,7 @@
  *
  *   npm run bench:step -- [--network lenet-300-100] [--precision fp32|bf16] [--threads 2] [--batch 60|128]
  *     [--optimiser adam|sgd] [--sparsity 0.95 [--pooling global|layerwise]] [--rounds 25] [--steps 200]
- *     [--variants eager,...] [--json]
+ *     [--variants eager,...] [--device cpu|cuda [--cuda deterministic|fast]] [--json]
  *
  * With --sparsity that share of the prunable weights is pruned by its magnitude at initialisation: global keeps more of
  * some layers than of others, layerwise as much of each. PyTorch then makes its dense step, without the mask that it would
@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { CompiledNetwork, Dataset, Masks, Session } from '../lib/index.js';
-import type { Precision } from '../lib/native/AddonTypes.js';
+import type { CudaMode, Precision } from '../lib/native/AddonTypes.js';
 import { packageRoot } from '../lib/package.js';
 import { describe, pythonWithTorch, type Summary, setting, show, summary } from './helpers.js';
 
@@ -36,6 +36,8 @@ const { values } = parseArgs({
     rounds: { type: 'string' },
     steps: { type: 'string' },
     variants: { type: 'string', default: '' },
+    device: { type: 'string', default: 'cpu' },
+    cuda: { type: 'string', default: 'deterministic' },
     json: { type: 'boolean', default: false },
   },
 });
@@ -66,6 +68,7 @@ class Reference {
       String(batch),
       optimiser,
       values.variants,
+      values.device,
     ]);
     child.stderr.pipe(process.stderr);
     const reader: Interface = createInterface({ input: child.stdout });
@@ -111,6 +114,8 @@ const session = await Session.open({
   batch,
   threads,
   precision,
+  device: values.device,
+  cuda: values.cuda as CudaMode,
   augment: pictures ? { crop: 4, flip: true } : null,
   optimiser:
     optimiser === 'adam'
@@ -158,6 +163,8 @@ const result = {
   torch: reference.torch,
   network: values.network,
   precision,
+  device: values.device,
+  cuda: values.cuda,
   threads,
   batch,
   optimiser,
@@ -172,7 +179,7 @@ if (values.json) {
   console.log(JSON.stringify(result));
 } else {
   console.log(
-    `${values.network}, batch ${batch}, ${optimiser}, ${precision}, ${threads} threads: training step, ${sparsity > 0 ? `${100 * sparsity} % pruned, ${values.pooling}` : 'dense'}`,
+    `${values.network}, batch ${batch}, ${optimiser}, ${precision}, ${values.device}, ${threads} threads: training step, ${sparsity > 0 ? `${100 * sparsity} % pruned, ${values.pooling}` : 'dense'}`,
   );
   console.log(
     `${describe(result.setting)}, PyTorch ${reference.torch}; median [quartiles] of ${rounds} rounds`,

@@ -74,7 +74,8 @@ for (const [name, network] of Object.entries(networks)) {
           }
           const distance = relativeDistance(await session.snapshot(), await oracle.snapshot());
           assert.ok(distance <= 1e-9, `${executor}, weights and optimiser state: ${distance}`);
-          const [a, b] = [await session.evaluate('test'), await oracle.evaluate('test')];
+          const some = { examples: 500 };
+          const [a, b] = [await session.evaluate('test', some), await oracle.evaluate('test', some)];
           assert.equal(a.accuracy, b.accuracy, executor);
           assert.ok(Math.abs(a.loss - b.loss) <= 1e-9 * b.loss, executor);
           session.dispose();
@@ -209,4 +210,29 @@ test('an experiment on the device has the same bits twice', { skip }, async () =
   for (const name of files) assert.deepEqual(readFileSync(join(a, name)), readFileSync(join(b, name)), name);
   const { code, err } = await cli.run('verify', a);
   assert.equal(code, 0, err);
+});
+
+test('fast is for the device, the same training within noise, and one mode for a whole process', {
+  skip,
+}, async () => {
+  const fast = new CommandLine({});
+  const options = ['--device', 'cuda', '--set', 'training.steps=300it', '--set', 'replicates=1'];
+  const out = join(folder, 'fast');
+  const { code, err } = await fast.run('run', 'quickstart', '--cuda', 'fast', '--out', out, ...options);
+  assert.equal(code, 0, err);
+  const { results } = JSON.parse((await fast.run('show', out, '--json')).out) as {
+    results: { testAccuracy: number }[];
+  };
+  assert.ok(results.length > 1);
+  for (const { testAccuracy } of results) assert.ok(testAccuracy > 0.7, String(testAccuracy));
+  const other = await fast.run('run', 'quickstart', '--out', join(folder, 'other'), ...options);
+  assert.match(other.err, /cuda deterministic: a session of this process chose fast/);
+  fast.end();
+});
+
+test('fast on the CPU is refused', async () => {
+  await assert.rejects(openSession({ cuda: 'fast' }), {
+    code: 'invalid-argument',
+    message: /cuda fast is for device cuda/,
+  });
 });

@@ -54,6 +54,8 @@ export interface BuildInfo {
     /** Is there a device that can be used now? */
     available: boolean;
     devices: string[];
+    /** What each of them is, e.g. "NVIDIA H100 80GB HBM3". */
+    names: string[];
     /** Why not, in a sentence; empty where available. */
     reason: string;
   };
@@ -143,6 +145,9 @@ export interface ScheduleOptions {
   warmup: number;
 }
 
+/** What CUDA may choose by the clock: nothing that changes bits, or which of cuDNN's algorithms runs. */
+export type CudaMode = 'deterministic' | 'fast';
+
 export interface SessionOptions {
   network: NetworkHandle;
   train: DatasetHandle;
@@ -162,6 +167,7 @@ export interface SessionOptions {
   /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */
   augment: { crop: number; flip: boolean } | null;
   device: string;
+  cuda: CudaMode;
   precision: Precision;
   executor: 'direct' | 'aten' | 'autograd';
   /** Threads of this session. Never changes a bit of the result. */

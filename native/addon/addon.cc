@@ -31,6 +31,7 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   c.Set("built", cuda.built);
   c.Set("available", cuda.available);
   c.Set("devices", to_js(env, cuda.devices));
+  c.Set("names", to_js(env, cuda.names));
   c.Set("reason", cuda.reason);
   out.Set("cuda", c);
   return out;

@@ -1,7 +1,8 @@
-// Explicit forward and backward through ATen: what `direct` is on CUDA. There an update is recorded when a batch size is
-// met for the second time, and replayed from then on.
+// Explicit forward and backward through ATen: what `direct` is on CUDA. There the second update of a batch size is
+// recorded, and replayed from then on.
 #include <algorithm>
 #include <map>
+#include <thread>
 
 #include <ATen/ops/_foreach_copy.h>
 
@@ -45,8 +46,10 @@ class DirectAten final : public Executor {
     Recorded& recorded = recorded_[{batch.data, batch.examples.size(), !batch.crops.empty()}];
     if (recorded.graph) {
       recorded.graph->replay();
-    } else if (recorded.seen++ == 0) {
-      // An update like any other; cuDNN and cuBLAS make here what they may not make while they are recorded.
+    } else if (recorded.made_by != std::this_thread::get_id()) {
+      // An update like any other, in which cuDNN and cuBLAS make what they may not make while they are recorded. They
+      // keep it by thread, and a training is not always carried on by the same.
+      recorded.made_by = std::this_thread::get_id();
       recorded.measured = update(batch, statistics);
     } else {
       // Of values_ and the like the graph's own memory holds all it needs.
@@ -66,7 +69,7 @@ class DirectAten final : public Executor {
     at::Tensor weight;   // convolution: in the images' type and format
   };
   struct Recorded {
-    int64_t seen = 0;
+    std::thread::id made_by;
     std::unique_ptr<LaunchGraph> graph;
     at::Tensor measured;
   };

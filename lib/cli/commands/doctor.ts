@@ -111,7 +111,12 @@ function describe(d: Diagnosis): string {
       ['LibTorch', `${libtorch} in ${libtorchPath}${source}`],
       ['compiler', compiler],
       ['instructions', `${isa} in use; this CPU has ${isaAvailable.join(', ')}`],
-      ['CUDA', cuda.available ? cuda.devices.join(', ') : `no: ${cuda.reason}`],
+      [
+        'CUDA',
+        cuda.available
+          ? cuda.devices.map((device, i) => `${device} ${cuda.names[i]}`).join(', ')
+          : `no: ${cuda.reason}`,
+      ],
     );
   }
   rows.push(
