@@ -216,7 +216,18 @@ test('fast is for the device, the same training within noise, and one mode for a
   skip,
 }, async () => {
   const fast = new CommandLine({});
-  const options = ['--device', 'cuda', '--set', 'training.steps=300it', '--set', 'replicates=1'];
+  // Every checkpoint has another thread carry on, which cuDNN's clock has to be run for anew.
+  const options = ['--device', 'cuda', '--checkpoint-every', '20it', '--set', 'training.steps=300it'];
+  options.push(
+    '--set',
+    `network=${JSON.stringify(convolutional)}`,
+    '--set',
+    'pruning.rates={}',
+    '--levels',
+    '2',
+    '--replicates',
+    '1',
+  );
   const out = join(folder, 'fast');
   const { code, err } = await fast.run('run', 'quickstart', '--cuda', 'fast', '--out', out, ...options);
   assert.equal(code, 0, err);
@@ -224,7 +235,7 @@ test('fast is for the device, the same training within noise, and one mode for a
     results: { testAccuracy: number }[];
   };
   assert.ok(results.length > 1);
-  for (const { testAccuracy } of results) assert.ok(testAccuracy > 0.7, String(testAccuracy));
+  for (const { testAccuracy } of results) assert.ok(testAccuracy > 0.6, String(testAccuracy));
   const other = await fast.run('run', 'quickstart', '--out', join(folder, 'other'), ...options);
   assert.match(other.err, /cuda deterministic: a session of this process chose fast/);
   fast.end();

@@ -1,8 +1,8 @@
 // Explicit forward and backward through ATen: what `direct` is on CUDA. There the second update of a batch size is
 // recorded, and replayed from then on.
 #include <algorithm>
+#include <atomic>
 #include <map>
-#include <thread>
 
 #include <ATen/ops/_foreach_copy.h>
 
@@ -13,6 +13,13 @@ namespace lth {
 namespace {
 
 constexpr int64_t kEvaluationBatch = 1000;
+
+// The calling thread's number, from 1. An id of the standard library is another thread's once this one has ended.
+int64_t this_thread() {
+  static std::atomic<int64_t> threads{0};
+  thread_local const int64_t number = ++threads;
+  return number;
+}
 
 class DirectAten final : public Executor {
  public:
@@ -46,10 +53,10 @@ class DirectAten final : public Executor {
     Recorded& recorded = recorded_[{batch.data, batch.examples.size(), !batch.crops.empty()}];
     if (recorded.graph) {
       recorded.graph->replay();
-    } else if (recorded.made_by != std::this_thread::get_id()) {
+    } else if (recorded.made_by != this_thread()) {
       // An update like any other, in which cuDNN and cuBLAS make what they may not make while they are recorded. They
       // keep it by thread, and a training is not always carried on by the same.
-      recorded.made_by = std::this_thread::get_id();
+      recorded.made_by = this_thread();
       recorded.measured = update(batch, statistics);
     } else {
       // Of values_ and the like the graph's own memory holds all it needs.
@@ -69,7 +76,7 @@ class DirectAten final : public Executor {
     at::Tensor weight;   // convolution: in the images' type and format
   };
   struct Recorded {
-    std::thread::id made_by;
+    int64_t made_by = 0;  // a thread; 0: none
     std::unique_ptr<LaunchGraph> graph;
     at::Tensor measured;
   };
