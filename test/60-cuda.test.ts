@@ -235,7 +235,7 @@ test('fast is for the device, the same training within noise, and one mode for a
     results: { testAccuracy: number }[];
   };
   assert.ok(results.length > 1);
-  for (const { testAccuracy } of results) assert.ok(testAccuracy > 0.6, String(testAccuracy));
+  for (const { testAccuracy } of results) assert.ok(testAccuracy > 0.4, String(testAccuracy));
   const other = await fast.run('run', 'quickstart', '--out', join(folder, 'other'), ...options);
   assert.match(other.err, /cuda deterministic: a session of this process chose fast/);
   fast.end();
