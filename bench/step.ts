@@ -6,7 +6,7 @@
  *
  *   npm run bench:step -- [--network lenet-300-100] [--precision fp32|bf16] [--threads 2] [--batch 60|128]
  *     [--optimiser adam|sgd] [--sparsity 0.95 [--pooling global|layerwise]] [--rounds 25] [--steps 200]
- *     [--variants eager,...] [--device cpu|cuda [--cuda deterministic|fast]] [--json]
+ *     [--variants eager,...] [--device cpu|cuda] [--json]
  *
  * With --sparsity that share of the prunable weights is pruned by its magnitude at initialisation: global keeps more of
  * some layers than of others, layerwise as much of each. PyTorch then makes its dense step, without the mask that it would
@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { CompiledNetwork, Dataset, Masks, Session } from '../lib/index.js';
-import type { CudaMode, Precision } from '../lib/native/AddonTypes.js';
+import type { Precision } from '../lib/native/AddonTypes.js';
 import { packageRoot } from '../lib/package.js';
 import { describe, pythonWithTorch, type Summary, setting, show, summary } from './helpers.js';
 
@@ -37,7 +37,6 @@ const { values } = parseArgs({
     steps: { type: 'string' },
     variants: { type: 'string', default: '' },
     device: { type: 'string', default: 'cpu' },
-    cuda: { type: 'string', default: 'deterministic' },
     json: { type: 'boolean', default: false },
   },
 });
@@ -115,7 +114,6 @@ const session = await Session.open({
   threads,
   precision,
   device: values.device,
-  cuda: values.cuda as CudaMode,
   augment: pictures ? { crop: 4, flip: true } : null,
   optimiser:
     optimiser === 'adam'
@@ -164,7 +162,6 @@ const result = {
   network: values.network,
   precision,
   device: values.device,
-  cuda: values.cuda,
   threads,
   batch,
   optimiser,

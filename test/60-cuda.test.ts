@@ -89,19 +89,22 @@ for (const [name, network] of Object.entries(networks)) {
     skip,
   }, async () => {
     const truth = await openSession({ network, ...sgd, executor: 'autograd', precision: 'fp64' });
-    const cpu = await openSession({ network, ...sgd, executor: 'autograd' });
+    const oracle = await openSession({ network, ...sgd, device: 'cuda', executor: 'autograd' });
     const session = await openSession({ network, ...sgd, device: 'cuda' });
+    const distances: number[] = [];
     for (const until of [0, 10, 50]) {
       await session.trainToEnd({ until });
-      for (const one of [truth, cpu]) await one.load(await session.snapshot());
+      for (const one of [truth, oracle]) await one.load(await session.snapshot());
       const [a, b] = [await session.gradients(until), await truth.gradients(until)];
       assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `${until}: loss ${a.loss} and ${b.loss}`);
       const ours = relativeDistance(a.gradients, b.gradients);
-      // Sums of terms that nearly cancel, and units at the edge of a ReLU: LibTorch's CPU says how much that is.
-      const theirs = relativeDistance((await cpu.gradients(until)).gradients, b.gradients);
-      assert.ok(ours <= Math.max(5e-6, 3 * theirs), `${until}: gradients ${ours}, on the CPU ${theirs}`);
+      // A unit at the edge of its ReLU may be on the other side in fp32, for LibTorch's autograd too.
+      const theirs = relativeDistance((await oracle.gradients(until)).gradients, b.gradients);
+      assert.ok(ours <= Math.max(5e-6, 3 * theirs), `${until}: gradients ${ours}, of autograd ${theirs}`);
+      distances.push(ours);
     }
-    for (const one of [truth, cpu, session]) one.dispose();
+    assert.ok(Math.min(...distances) <= 1e-4, `${distances}: TF32 is 1e-3 everywhere`);
+    for (const one of [truth, oracle, session]) one.dispose();
   });
 }
 
@@ -195,11 +198,23 @@ test('scores of pruning at initialisation are those of the CPU', { skip }, async
   for (const one of [cpu, gpu]) one.dispose();
 });
 
-test('an experiment on the device has the same bits twice', { skip }, async () => {
-  const options = ['--device', 'cuda', '--set', 'training.steps=300it', '--set', 'replicates=1'];
+test('an experiment on the device has the same bits twice, whatever thread carries a training on', {
+  skip,
+}, async () => {
+  const options = ['--device', 'cuda', '--set', 'training.steps=300it', '--set', 'pruning.rates={}'];
+  options.push('--set', `network=${JSON.stringify(convolutional)}`, '--levels', '2', '--replicates', '1');
   const folders = ['a', 'b'].map((name) => join(folder, name));
-  for (const out of folders) {
-    const { code, err } = await cli.run('run', 'quickstart', '--out', out, ...options);
+  for (const [i, out] of folders.entries()) {
+    const cadence = ['never', '20it'][i] as string;
+    const { code, err } = await cli.run(
+      'run',
+      'quickstart',
+      '--checkpoint-every',
+      cadence,
+      '--out',
+      out,
+      ...options,
+    );
     assert.equal(code, 0, err);
   }
   const [a, b] = folders as [string, string];
@@ -210,40 +225,4 @@ test('an experiment on the device has the same bits twice', { skip }, async () =
   for (const name of files) assert.deepEqual(readFileSync(join(a, name)), readFileSync(join(b, name)), name);
   const { code, err } = await cli.run('verify', a);
   assert.equal(code, 0, err);
-});
-
-test('fast is for the device, the same training within noise, and one mode for a whole process', {
-  skip,
-}, async () => {
-  const fast = new CommandLine({});
-  // Every checkpoint has another thread carry on, which cuDNN's clock has to be run for anew.
-  const options = ['--device', 'cuda', '--checkpoint-every', '20it', '--set', 'training.steps=300it'];
-  options.push(
-    '--set',
-    `network=${JSON.stringify(convolutional)}`,
-    '--set',
-    'pruning.rates={}',
-    '--levels',
-    '2',
-    '--replicates',
-    '1',
-  );
-  const out = join(folder, 'fast');
-  const { code, err } = await fast.run('run', 'quickstart', '--cuda', 'fast', '--out', out, ...options);
-  assert.equal(code, 0, err);
-  const { results } = JSON.parse((await fast.run('show', out, '--json')).out) as {
-    results: { testAccuracy: number }[];
-  };
-  assert.ok(results.length > 1);
-  for (const { testAccuracy } of results) assert.ok(testAccuracy > 0.4, String(testAccuracy));
-  const other = await fast.run('run', 'quickstart', '--out', join(folder, 'other'), ...options);
-  assert.match(other.err, /cuda deterministic: a session of this process chose fast/);
-  fast.end();
-});
-
-test('fast on the CPU is refused', async () => {
-  await assert.rejects(openSession({ cuda: 'fast' }), {
-    code: 'invalid-argument',
-    message: /cuda fast is for device cuda/,
-  });
 });

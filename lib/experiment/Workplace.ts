@@ -126,7 +126,6 @@ export class Workplace {
       normalise: recipe.data.normalise,
       augment: recipe.data.augment,
       device: recipe.device,
-      cuda: recipe.cuda,
       precision: recipe.training.precision,
       executor: recipe.training.executor,
       threads,

@@ -145,9 +145,6 @@ export interface ScheduleOptions {
   warmup: number;
 }
 
-/** What CUDA may choose by the clock: nothing that changes bits, or which of cuDNN's algorithms runs. */
-export type CudaMode = 'deterministic' | 'fast';
-
 export interface SessionOptions {
   network: NetworkHandle;
   train: DatasetHandle;
@@ -167,7 +164,6 @@ export interface SessionOptions {
   /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */
   augment: { crop: number; flip: boolean } | null;
   device: string;
-  cuda: CudaMode;
   precision: Precision;
   executor: 'direct' | 'aten' | 'autograd';
   /** Threads of this session. Never changes a bit of the result. */

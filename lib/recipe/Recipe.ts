@@ -97,8 +97,6 @@ export interface Recipe {
   replicates: number;
   seed: number;
   device: string;
-  /** What CUDA may choose by the clock, see Session.open. It is not part of the experiment, but of its bits. */
-  cuda: 'deterministic' | 'fast';
   /** Figures to compare with. They decide nothing of the experiment. */
   paper: PaperFigures | null;
 }

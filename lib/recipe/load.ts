@@ -21,7 +21,6 @@ export interface RecipeOverrides {
   rewind?: string[];
   seed?: number;
   device?: string;
-  cuda?: string;
 }
 
 /** Names of the built-in recipes, e.g. "quickstart". */
@@ -117,7 +116,6 @@ export function loadRecipe(nameOrFile: string, overrides: RecipeOverrides = {}):
   if (overrides.rewind !== undefined) value.rewind = overrides.rewind;
   if (overrides.seed !== undefined) value.seed = overrides.seed;
   if (overrides.device !== undefined) value.device = overrides.device;
-  if (overrides.cuda !== undefined) value.cuda = overrides.cuda;
   return parseRecipe(value, source);
 }
 

@@ -137,7 +137,6 @@ const schema = z.strictObject({
     .string()
     .regex(/^(cpu|cuda(:\d{1,3})?)$/, 'expected cpu, cuda or cuda:N')
     .default('cpu'),
-  cuda: z.enum(['deterministic', 'fast']).default('deterministic'),
   paper: paper.nullable().default(null),
 });
 

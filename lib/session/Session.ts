@@ -1,7 +1,6 @@
 import { availableParallelism } from 'node:os';
 import type { RecordBatch } from 'apache-arrow';
 import type {
-  CudaMode,
   KernelChoice,
   OptimiserOptions,
   Precision,
@@ -74,11 +73,6 @@ export interface OpenOptions {
   augment?: { crop: number; flip: boolean } | null;
   /** "cpu", "cuda" or "cuda:N". Default "cpu". */
   device?: string;
-  /**
-   * On CUDA: "deterministic" gives the same bits every time; "fast" takes the algorithms that cuDNN times as the fastest,
-   * and runs agree within noise. One for all sessions of a process. Default "deterministic".
-   */
-  cuda?: CudaMode;
   /** bf16 is for networks with convolutions. Default "fp32". */
   precision?: Precision;
   /**
@@ -201,7 +195,6 @@ export class Session extends Resource<SessionHandle> {
         ? { crop: checkInteger(o.augment.crop, 'augment.crop', 0, 16), flip: o.augment.flip }
         : null,
       device: o.device ?? 'cpu',
-      cuda: checkOneOf(o.cuda ?? 'deterministic', 'cuda', ['deterministic', 'fast']),
       precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'bf16', 'fp64']),
       executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'aten', 'autograd']),
       threads,

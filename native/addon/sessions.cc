@@ -70,7 +70,6 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
     s.augment.flip = to_bool(augment.Get("flip"), "augment.flip");
   }
   s.device = to_string(o.Get("device"), "device");
-  s.fast = to_string(o.Get("cuda"), "cuda") == "fast";
   const std::string precision = to_string(o.Get("precision"), "precision");
   if (precision != "fp32" && precision != "bf16" && precision != "fp64") {
     throw Error("invalid-argument", "[session] precision: expected fp32, bf16 or fp64 but received " + precision);

@@ -5,6 +5,7 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -76,6 +77,13 @@ const char* name_of(SessionOptions::Executor executor) {
   }
 }
 
+// The kind of device, as one word: another kind gives other bits.
+std::string device_words(const at::Device& device) {
+  std::string name = cuda_info().names[static_cast<size_t>(device.index())];
+  std::replace(name.begin(), name.end(), ' ', '-');
+  return "cuda:" + name;
+}
+
 // LibTorch's setting is per calling thread. Its calls run on one thread each: parallelism is ours, over tasks whose
 // bits do not depend on how many there are.
 void use_one_thread() { at::set_num_threads(1); }
@@ -87,28 +95,19 @@ struct Here {
 };
 
 // What LibTorch keeps for the whole process. Whether NNPACK runs depends on the CPU and on the size of a batch: bits must
-// not. Nor on which of cuDNN's algorithms is the fastest today, unless that is asked for; and fp32 is fp32, not TF32.
+// not. Nor on which of cuDNN's algorithms is the fastest today (some of those cannot be recorded either); and fp32 is
+// fp32, not TF32.
 void set_flags_once() {
   static const bool done = [] {
     at::Context& context = at::globalContext();
     context.setUserEnabledNNPACK(false);
+    context.setDeterministicCuDNN(true);
+    context.setBenchmarkCuDNN(false);
     context.setAllowTF32CuDNN(false);
     context.setAllowTF32CuBLAS(false);
     return true;
   }();
   (void)done;
-}
-
-void set_cuda_mode_once(bool fast) {
-  static const bool chosen = [fast] {
-    at::globalContext().setDeterministicCuDNN(!fast);
-    at::globalContext().setBenchmarkCuDNN(fast);
-    return fast;
-  }();
-  if (chosen == fast) return;
-  const auto name = [](bool mode) { return std::string(mode ? "fast" : "deterministic"); };
-  throw Error("invalid-argument", "[session] cuda " + name(fast) + ": a session of this process chose " + name(chosen) +
-                                      ", and LibTorch keeps that for the whole process");
 }
 
 }  // namespace
@@ -118,10 +117,6 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   const at::Device device = device_from(options_.device);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   set_flags_once();
-  if (options_.fast && device.is_cpu()) {
-    throw Error("invalid-argument", "[session] cuda fast is for device cuda, and the device is cpu");
-  }
-  if (!device.is_cpu()) set_cuda_mode_once(options_.fast);
   // Not the device's default one: sessions do not wait for each other, and updates can be recorded.
   if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
   const Here here(stream_);
@@ -169,7 +164,7 @@ std::shared_ptr<Session::Claim> Session::claim(const char* operation) {
 
 std::string Session::fingerprint() const {
   const bool fp64 = options_.precision == Dtype::kFloat64, cpu = store_->device.is_cpu();
-  std::string text = "kernels=1 libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : options_.fast ? "cuda-fast" : "cuda") +
+  std::string text = "kernels=1 libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : device_words(store_->device)) +
                      " executor=" + name_of(options_.executor) +
                      " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32") +
                      // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.

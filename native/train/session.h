@@ -34,8 +34,6 @@ struct SessionOptions {
   std::vector<double> mean, std;  // empty: x/255
   Augmentation augment;           // of training batches alone
   std::string device = "cpu";
-  // On CUDA: cuDNN's algorithms by the clock, and any of them. Else those that give the same bits every time.
-  bool fast = false;
   Dtype precision = Dtype::kFloat32;  // of weights, gradients, optimiser state, sums
   bool bf16 = false;                  // images between layers, and what convolutions multiply; with kFloat32 alone
   // kDirect is kAten where our kernels do not run; kAten on the CPU is for tests of that; kAutograd is the oracle.
