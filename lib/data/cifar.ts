@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { DatasetHandle } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
@@ -137,6 +137,7 @@ export async function readCifar(
   hint = '',
 ): Promise<{ train: DatasetHandle; test: DatasetHandle }> {
   const place = findCifar(set, folder);
+  if (!place && !existsSync(folder)) throw new LthError('io', `${folder}: there is no such folder${hint}`);
   if (!place)
     throw new LthError(
       'io',

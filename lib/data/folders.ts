@@ -24,5 +24,6 @@ export function findFile(folder: string, name: string): string | null {
 export function fileIn(folder: string, name: string, hint = ''): string {
   const path = findFile(folder, name);
   if (path) return path;
+  if (!existsSync(folder)) throw new LthError('io', `${folder}: there is no such folder${hint}`);
   throw new LthError('io', `${folder} holds neither ${name}.gz nor ${name}${hint}`);
 }

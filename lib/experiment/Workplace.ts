@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { CompiledNetwork } from '../session/CompiledNetwork.js';
 import { Dataset } from '../session/Dataset.js';
@@ -59,6 +60,17 @@ interface Trained {
   fingerprints: string[];
 }
 
+/** A network of the recipe's own that is no network is a mistake in the recipe. */
+function compiled(recipe: Recipe): CompiledNetwork {
+  try {
+    return CompiledNetwork.compile(recipe.network);
+  } catch (error) {
+    if (error instanceof LthError && error.code === 'wrong-shape')
+      throw new LthError('recipe', `${recipe.name}: network: ${error.message}`);
+    throw error;
+  }
+}
+
 const notAResult = { result: null, rewind: null, method: null };
 
 /** Carries units out: the three verbs of the method, train, prune and rewind, on one network and data set. */
@@ -72,7 +84,7 @@ export class Workplace {
   ) {}
 
   static async open(recipe: Recipe): Promise<Workplace> {
-    const network = CompiledNetwork.compile(recipe.network);
+    const network = compiled(recipe);
     return new Workplace(recipe, network, await Dataset.open(recipe.data.set, recipe.data.folder));
   }
 

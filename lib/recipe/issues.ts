@@ -7,6 +7,11 @@ function valueAt(root: unknown, path: PropertyKey[]): unknown {
   return path.reduce((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], root);
 }
 
+/** A key that is missing is often one that is mistyped. */
+function mostTelling(issues: Issue[]): Issue | undefined {
+  return issues.find((one) => one.code === 'unrecognized_keys') ?? issues[0];
+}
+
 /** One sentence for people: the place, what was expected, what was received; for an unknown key the nearest known one. */
 function describe(issue: Issue, root: unknown, knownAt: (path: PropertyKey[]) => string[]): string {
   const place = issue.path.map(String).join('.');
@@ -20,7 +25,8 @@ function describe(issue: Issue, root: unknown, knownAt: (path: PropertyKey[]) =>
   if (issue.code === 'invalid_union' && issue.errors.length > 0) {
     // The branch that got furthest says most.
     const branches = issue.errors.filter((errors) => errors.length > 0).sort((a, b) => a.length - b.length);
-    const deepest = branches.sort((a, b) => (b[0]?.path.length ?? 0) - (a[0]?.path.length ?? 0))[0]?.[0];
+    const furthest = branches.sort((a, b) => (b[0]?.path.length ?? 0) - (a[0]?.path.length ?? 0))[0] ?? [];
+    const deepest = mostTelling(furthest);
     if (deepest)
       return describe({ ...deepest, path: [...issue.path, ...deepest.path] } as Issue, root, knownAt);
   }
@@ -39,6 +45,6 @@ export function firstIssue(
   root: unknown,
   knownAt: (path: PropertyKey[]) => string[] = () => [],
 ): string {
-  const issue = error.issues.find((one) => one.code === 'unrecognized_keys') ?? error.issues[0];
+  const issue = mostTelling(error.issues);
   return issue ? describe(issue, root, knownAt) : error.message;
 }

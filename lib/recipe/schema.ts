@@ -142,9 +142,17 @@ const schema = z.strictObject({
 
 /** Keys that are allowed at a place of the recipe, for suggestions. */
 export function knownKeys(path: PropertyKey[]): string[] {
-  let shape: Record<string, z.core.$ZodType> | undefined = schema.shape;
-  for (const key of path) shape = shapeOf(shape?.[String(key)]);
-  return Object.keys(shape ?? {});
+  let type: z.core.$ZodType | undefined = schema;
+  for (const key of path) type = typeAt(type, key);
+  return Object.keys(shapeOf(type) ?? {});
+}
+
+function typeAt(type: z.core.$ZodType | undefined, key: PropertyKey): z.core.$ZodType | undefined {
+  if (type instanceof z.ZodUnion)
+    return type.options.map((option) => typeAt(option as z.core.$ZodType, key)).find((found) => found);
+  if (type instanceof z.ZodArray)
+    return typeof key === 'number' ? (type.element as z.core.$ZodType) : undefined;
+  return shapeOf(type)?.[String(key)];
 }
 
 function shapeOf(type: z.core.$ZodType | undefined): Record<string, z.core.$ZodType> | undefined {

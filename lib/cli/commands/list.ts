@@ -88,7 +88,12 @@ export function listCommand(): Command {
         `${(one.fraction * 100).toFixed(0)} %`,
         size(one.bytes),
         one.problem ??
-          (one.lastChange === null ? 'nothing yet' : `${duration((Date.now() - one.lastChange) / 1000)} ago`),
+          (one.units && one.units.impossible > 0
+            ? `${one.units.impossible} not to be made: a training diverged; `
+            : '') +
+            (one.lastChange === null
+              ? 'nothing yet'
+              : `${duration((Date.now() - one.lastChange) / 1000)} ago`),
       ]);
       process.stdout.write(
         runs.length === 0
