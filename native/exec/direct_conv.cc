@@ -291,6 +291,7 @@ class DirectConv final : public Executor {
   void use_masks(Wanted wanted) {
     if (masks_ == v_.store.masks && wanted == wanted_) return;
     masks_ = nullptr;  // if this throws, the next call begins anew
+    v_.store.want_gradients(wanted == Wanted::kAll);
     for (auto* tasks : {&narrow_, &pack_, &pack_back_}) tasks->clear();
     for (const auto& one : convolutions_) {
       Convolution<S>* conv = one.get();

@@ -55,7 +55,8 @@ class DirectCpu final : public Executor {
   // Networks with batch norm are direct_conv's.
   void observe(const Batch&, const Statistics&) override {}
 
-  BatchResult train(const Batch& batch, const Statistics&, Wanted) override {
+  BatchResult train(const Batch& batch, const Statistics&, Wanted wanted) override {
+    store_.want_gradients(wanted == Wanted::kAll);
     forward(batch, /*training=*/true);
     for (Buffer& b : buffers_) b.gradient_ready = false;
     Buffer& logits = buffers_[net_.output];
@@ -199,7 +200,7 @@ class DirectCpu final : public Executor {
     T* dy = gradient(out);
     if (op.fused_relu) kernels_.relu_backward(columns(out), dy, out.features * lanes_);
     const Product<T> dw = linear_weight_gradient<T>(dy, lanes_, n_, rows(in), in.row_stride, in.features,
-                                                    parameter(store_.gradients, op.weight));
+                                                    store_.gradients_of<T>(op.weight));
     const bool wants_dx = op.inputs[0] != net_.input;
     const Product<T> dx = linear_input_gradient<T>(parameter(store_.weights, op.weight), in.features, out.features, dy,
                                                    gradient(in), lanes_, in.gradient_ready);
@@ -208,9 +209,9 @@ class DirectCpu final : public Executor {
     pool_.parallel(weight_tasks + input_tasks, [&](int64_t task) {
       if (task < weight_tasks) {
         const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
-        kernels_.product(dw, k0, k1, 0, in.features);
+        weight_gradient_rows(kernels_, dw, k0, k1, store_, op.weight);
         if (op.bias >= 0) {
-          kernels_.row_sum(dy + k0 * lanes_, lanes_, parameter(store_.gradients, op.bias) + k0, k1 - k0, lanes_);
+          kernels_.row_sum(dy + k0 * lanes_, lanes_, store_.gradients_of<T>(op.bias) + k0, k1 - k0, lanes_);
         }
       } else {
         const int64_t c0 = (task - weight_tasks) * kRowsPerTask, c1 = std::min(in.features, c0 + kRowsPerTask);

@@ -14,9 +14,9 @@ namespace {
 at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::kFloat32 ? at::kFloat : at::kDouble; }
 
 template <typename T>
-void zero_masked(T* values, const Masks& masks) {
-  for (size_t word = 0; word < masks.words.size(); ++word) {
-    const uint64_t bits = masks.words[word];
+void zero_masked(T* values, const std::vector<uint64_t>& words) {
+  for (size_t word = 0; word < words.size(); ++word) {
+    const uint64_t bits = words[word];
     if (bits == ~uint64_t{0}) continue;
     for (int x = 0; x < 64; ++x) {
       if (!(bits >> x & 1)) values[word * 64 + x] = T(0);
@@ -68,14 +68,45 @@ void copy_in(at::Tensor& flat, const Arena& values, Dtype from) {
 
 }  // namespace
 
-ParameterStore::ParameterStore(std::shared_ptr<const CompiledNetwork> net, Dtype type, at::Device on, bool through_aten,
+ParameterStore::ParameterStore(std::shared_ptr<const CompiledNetwork> net, Dtype type, at::Device on, Kind of,
                                const std::vector<std::string>& state_names)
-    : network(std::move(net)), dtype(type), device(on), aten(through_aten) {
-  const auto options = at::TensorOptions().dtype(scalar_type(dtype)).device(device);
-  weights = at::zeros({layout().arena}, options);
-  gradients = at::zeros({layout().arena}, options);
-  for (const std::string& name : state_names) optimiser.push_back({name, at::zeros({layout().arena}, options)});
+    : network(std::move(net)), dtype(type), device(on), kind(of) {
+  weights = zeros(layout().arena);
+  for (const std::string& name : state_names) optimiser.push_back({name, {}});
   set_masks(nullptr);
+}
+
+at::Tensor ParameterStore::zeros(int64_t elements) const {
+  return at::zeros({elements}, at::TensorOptions().dtype(scalar_type(dtype)).device(device));
+}
+
+at::Tensor ParameterStore::packed(const at::Tensor& whole) const {
+  if (kind != kPacked) return whole;
+  at::Tensor values = zeros(packing.arena);
+  if (dtype == Dtype::kFloat32) {
+    pack(packing, layout(), whole.const_data_ptr<float>(), values.data_ptr<float>());
+  } else {
+    pack(packing, layout(), whole.const_data_ptr<double>(), values.data_ptr<double>());
+  }
+  return values;
+}
+
+at::Tensor ParameterStore::unpacked(const at::Tensor& values) const {
+  if (kind != kPacked) return values;
+  at::Tensor whole = zeros(layout().arena);
+  if (dtype == Dtype::kFloat32) {
+    unpack(packing, layout(), values.const_data_ptr<float>(), whole.data_ptr<float>());
+  } else {
+    unpack(packing, layout(), values.const_data_ptr<double>(), whole.data_ptr<double>());
+  }
+  return whole;
+}
+
+void ParameterStore::want_gradients(bool all) {
+  if (all == all_gradients_) return;
+  gradients.reset();  // before the other, which may be as large
+  gradients = zeros(all ? layout().arena : packing.arena);
+  all_gradients_ = all;
 }
 
 at::Tensor ParameterStore::view(const at::Tensor& flat, int parameter) const {
@@ -104,8 +135,14 @@ void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
   if (!chosen->layout->same_places(layout())) {
     throw Error("wrong-shape", "[set_masks] the masks belong to another network");
   }
+  std::vector<at::Tensor> states;
+  for (const State& state : optimiser) states.push_back(state.values.defined() ? unpacked(state.values) : zeros(layout().arena));
+  packing = kind == kPacked ? Packing::of(*chosen) : Packing::whole(*chosen);
   masks = std::move(chosen);
-  if (aten) {
+  for (size_t i = 0; i < states.size(); ++i) optimiser[i].values = packed(states[i]);
+  gradients.reset();
+  gradients = zeros(all_gradients_ ? layout().arena : packing.arena);
+  if (kind == kAten) {
     at::Tensor bits = at::zeros({layout().arena}, at::TensorOptions().dtype(at::kBool));
     bool* to = bits.data_ptr<bool>();
     for (int64_t i = 0; i < layout().arena; ++i) to[i] = masks->words[i / 64] >> (i % 64) & 1;
@@ -115,17 +152,17 @@ void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
 }
 
 void ParameterStore::apply_masks() {
-  std::vector<at::Tensor*> flats = {&weights};
-  for (State& state : optimiser) flats.push_back(&state.values);
-  for (at::Tensor* flat : flats) {
-    if (aten) {
-      flat->copy_(at::where(keep, *flat, at::zeros_like(*flat)));
+  const auto apply = [&](at::Tensor& flat, const std::vector<uint64_t>& words) {
+    if (kind == kAten) {
+      flat.copy_(at::where(keep, flat, at::zeros_like(flat)));
     } else if (dtype == Dtype::kFloat32) {
-      zero_masked(flat->data_ptr<float>(), *masks);
+      zero_masked(flat.data_ptr<float>(), words);
     } else {
-      zero_masked(flat->data_ptr<double>(), *masks);
+      zero_masked(flat.data_ptr<double>(), words);
     }
-  }
+  };
+  apply(weights, masks->words);
+  for (State& state : optimiser) apply(state.values, packing.words);
 }
 
 void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {
@@ -145,7 +182,11 @@ void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {
   }
   copy_in(weights, snapshot.parameters, snapshot.dtype);
   for (size_t i = 0; i < optimiser.size(); ++i) {
-    if (sources[i]) {
+    if (sources[i] && kind == kPacked) {
+      at::Tensor whole = zeros(layout().arena);
+      copy_in(whole, *sources[i], snapshot.dtype);
+      optimiser[i].values = packed(whole);
+    } else if (sources[i]) {
       copy_in(optimiser[i].values, *sources[i], snapshot.dtype);
     } else {
       optimiser[i].values.zero_();
@@ -165,7 +206,7 @@ std::shared_ptr<const Snapshot> ParameterStore::snapshot() const {
   copy->optimiser_updates = optimiser_updates;
   copy->pending = pending;
   copy->parameters = copy_out(weights);
-  for (const State& state : optimiser) copy->optimiser.push_back({state.name, copy_out(state.values)});
+  for (const State& state : optimiser) copy->optimiser.push_back({state.name, copy_out(unpacked(state.values))});
   return copy;
 }
 

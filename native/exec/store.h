@@ -6,24 +6,27 @@
 
 #include "core/snapshot.h"
 #include "exec/aten.h"
+#include "exec/packing.h"
 #include "network/network.h"
 
 namespace lth {
 
 struct ParameterStore {
-  // `aten`: the optimiser step goes through ATen, as it must where our kernels do not run.
-  ParameterStore(std::shared_ptr<const CompiledNetwork> network, Dtype dtype, at::Device device, bool aten,
+  // kAten: the optimiser step goes through ATen, as it must where our kernels do not run. kPacked: of pruned tensors
+  // gradients and optimiser state are kept of those weights that are left (packing.h), on the CPU alone.
+  enum Kind { kAten, kWhole, kPacked };
+  ParameterStore(std::shared_ptr<const CompiledNetwork> network, Dtype dtype, at::Device device, Kind kind,
                  const std::vector<std::string>& state_names);
 
   std::shared_ptr<const CompiledNetwork> network;
   Dtype dtype;
   at::Device device;
-  bool aten;
+  Kind kind;
   at::Tensor weights;    // (arena) all parameters, gaps +0
-  at::Tensor gradients;  // (arena) of the last batch
+  at::Tensor gradients;  // (packing's arena) of the last batch; (arena) where all of them are wanted
   struct State {
     std::string name;   // "momentum", "exp_avg", "exp_avg_sq"
-    at::Tensor values;  // (arena)
+    at::Tensor values;  // (packing's arena)
   };
   std::vector<State> optimiser;
   int64_t step = 0;
@@ -31,11 +34,28 @@ struct ParameterStore {
   int64_t optimiser_updates = 0;
   Snapshot::Pending pending;  // the training-loss row that is being summed up
   std::shared_ptr<const Masks> masks;  // never null: all ones when dense
-  at::Tensor keep;                     // (arena) bool on the device; only where `aten`
+  at::Tensor keep;                     // (arena) bool on the device; kAten alone
+  Packing packing;                     // of the masks at hand; whole unless kPacked
 
   const ParameterLayout& layout() const { return *network->layout; }
   // The parameter's part of a flat arena, in its own shape (a view).
   at::Tensor view(const at::Tensor& flat, int parameter) const;
+
+  // The part of a parameter in `gradients`, as that is at the moment.
+  template <typename T>
+  T* gradients_of(int parameter) {
+    const int64_t offset = all_gradients_ ? layout().parameters[parameter].offset : packing.parts[parameter].offset;
+    return gradients.data_ptr<T>() + offset;
+  }
+  // Packed gradients of that parameter, or null where all are kept.
+  const Packing::Part* packed_gradients(int parameter) const {
+    const Packing::Part& part = packing.parts[parameter];
+    return part.packed && !all_gradients_ ? &part : nullptr;
+  }
+  // The first word of its mask.
+  const uint64_t* mask_of(int parameter) const { return masks->words.data() + layout().parameters[parameter].offset / 64; }
+  // Room for the gradients of all weights, or of those alone that an update needs.
+  void want_gradients(bool all);
 
   // Draws all weights by their layer's initialisation (paper Figure 2: Gaussian Glorot), biases zero; forgets the
   // optimiser state and the step; applies the masks. draw 0 is the network's own, 1 and up are reinitialisations.
@@ -50,6 +70,11 @@ struct ParameterStore {
 
  private:
   void apply_masks();
+  at::Tensor zeros(int64_t elements) const;
+  at::Tensor packed(const at::Tensor& whole) const;
+  at::Tensor unpacked(const at::Tensor& values) const;
+
+  bool all_gradients_ = false;
 };
 
 }  // namespace lth

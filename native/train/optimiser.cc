@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace lth {
 namespace {
-
-constexpr int64_t kWordsPerTask = 256;  // 16,384 weights: 64 KiB of each arena in fp32
 
 // base^n by products alone: the C library's pow differs between versions, and the result is part of a run's bits.
 double power(double base, int64_t n) {
@@ -31,21 +30,33 @@ AdamStep<T> adam_step(const OptimiserOptions& o, double rate, int64_t t) {
 
 template <typename T>
 void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Pool& pool, const Kernels<T>& kernels) {
-  T* w = store.weights.data_ptr<T>();
+  T* const weights = store.weights.data_ptr<T>();
   const T* g = store.gradients.data_ptr<T>();
   T* s0 = store.optimiser.empty() ? nullptr : store.optimiser[0].values.data_ptr<T>();
   T* s1 = store.optimiser.size() < 2 ? nullptr : store.optimiser[1].values.data_ptr<T>();
-  const uint64_t* mask = store.masks->words.data();
-  const int64_t words = store.layout().trainable / 64;
   const SgdStep<T> sgd = {static_cast<T>(rate), static_cast<T>(o.momentum), static_cast<T>(o.weight_decay), o.nesterov};
   const AdamStep<T> adam = adam_step<T>(o, rate, store.optimiser_updates + 1);
-  pool.parallel(tasks_for(words, kWordsPerTask), [&](int64_t task) {
-    const int64_t first = task * kWordsPerTask, count = std::min(kWordsPerTask, words - first), at = first * 64;
-    if (o.type == OptimiserOptions::kSgd) {
-      kernels.sgd(sgd, w + at, g + at, s0 ? s0 + at : nullptr, mask + first, count);
-    } else {
-      kernels.adam(adam, w + at, g + at, s0 + at, s1 + at, mask + first, count);
-    }
+  const Packing& packing = store.packing;
+  pool.parallel(static_cast<int64_t>(packing.chunks.size()), [&](int64_t task) {
+    const Packing::Chunk& chunk = packing.chunks[static_cast<size_t>(task)];
+    const int64_t at = chunk.first;
+    const uint64_t* mask = packing.words.data() + at / 64;
+    const auto step = [&](T* w) {
+      if (o.type == OptimiserOptions::kSgd) {
+        kernels.sgd(sgd, w, g + at, s0 ? s0 + at : nullptr, mask, chunk.count / 64);
+      } else {
+        kernels.adam(adam, w, g + at, s0 + at, s1 + at, mask, chunk.count / 64);
+      }
+    };
+    T* const w = weights + chunk.weights;
+    if (!chunk.places) return step(w);
+    thread_local std::vector<T> collected;
+    collected.resize(static_cast<size_t>(chunk.count));
+    T* const c = collected.data();
+    for (int64_t i = 0; i < chunk.places_count; ++i) c[i] = w[chunk.places[i]];
+    std::fill(c + chunk.places_count, c + chunk.count, T(0));
+    step(c);
+    for (int64_t i = 0; i < chunk.places_count; ++i) w[chunk.places[i]] = c[i];
   });
 }
 
@@ -83,7 +94,7 @@ std::vector<std::string> OptimiserOptions::state_names() const {
 
 void optimiser_step(const OptimiserOptions& options, double learning_rate, ParameterStore& store, Pool& pool,
                     Isa isa) {
-  if (store.aten) {
+  if (store.kind == ParameterStore::kAten) {
     step_aten(options, learning_rate, store);
   } else if (store.dtype == Dtype::kFloat32) {
     step_cpu<float>(options, learning_rate, store, pool, kernels_f32(isa));

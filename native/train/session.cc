@@ -122,7 +122,10 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   const Here here(stream_);
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads,
                                  use_one_thread);
-  store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, aten,
+  const ParameterStore::Kind kind = aten                                                   ? ParameterStore::kAten
+                                    : options_.executor == SessionOptions::kAutograd ? ParameterStore::kWhole
+                                                                                     : ParameterStore::kPacked;
+  store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, kind,
                                             options_.optimiser.state_names());
   Split parts = split(*options_.train, options_.validation, options_.seed, options_.subset);
   train_ = std::move(parts.train);

@@ -232,10 +232,18 @@ class Convolution {
   void unpack(int64_t tile, const R* from) {
     const int64_t k0 = tile / channel_tiles_ * tile_units_, c0 = tile % channel_tiles_ * tile_channels_;
     R* to = v_.gradients(op_.weight);
+    const Packing::Part* packed = v_.store.packed_gradients(op_.weight);
+    const uint64_t* mask = v_.store.mask_of(op_.weight);
     for (int64_t k = k0; k < std::min(units_, k0 + tile_units_); ++k) {
       for (int64_t c = c0; c < std::min(channels_, c0 + tile_channels_); ++c) {
         for (int64_t tap = 0; tap < taps_; ++tap) {
-          to[(k * channels_ + c) * taps_ + tap] = from[(tap * tile_channels_ + c - c0) * tile_units_ + k - k0];
+          const int64_t i = (k * channels_ + c) * taps_ + tap;
+          const R value = from[(tap * tile_channels_ + c - c0) * tile_units_ + k - k0];
+          if (!packed) {
+            to[i] = value;
+          } else if (mask[i / 64] >> (i % 64) & 1) {
+            to[Packing::rank(*packed, mask, i)] = value;
+          }
         }
       }
     }

@@ -49,7 +49,7 @@ class Linear {
                                                  v_.gradients(op.weight));
     v_.pool.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
       const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
-      v_.vectors.product(dw, k0, k1, 0, in.features);
+      weight_gradient_rows(v_.vectors, dw, k0, k1, v_.store, op.weight);
       if (op.bias >= 0) {
         v_.vectors.row_sum(dy + k0 * v_.all_lanes, v_.all_lanes, v_.gradients(op.bias) + k0, k1 - k0, v_.all_lanes);
       }

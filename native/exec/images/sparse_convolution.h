@@ -129,7 +129,7 @@ class SparseConvolution {
       for (int64_t i = task * kRefresh; i < std::min(number, (task + 1) * kRefresh); ++i) {
         R sum = partial_[i];
         for (int64_t s = 1; s < v_.slices; ++s) sum += partial_[s * number + i];
-        to[weights_[i]] = sum;
+        to[weights_.empty() ? i : weights_[i]] = sum;
       }
     });
   }
@@ -191,6 +191,7 @@ class SparseConvolution {
 
   void plan_gradient(std::span<const uint64_t> mask, int64_t first) {
     const Window& w = window_;
+    const bool packed = v_.store.packed_gradients(op_.weight);
     for (int64_t unit = 0; unit < units_; ++unit) {
       starts_.push_back(static_cast<int32_t>(offsets_.size()));
       for (int64_t i = unit * channels_ * taps_; i < (unit + 1) * channels_ * taps_; ++i) {
@@ -201,13 +202,13 @@ class SparseConvolution {
         const int64_t phase = (down - y * w.stride_h) * w.stride_w + along - x * w.stride_w;
         const int64_t row = channel * x_channel() + phase * x_phase() + (top_ + y) * x_row_;
         offsets_.push_back(static_cast<int32_t>(row + (left_ + x) * kLane));
-        weights_.push_back(static_cast<int32_t>(i));
+        if (!packed) weights_.push_back(static_cast<int32_t>(i));
       }
     }
     starts_.push_back(static_cast<int32_t>(offsets_.size()));
     partial_.resize(v_.most_slices * offsets_.size());
     // What is not left has no gradient.
-    std::fill_n(v_.gradients(op_.weight), units_ * channels_ * taps_, R(0));
+    if (!packed) std::fill_n(v_.gradients(op_.weight), units_ * channels_ * taps_, R(0));
   }
 
   // Rows [y0 - top, y1 + below) of every remainder, 0 outside.
@@ -254,7 +255,8 @@ class SparseConvolution {
   SparseEntries<S> entries_, entries_back_;
   // Gradients: rows above and left of the first place, elements of rows, output rows at once, rows of x for those.
   int64_t top_ = 0, left_ = 0, x_row_ = 0, dy_row_ = 0, band_ = 0, x_rows_ = 0;
-  std::vector<int32_t> offsets_, weights_, starts_;  // per weight that is left: its x, its index; per unit: the first
+  // Per weight that is left: its x, and, unless gradients are packed, its index; per unit: the first.
+  std::vector<int32_t> offsets_, weights_, starts_;
   std::vector<R> partial_;                           // per slice and weight
 };
 

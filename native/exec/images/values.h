@@ -58,7 +58,7 @@ class Values {
   // ---- Parameters
 
   R* weights(int index) { return store.weights.template data_ptr<R>() + net.layout->parameters[index].offset; }
-  R* gradients(int index) { return store.gradients.template data_ptr<R>() + net.layout->parameters[index].offset; }
+  R* gradients(int index) { return store.template gradients_of<R>(index); }
 
   // ---- Slices
 
