@@ -6,6 +6,7 @@ import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
 import { differences, openSession, relativeDistance } from './helpers/digits.js';
+import { residual } from './helpers/networks.js';
 
 const networks = {
   resnet: CompiledNetwork.compile({ ...networkByName('resnet-8'), input: [1, 28, 28] }),
@@ -61,12 +62,14 @@ test('each product is sparse where few weights are left, and dense where many ar
   for (const { layer, ...kernels } of session.kernels().slice(1))
     assert.deepEqual(kernels, of('dense'), layer);
   session.dispose();
-  const without = await openSession();
+  const without = await openSession({ executor: 'autograd' });
   assert.deepEqual(without.kernels(), []);
   without.dispose();
 });
 
-for (const [name, network] of Object.entries({ ...networks, strided })) {
+const vectors = { lenet: CompiledNetwork.compile('lenet-300-100'), sums: CompiledNetwork.compile(residual) };
+
+for (const [name, network] of Object.entries({ ...networks, strided, ...vectors })) {
   test(`25 steps follow autograd within 1e-9 in double precision, at densities from 30 % to nearly none: ${name}`, async () => {
     // The last leaves a weight or two. The oracle of the largest network is slow: the others say it all.
     for (const fraction of name === 'resnet' ? [0.95] : [0.7, 0.9, 0.95, 0.99, 0.99999]) {
@@ -89,7 +92,7 @@ for (const [name, network] of Object.entries({ ...networks, strided })) {
     }
   });
 
-  for (const precision of ['fp32', 'bf16'] as const) {
+  for (const precision of name in vectors ? (['fp32'] as const) : (['fp32', 'bf16'] as const)) {
     test(`1, 2 and 5 threads give the same bits at 5 %, over the end of an epoch: ${name}, ${precision}`, async () => {
       const snapshots = [];
       for (const threads of [1, 2, 5]) {
@@ -149,4 +152,67 @@ test('a subnetwork of 5 % is as near to double precision as LibTorch layer by la
     for (const session of [direct, layers]) session.dispose();
   }
   truth.dispose();
+});
+
+test('dense and sparse are as asked for, the same training within rounding, and part of the fingerprint', async () => {
+  for (const network of [networks.vgg, vectors.lenet]) {
+    const snapshots = [];
+    for (const kernels of ['auto', 'dense', 'sparse'] as const) {
+      const session = await openSession({ network, ...options, precision: 'fp64', kernels });
+      await pruned(network, session, 0.85);
+      await session.trainToEnd({ until: 10, evaluate: [] });
+      const made = new Set(
+        session.kernels().flatMap((one) => [one.forward, one.inputGradient ?? one.forward]),
+      );
+      if (kernels !== 'auto') assert.deepEqual([...made], [kernels]);
+      assert.equal(
+        /products=(\w+)/.exec(session.info.fingerprint)?.[1],
+        kernels === 'auto' ? undefined : kernels,
+      );
+      snapshots.push(await session.snapshot());
+      session.dispose();
+    }
+    const [first, ...others] = snapshots;
+    assert.ok(first);
+    for (const one of others) assert.ok(relativeDistance(one, first) < 1e-11);
+  }
+  await assert.rejects(openSession({ kernels: 'sparse', executor: 'autograd' }), { code: 'unsupported' });
+});
+
+test('at 98 % no dense gradient or momentum of the pruned layers is held, and snapshots are whole all the same', async () => {
+  const network = vectors.lenet;
+  const session = await openSession({ network, ...options });
+  const dense = session.memory();
+  assert.equal(dense.gradients, dense.weights);
+  assert.equal(dense.optimiser, dense.weights);
+  await session.trainToEnd({ until: 3, evaluate: [] });
+  const before = await session.snapshot();
+  const masks = await Masks.ones(network).prune(before, { fraction: 0.98, pooling: 'layerwise' });
+  await session.setMasks(masks);
+  const sparse = session.memory();
+  assert.equal(sparse.weights, dense.weights);
+  // 2 % of the weights, the biases, and what is left over at the end of each tensor.
+  const most = 4 * (0.02 * network.summary.counts.prunable + 410 + 6 * 64);
+  assert.ok(
+    sparse.gradients <= most && sparse.optimiser <= most,
+    `${JSON.stringify(sparse)}, at most ${most}`,
+  );
+  // What is left keeps its momentum, the rest is +0.
+  const after = await session.snapshot();
+  for (const [name, { vector, size }] of masks.tensors()) {
+    for (const tensor of [name, `momentum.${name}`]) {
+      const [was, is] = [before, after].map((one) => one.tensors().get(tensor)?.values as Float32Array);
+      for (let i = 0; i < size; i++)
+        assert.ok(Object.is(is?.[i], vector.get(i) ? was?.[i] : 0), `${tensor}[${i}]`);
+    }
+  }
+  // A snapshot goes in and comes out.
+  await session.load(after);
+  assert.deepEqual(differences(await session.snapshot(), after), []);
+  await session.gradients(3);
+  assert.equal(session.memory().gradients, dense.gradients);
+  await session.setMasks(null);
+  assert.deepEqual(session.memory(), dense);
+  assert.deepEqual(differences(await session.snapshot(), after), []);
+  session.dispose();
 });

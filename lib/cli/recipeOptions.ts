@@ -49,6 +49,7 @@ export function takesRecipe(command: Command): Command {
     .option('--rewind <steps>', 'rewind points, e.g. 0it,500it,1.7% (repeatable)', list)
     .option('--seed <n>', 'seed of everything random', integer(0))
     .option('--device <device>', 'cpu, cuda or cuda:N')
+    .option('--kernels <rule>', 'products of pruned layers: auto (sparse where cheaper), dense or sparse')
     .option('--threads <n>', 'threads of all jobs together (default: all cores)', integer(1, 1024))
     .option('--jobs <n>', 'processes that share the units (default: 1)', integer(1, 1024))
     .option('--keep <rule>', 'weights that stay on disk: all, or needed to go on (default: all)', keep)

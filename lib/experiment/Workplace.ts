@@ -138,6 +138,7 @@ export class Workplace {
       normalise: recipe.data.normalise,
       augment: recipe.data.augment,
       device: recipe.device,
+      kernels: recipe.kernels,
       precision: recipe.training.precision,
       executor: recipe.training.executor,
       threads,

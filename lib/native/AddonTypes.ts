@@ -164,6 +164,7 @@ export interface SessionOptions {
   /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */
   augment: { crop: number; flip: boolean } | null;
   device: string;
+  kernels: KernelRule;
   precision: Precision;
   executor: 'direct' | 'aten' | 'autograd';
   /** Threads of this session. Never changes a bit of the result. */
@@ -181,6 +182,17 @@ export interface KernelChoice {
   inputGradient: 'dense' | 'sparse' | null;
   weightGradient: 'dense' | 'sparse';
 }
+
+/** Bytes that a session holds of its parameters, beside the values of a batch. */
+export interface SessionMemory {
+  weights: number;
+  /** Of pruned tensors of the weights that are left, as `optimiser`; of all after a call of `gradients`. */
+  gradients: number;
+  optimiser: number;
+}
+
+/** Which products may be sparse: those where that is cheaper, none, or all that can be. */
+export type KernelRule = 'auto' | 'dense' | 'sparse';
 
 export interface SessionInfo {
   /** Updates done. */
@@ -358,6 +370,7 @@ export interface Addon {
   /** Indices into the training set of the examples that scores look at, in the order in which they make up batches. */
   sessionScoreExamples(session: SessionHandle, perClass: number): Int32Array;
   sessionKernels(session: SessionHandle): KernelChoice[];
+  sessionMemory(session: SessionHandle): SessionMemory;
 
   /** Starts training on a native thread. `notify` is called (rate-limited, at most one call pending) when rows wait. */
   sessionTrain(

@@ -97,6 +97,8 @@ export interface Recipe {
   replicates: number;
   seed: number;
   device: string;
+  /** Which products of pruned layers may be sparse, see Session.open. Not part of the experiment, but of its bits. */
+  kernels: 'auto' | 'dense' | 'sparse';
   /** Figures to compare with. They decide nothing of the experiment. */
   paper: PaperFigures | null;
 }

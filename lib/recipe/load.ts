@@ -21,6 +21,7 @@ export interface RecipeOverrides {
   rewind?: string[];
   seed?: number;
   device?: string;
+  kernels?: string;
 }
 
 /** Names of the built-in recipes, e.g. "quickstart". */
@@ -116,6 +117,7 @@ export function loadRecipe(nameOrFile: string, overrides: RecipeOverrides = {}):
   if (overrides.rewind !== undefined) value.rewind = overrides.rewind;
   if (overrides.seed !== undefined) value.seed = overrides.seed;
   if (overrides.device !== undefined) value.device = overrides.device;
+  if (overrides.kernels !== undefined) value.kernels = overrides.kernels;
   return parseRecipe(value, source);
 }
 

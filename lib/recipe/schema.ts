@@ -137,6 +137,7 @@ const schema = z.strictObject({
     .string()
     .regex(/^(cpu|cuda(:\d{1,3})?)$/, 'expected cpu, cuda or cuda:N')
     .default('cpu'),
+  kernels: z.enum(['auto', 'dense', 'sparse']).default('auto'),
   paper: paper.nullable().default(null),
 });
 

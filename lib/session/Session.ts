@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import type { RecordBatch } from 'apache-arrow';
 import type {
   KernelChoice,
+  KernelRule,
   OptimiserOptions,
   Precision,
   RunEnd,
@@ -10,6 +11,7 @@ import type {
   ScoreMethod,
   SessionHandle,
   SessionInfo,
+  SessionMemory,
 } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -73,6 +75,11 @@ export interface OpenOptions {
   augment?: { crop: number; flip: boolean } | null;
   /** "cpu", "cuda" or "cuda:N". Default "cpu". */
   device?: string;
+  /**
+   * Of "direct" on the CPU: which products of pruned layers may be sparse. "auto" takes them where they are cheaper, "dense"
+   * nowhere, "sparse" wherever they can be; the same training within rounding. Default "auto".
+   */
+  kernels?: KernelRule;
   /** bf16 is for networks with convolutions. Default "fp32". */
   precision?: Precision;
   /**
@@ -195,6 +202,7 @@ export class Session extends Resource<SessionHandle> {
         ? { crop: checkInteger(o.augment.crop, 'augment.crop', 0, 16), flip: o.augment.flip }
         : null,
       device: o.device ?? 'cpu',
+      kernels: checkOneOf(o.kernels ?? 'auto', 'kernels', ['auto', 'dense', 'sparse']),
       precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'bf16', 'fp64']),
       executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'aten', 'autograd']),
       threads,
@@ -274,11 +282,16 @@ export class Session extends Resource<SessionHandle> {
   }
 
   /**
-   * How the products of each convolution are made with the masks at hand, in the order of the layers; empty where there is
-   * no choice: on CUDA, by the oracle, in networks without convolutions. Each is sparse where that is cheaper.
+   * How the products of each convolution, or in networks without them of each linear layer, are made with the masks at
+   * hand, in the order of the layers; empty where there is no choice: on CUDA and by the oracle.
    */
   kernels(): KernelChoice[] {
     return loadAddon().sessionKernels(this.handle);
+  }
+
+  /** Bytes held of weights, gradients and optimiser state: of the last two, in pruned tensors, only what is left. */
+  memory(): SessionMemory {
+    return loadAddon().sessionMemory(this.handle);
   }
 
   /**

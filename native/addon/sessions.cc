@@ -46,6 +46,13 @@ SessionOptions::Executor executor_from(const std::string& name) {
   throw Error("invalid-argument", "[session] executor: expected direct, aten or autograd but received " + name);
 }
 
+Products products_from(const std::string& name) {
+  if (name == "auto") return Products::kAuto;
+  if (name == "dense") return Products::kDense;
+  if (name == "sparse") return Products::kSparse;
+  throw Error("invalid-argument", "[session] kernels: expected auto, dense or sparse but received " + name);
+}
+
 Napi::Value session_open(const Napi::CallbackInfo& info) {
   const Napi::Object o = to_object(info[0], "options");
   SessionOptions s;
@@ -77,6 +84,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.bf16 = precision == "bf16";
   s.precision = precision == "fp64" ? Dtype::kFloat64 : Dtype::kFloat32;
   s.executor = executor_from(to_string(o.Get("executor"), "executor"));
+  s.products = products_from(to_string(o.Get("kernels"), "kernels"));
   s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
   return PromiseWorker<std::shared_ptr<Session>>::run(
       info.Env(), [s = std::move(s)] { return std::make_shared<Session>(s); },
@@ -211,6 +219,17 @@ Napi::Value session_kernels(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value session_memory(const Napi::CallbackInfo& info) {
+  const auto session = from_handle<Session>(info[0]);
+  const auto claim = session->claim("memory");
+  const Session::Memory memory = session->memory();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("weights", static_cast<double>(memory.weights));
+  out.Set("gradients", static_cast<double>(memory.gradients));
+  out.Set("optimiser", static_cast<double>(memory.optimiser));
+  return out;
+}
+
 Napi::Value session_score_examples(const Napi::CallbackInfo& info) {
   const auto session = from_handle<Session>(info[0]);
   const auto claim = session->claim("score_examples");
@@ -300,6 +319,7 @@ void define_sessions(Napi::Object& exports) {
   define<session_scores>(exports, "sessionScores");
   define<session_score_examples>(exports, "sessionScoreExamples");
   define<session_kernels>(exports, "sessionKernels");
+  define<session_memory>(exports, "sessionMemory");
   define<session_train>(exports, "sessionTrain");
   define<session_evaluate>(exports, "sessionEvaluate");
   define<session_reestimate>(exports, "sessionReestimate");

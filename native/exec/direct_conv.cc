@@ -27,9 +27,10 @@ class DirectConv final : public Executor {
 
  public:
   DirectConv(ParameterStore& store, Pool& pool, const LayerKernels<S>& images, const SparseKernels<S>& sparse,
-             const Kernels<R>& vectors, Normaliser normaliser, int64_t largest)
+             const Kernels<R>& vectors, Products products, Normaliser normaliser, int64_t largest)
       : net_(*store.network),
         sparse_(sparse),
+        products_(products),
         v_(store, pool, images, vectors, std::max(largest, kEvaluationBatch)),
         gradients_(v_),
         turned_(v_),
@@ -295,7 +296,7 @@ class DirectConv final : public Executor {
     for (auto* tasks : {&narrow_, &pack_, &pack_back_}) tasks->clear();
     for (const auto& one : convolutions_) {
       Convolution<S>* conv = one.get();
-      conv->set_mask(v_.store.masks->words, wanted == Wanted::kForUpdate);
+      conv->set_mask(v_.store.masks->words, products_, wanted == Wanted::kForUpdate);
       for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrow_.push_back([conv, task] { conv->narrow(task); });
       for (int64_t task = 0; task < conv->pack_tasks(); ++task) pack_.push_back([conv, task] { conv->pack(task); });
       for (int64_t task = 0; task < conv->pack_back_tasks(); ++task) pack_back_.push_back([conv, task] { conv->pack_back(task); });
@@ -346,6 +347,7 @@ class DirectConv final : public Executor {
 
   const CompiledNetwork& net_;
   const SparseKernels<S>& sparse_;
+  const Products products_;
   Values<S> v_;
   ImageGradients<S> gradients_;
   TurnedImages<S> turned_;
@@ -368,20 +370,22 @@ class DirectConv final : public Executor {
 };
 
 template <typename S>
-std::unique_ptr<Executor> make(ParameterStore& store, Pool& pool, Isa isa, const Kernels<Real<S>>& vectors,
+std::unique_ptr<Executor> make(ParameterStore& store, Pool& pool, Isa isa, const Kernels<Real<S>>& vectors, Products products,
                                Normaliser normaliser, int64_t largest) {
   return std::make_unique<DirectConv<S>>(store, pool, layer_kernels(isa, static_cast<const S*>(nullptr)),
                                          sparse_kernels(isa, static_cast<const S*>(nullptr)), vectors,
-                                         std::move(normaliser), largest);
+                                         products, std::move(normaliser), largest);
 }
 
 }  // namespace
 
-std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Normaliser normaliser,
-                                      int64_t largest) {
-  if (store.dtype == Dtype::kFloat64) return make<double>(store, pool, isa, kernels_f64(), std::move(normaliser), largest);
-  if (bf16) return make<Bf16>(store, pool, isa, kernels_f32(isa), std::move(normaliser), largest);
-  return make<float>(store, pool, isa, kernels_f32(isa), std::move(normaliser), largest);
+std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Products products,
+                                      Normaliser normaliser, int64_t largest) {
+  if (store.dtype == Dtype::kFloat64) {
+    return make<double>(store, pool, isa, kernels_f64(), products, std::move(normaliser), largest);
+  }
+  if (bf16) return make<Bf16>(store, pool, isa, kernels_f32(isa), products, std::move(normaliser), largest);
+  return make<float>(store, pool, isa, kernels_f32(isa), products, std::move(normaliser), largest);
 }
 
 }  // namespace lth

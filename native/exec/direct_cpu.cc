@@ -5,10 +5,12 @@
 // weight. Tasks are cut by shape alone and write disjoint outputs, so results do not depend on the thread count.
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "core/error.h"
 #include "exec/executor.h"
 #include "exec/linear_products.h"
+#include "exec/sparse_linear.h"
 
 namespace lth {
 namespace {
@@ -21,8 +23,16 @@ constexpr int64_t kEvaluationBatch = 256;
 template <typename T>
 class DirectCpu final : public Executor {
  public:
-  DirectCpu(ParameterStore& store, Pool& pool, const Kernels<T>& kernels, Normaliser normaliser, int64_t largest)
-      : store_(store), pool_(pool), kernels_(kernels), normaliser_(std::move(normaliser)), net_(*store.network) {
+  DirectCpu(ParameterStore& store, Pool& pool, const Kernels<T>& kernels, const SparseKernels<T>& sparse,
+            Products products, Normaliser normaliser, int64_t largest)
+      : store_(store),
+        pool_(pool),
+        kernels_(kernels),
+        sparse_kernels_(sparse),
+        products_(products),
+        normaliser_(std::move(normaliser)),
+        net_(*store.network),
+        largest_(padded(largest)) {
     const int64_t training = padded(largest), lanes = std::max(training, kEvaluationBatch);
     buffers_.resize(net_.values.size());
     for (size_t i = 0; i < buffers_.size(); ++i) {
@@ -47,7 +57,17 @@ class DirectCpu final : public Executor {
 
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
+  std::vector<KernelChoice> kernels() override {
+    use_masks(largest_, Wanted::kForUpdate);
+    std::vector<KernelChoice> all;
+    for (const auto& one : *sparse_) {
+      if (one) all.push_back(one->kernels());
+    }
+    return all;
+  }
+
   BatchResult evaluate(const Batch& batch) override {
+    use_masks(padded(static_cast<int64_t>(batch.examples.size())), Wanted::kForUpdate);
     forward(batch, /*training=*/false);
     return loss(nullptr);
   }
@@ -56,17 +76,19 @@ class DirectCpu final : public Executor {
   void observe(const Batch&, const Statistics&) override {}
 
   BatchResult train(const Batch& batch, const Statistics&, Wanted wanted) override {
-    store_.want_gradients(wanted == Wanted::kAll);
+    use_masks(padded(static_cast<int64_t>(batch.examples.size())), wanted);
     forward(batch, /*training=*/true);
     for (Buffer& b : buffers_) b.gradient_ready = false;
     Buffer& logits = buffers_[net_.output];
     const BatchResult result = loss(gradient(logits));
     logits.gradient_ready = true;
-    for (auto op = net_.operations.rbegin(); op != net_.operations.rend(); ++op) backward(*op);
+    for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], (*sparse_)[i].get());
     return result;
   }
 
  private:
+  using Plan = std::vector<std::unique_ptr<SparseLinear<T>>>;  // by operation; null but for linear ones
+
   struct Buffer {
     int64_t features = 0;
     int64_t row_stride = 0;  // features padded to kLane
@@ -74,6 +96,7 @@ class DirectCpu final : public Executor {
     Arena rows;              // (N, row_stride)
     Arena gradient;          // (features, L)
     bool feeds_linear = false;
+    bool rows_wanted = false;     // by a linear layer whose weights' gradients are the dense product's
     bool gradient_ready = false;  // a reader has already written its share
   };
 
@@ -120,17 +143,55 @@ class DirectCpu final : public Executor {
     n_ = static_cast<int64_t>(batch.examples.size());
     lanes_ = padded(n_);
     gather(batch);
-    for (const Operation& op : net_.operations) {
+    for (size_t i = 0; i < net_.operations.size(); ++i) {
+      const Operation& op = net_.operations[i];
       if (op.type == Operation::kLinear) {
-        linear(op, training);
+        linear(op, *(*sparse_)[i], training);
       } else {
         elementwise(op, training);
       }
     }
   }
 
+  // Chooses the products for the masks at hand and batches of so many lanes. The last batch of an epoch and those of an
+  // evaluation come again and again: theirs are kept too.
+  void use_masks(int64_t lanes, Wanted wanted) {
+    if (masks_ != store_.masks || wanted != wanted_) {
+      masks_ = nullptr;  // if this throws, the next call begins anew
+      sparse_ = nullptr;
+      plans_.clear();
+      store_.want_gradients(wanted == Wanted::kAll);
+      masks_ = store_.masks;
+      wanted_ = wanted;
+    }
+    const auto [plan, is_new] = plans_.try_emplace(lanes);
+    if (is_new) {
+      try {
+        plan_products(lanes, plan->second);
+      } catch (...) {
+        plans_.erase(plan);
+        throw;
+      }
+    }
+    sparse_ = &plan->second;
+    for (Buffer& b : buffers_) b.rows_wanted = false;
+    for (size_t i = 0; i < net_.operations.size(); ++i) {
+      const auto& one = (*sparse_)[i];
+      if (one && !one->gradient()) buffers_[net_.operations[i].inputs[0]].rows_wanted = true;
+    }
+  }
+
+  void plan_products(int64_t lanes, Plan& plan) {
+    for (const Operation& op : net_.operations) {
+      auto& one = plan.emplace_back();
+      if (op.type != Operation::kLinear) continue;
+      one = std::make_unique<SparseLinear<T>>(store_, sparse_kernels_, op, op.inputs[0] != net_.input);
+      one->set_mask(lanes, products_, wanted_ == Wanted::kForUpdate);
+    }
+  }
+
   // y(K, L) = w(K, C) x(C, L) + bias, ReLU if fused; each task also writes its rows of y for the next layer.
-  void linear(const Operation& op, bool training) {
+  void linear(const Operation& op, SparseLinear<T>& sparse, bool training) {
     const Buffer& in = buffers_[op.inputs[0]];
     Buffer& out = buffers_[op.output];
     const T* bias = op.bias >= 0 ? parameter(store_.weights, op.bias) : nullptr;
@@ -138,7 +199,12 @@ class DirectCpu final : public Executor {
                                            lanes_, op.fused_relu);
     pool_.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
       const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
-      kernels_.product(p, k0, k1, 0, lanes_);
+      if (sparse.forward()) {
+        sparse.forward(columns(in), bias, columns(out), k0, k1);
+        if (op.fused_relu) kernels_.relu(columns(out) + k0 * lanes_, columns(out) + k0 * lanes_, (k1 - k0) * lanes_);
+      } else {
+        kernels_.product(p, k0, k1, 0, lanes_);
+      }
       if (training) write_rows(out, k0, k1);
     });
   }
@@ -163,7 +229,7 @@ class DirectCpu final : public Executor {
   }
 
   void write_rows(Buffer& b, int64_t k0, int64_t k1) {
-    if (b.feeds_linear) {
+    if (b.rows_wanted) {
       kernels_.transpose(columns(b) + k0 * lanes_, lanes_, rows(b) + k0, b.row_stride, k1 - k0, lanes_);
     }
   }
@@ -176,9 +242,9 @@ class DirectCpu final : public Executor {
     return result;
   }
 
-  void backward(const Operation& op) {
+  void backward(const Operation& op, SparseLinear<T>* sparse) {
     Buffer& out = buffers_[op.output];
-    if (op.type == Operation::kLinear) return linear_backward(op);
+    if (sparse) return linear_backward(op, *sparse);
     const int64_t count = out.features * lanes_;
     if (op.type == Operation::kRelu) kernels_.relu_backward(columns(out), gradient(out), count);
     for (int input : op.inputs) {
@@ -194,7 +260,7 @@ class DirectCpu final : public Executor {
   }
 
   // dw(K, C) = dy(K, N) x(N, C); dbias(K) = row sums of dy; dx(C, L) = w^T dy. One parallel region: they only read dy.
-  void linear_backward(const Operation& op) {
+  void linear_backward(const Operation& op, SparseLinear<T>& sparse) {
     Buffer& in = buffers_[op.inputs[0]];
     Buffer& out = buffers_[op.output];
     T* dy = gradient(out);
@@ -209,13 +275,21 @@ class DirectCpu final : public Executor {
     pool_.parallel(weight_tasks + input_tasks, [&](int64_t task) {
       if (task < weight_tasks) {
         const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
-        weight_gradient_rows(kernels_, dw, k0, k1, store_, op.weight);
+        if (sparse.gradient()) {
+          sparse.weight_gradient(dy, columns(in), k0, k1);
+        } else {
+          weight_gradient_rows(kernels_, dw, k0, k1, store_, op.weight);
+        }
         if (op.bias >= 0) {
           kernels_.row_sum(dy + k0 * lanes_, lanes_, store_.gradients_of<T>(op.bias) + k0, k1 - k0, lanes_);
         }
       } else {
         const int64_t c0 = (task - weight_tasks) * kRowsPerTask, c1 = std::min(in.features, c0 + kRowsPerTask);
-        kernels_.product(dx, c0, c1, 0, lanes_);
+        if (!sparse.backward() || in.gradient_ready) {
+          kernels_.product(dx, c0, c1, 0, lanes_);
+        } else {
+          sparse.input_gradient(dy, gradient(in), c0, c1);
+        }
       }
     });
     if (wants_dx) in.gradient_ready = true;
@@ -224,9 +298,16 @@ class DirectCpu final : public Executor {
   ParameterStore& store_;
   Pool& pool_;
   const Kernels<T>& kernels_;
+  const SparseKernels<T>& sparse_kernels_;
+  const Products products_;
   const Normaliser normaliser_;
   const CompiledNetwork& net_;
+  const int64_t largest_;  // lanes of the largest training batch
   std::vector<Buffer> buffers_;
+  std::shared_ptr<const Masks> masks_;  // what the products were chosen for, with
+  Wanted wanted_ = Wanted::kForUpdate;
+  std::map<int64_t, Plan> plans_;  // by lanes
+  Plan* sparse_ = nullptr;         // for the batch at hand
   std::vector<int32_t> labels_;
   std::vector<T> losses_;
   int64_t n_ = 0, lanes_ = 0;
@@ -234,12 +315,14 @@ class DirectCpu final : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Normaliser normaliser,
+std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Products products, Normaliser normaliser,
                                      int64_t largest) {
   if (store.dtype == Dtype::kFloat32) {
-    return std::make_unique<DirectCpu<float>>(store, pool, kernels_f32(isa), std::move(normaliser), largest);
+    return std::make_unique<DirectCpu<float>>(store, pool, kernels_f32(isa), sparse_kernels(isa, static_cast<const float*>(nullptr)),
+                                              products, std::move(normaliser), largest);
   }
-  return std::make_unique<DirectCpu<double>>(store, pool, kernels_f64(), std::move(normaliser), largest);
+  return std::make_unique<DirectCpu<double>>(store, pool, kernels_f64(), sparse_kernels(isa, static_cast<const double*>(nullptr)),
+                                               products, std::move(normaliser), largest);
 }
 
 }  // namespace lth

@@ -54,6 +54,9 @@ struct KernelChoice {
   bool has_input_gradient;  // not of a layer that reads the examples
 };
 
+// Which products may be sparse: where that is cheaper, none, or all that can be.
+enum class Products { kAuto, kDense, kSparse };
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -71,12 +74,12 @@ class Executor {
 };
 
 // Our kernels on the CPU. `largest` is the largest training batch.
-std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Normaliser normaliser,
+std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Products products, Normaliser normaliser,
                                      int64_t largest);
 // The same for networks with convolutions; bf16: images are kept and multiplied in it, weights, their gradients and
 // everything that is summed stay in fp32.
-std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Normaliser normaliser,
-                                      int64_t largest);
+std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Products products,
+                                      Normaliser normaliser, int64_t largest);
 // Explicit forward and backward through ATen: any device, any dtype; bf16 as above.
 std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, Normaliser normaliser);
 // LibTorch autograd: any device, any dtype.

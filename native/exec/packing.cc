@@ -9,6 +9,7 @@ namespace lth {
 namespace {
 
 constexpr int64_t kWord = 64;
+constexpr int64_t kFew = 4;              // fewer than one weight in so many: more would cost more than whole tensors
 constexpr int64_t kChunk = 16384;        // 64 KiB of each arena in fp32
 constexpr int64_t kPackedChunk = 4096;  // its weights are collected first: they stay in the first cache
 
@@ -35,7 +36,7 @@ Packing Packing::of(const Masks& masks) {
     Part part;
     part.offset = p.arena;
     if (spec.trainable) {
-      part.packed = spec.prunable && masks.remaining[i] * 2 <= spec.size && spec.size <= INT32_MAX;
+      part.packed = spec.prunable && masks.remaining[i] * kFew <= spec.size && spec.size <= INT32_MAX;
       part.size = part.packed ? masks.remaining[i] : spec.size;
     }
     if (part.packed) {

@@ -1,5 +1,5 @@
 // Where what belongs to a weight (its gradient, its optimiser state) lies in an arena: in the layout's own places, or, of
-// tensors of which at most half the weights are left, only those, in their order.
+// tensors of which few weights are left, only those, in their order.
 #pragma once
 #include <bit>
 #include <cstdint>

@@ -90,11 +90,14 @@ static inline __attribute__((always_inline)) void sparse_gradients(const SparseW
       for (int w = 0; w < kCount; ++w) sum[w] = C::dot(C::read(x[w] + row * g.x_row + i), of_dy, sum[w]);
     }
   }
-#pragma GCC unroll 8
-  for (int w = 0; w < kCount; ++w) {
-    const real all = sum_of_lanes(sum[w]);
-    g.out[weight + w] = g.add ? g.out[weight + w] + all : all;
+  real all[kCount];
+  if constexpr (kCount == 8) {
+    sums_of_lanes(sum, all);
+  } else {
+    for (int w = 0; w < kCount; ++w) all[w] = sum_of_lanes(sum[w]);
   }
+#pragma GCC unroll 8
+  for (int w = 0; w < kCount; ++w) g.out[weight + w] = g.add ? g.out[weight + w] + all[w] : all[w];
 }
 
 template <typename S>

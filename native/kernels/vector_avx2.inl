@@ -22,6 +22,15 @@ inline vec power_of_two(vec n) {
   return (vec)_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
 }
 
+// The sums of the lanes of eight vectors.
+inline void sums_of_lanes(const vec (&v)[8], float* to) {
+  __m256 half[8];
+  for (int i = 0; i < 8; ++i) half[i] = (__m256)v[i];
+  const __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
+  const __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(half[4], half[5]), _mm256_hadd_ps(half[6], half[7]));
+  _mm256_storeu_ps(to, _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31)));
+}
+
 inline void store(Bf16* p, vec v) {
   const __m256i bits = _mm256_castps_si256((__m256)v);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));

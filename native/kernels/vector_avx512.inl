@@ -18,6 +18,17 @@ inline vec power_of_two(vec n) {
   return (vec)_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
 }
 
+// The sums of the lanes of eight vectors.
+inline void sums_of_lanes(const vec (&v)[8], float* to) {
+  __m256 half[8];
+  for (int i = 0; i < 8; ++i) {
+    half[i] = _mm256_add_ps(_mm512_castps512_ps256((__m512)v[i]), _mm512_extractf32x8_ps((__m512)v[i], 1));
+  }
+  const __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
+  const __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(half[4], half[5]), _mm256_hadd_ps(half[6], half[7]));
+  _mm256_storeu_ps(to, _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31)));
+}
+
 // Denormals stay, which AVX512_BF16's own instruction makes 0.
 inline void store(Bf16* p, vec v) {
   const __m512i bits = _mm512_castps_si512((__m512)v);

@@ -27,6 +27,11 @@ inline vec power_of_two(vec n) {
   return (vec)(exponent << 23);
 }
 
+// The sums of the lanes of eight vectors.
+inline void sums_of_lanes(const vec (&v)[8], float* to) {
+  for (int i = 0; i < 8; ++i) to[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
+}
+
 inline void store(Bf16* p, vec v) {
   typedef uint32_t words __attribute__((vector_size(16)));
   const words bits = (words)v;

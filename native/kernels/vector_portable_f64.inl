@@ -20,3 +20,8 @@ inline vec keep(uint64_t bits, vec v) {
   return (vec)(((ints{b, b} & lane) == lane) & (ints)v);
 }
 inline vec widen(const uint8_t* p) { return vec{static_cast<double>(p[0]), static_cast<double>(p[1])}; }
+
+// The sums of the lanes of eight vectors.
+inline void sums_of_lanes(const vec (&v)[8], double* to) {
+  for (int i = 0; i < 8; ++i) to[i] = v[i][0] + v[i][1];
+}

@@ -38,6 +38,7 @@ struct SessionOptions {
   bool bf16 = false;                  // images between layers, and what convolutions multiply; with kFloat32 alone
   // kDirect is kAten where our kernels do not run; kAten on the CPU is for tests of that; kAutograd is the oracle.
   enum Executor { kDirect, kAten, kAutograd } executor = kDirect;
+  Products products = Products::kAuto;  // of kDirect on the CPU
   int threads = 1;
 };
 
@@ -103,6 +104,10 @@ class Session {
   Gradients gradients(int64_t step, uint64_t noise);
   // How an update's products are made with the masks at hand, layer by layer; none where there is no choice.
   std::vector<KernelChoice> kernels() { return executor_->kernels(); }
+  struct Memory {
+    int64_t weights = 0, gradients = 0, optimiser = 0;  // bytes
+  };
+  Memory memory() const;
   // Scores of the weights as they are (paper 4.2), fp64; `per_class` examples of each class, chosen by seed and
   // replicate among those trained on, in batches of the training's size and without augmentation. Changes nothing.
   std::shared_ptr<const Snapshot> scores(ScoreMethod method, int64_t per_class);

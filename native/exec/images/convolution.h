@@ -72,7 +72,9 @@ class Convolution {
   }
 
   // Which weights are left; `gradient`: may theirs be made alone?
-  void set_mask(std::span<const uint64_t> mask, bool gradient) { sparse_.set_mask(mask, gradient); }
+  void set_mask(std::span<const uint64_t> mask, Products products, bool gradient) {
+    sparse_.set_mask(mask, products, gradient);
+  }
 
   KernelChoice kernels() const {
     return {op_.name, sparse_.forward(), wants_dx_ && sparse_.backward(), sparse_.gradient(), wants_dx_};

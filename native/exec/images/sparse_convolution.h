@@ -49,31 +49,32 @@ class SparseConvolution {
 
   // Which products are sparse from now on; the mask's bits are at the weight's offset. `gradient`: may the weights' be the
   // sparse one, which is 0 where no weight is left?
-  void set_mask(std::span<const uint64_t> mask, bool gradient) {
+  void set_mask(std::span<const uint64_t> mask, Products products, bool gradient) {
     forward_ = backward_ = gradient_ = false;
     entries_ = entries_back_ = {};
     offsets_ = weights_ = starts_ = {};
     partial_ = {};
-    if (!fits_) return;
+    if (!fits_ || products == Products::kDense) return;
+    const bool all_sparse = products == Products::kSparse;
     const Window& w = window_;
     const int64_t first = v_.net.layout->parameters[op_.weight].offset, size = units_ * channels_ * taps_;
     const int64_t row = channels_ * taps_;
     const SparseShape shape = {units_, channels_, row, taps_, op_.kernel.w, op_.kernel.h, w.height * w.width, w.width};
-    if (cheaper(shape, runs_, mask, first)) {
+    if (all_sparse || cheaper(shape, runs_, mask, first)) {
       entries_ = {shape, rows_, columns_, mask, first};
       forward_ = true;
     }
     const SparseShape back = {channels_, units_, taps_, row, op_.kernel.w, op_.kernel.h, w.out_height * w.out_width, w.out_width};
-    if (wants_dx_ && cheaper(back, runs_back_, mask, first)) {
+    if (wants_dx_ && (all_sparse || cheaper(back, runs_back_, mask, first))) {
       entries_back_ = {back, rows_back_, columns_back_, mask, first};
       backward_ = true;
     }
     const int64_t left = count_bits(mask, first, size);
     // Of all weights, and of one.
-    const double dense = static_cast<double>(units_ * channels_) * products(runs_) / static_cast<double>(kPack<S>);
+    const double dense = static_cast<double>(units_ * channels_) * taps_seen(runs_) / static_cast<double>(kPack<S>);
     const double sparse = static_cast<double>(w.out_height * dy_row_ / kCell<S>) * kGradientOfVector +
                           static_cast<double>(tasks_for(w.out_height, band_)) * kGradientOfBand;
-    if (gradient && static_cast<double>(left) * sparse < dense && left <= kMostGradients) {
+    if (gradient && (all_sparse || static_cast<double>(left) * sparse < dense) && left <= kMostGradients) {
       plan_gradient(mask, first);
       gradient_ = true;
     }
@@ -141,14 +142,14 @@ class SparseConvolution {
   static int64_t taps_of(const PlaceRun& run) { return (run.x_to - run.x_from) * (run.y_to - run.y_from); }
 
   // Places times the taps that each sees.
-  static double products(const std::vector<PlaceRun>& runs) {
+  static double taps_seen(const std::vector<PlaceRun>& runs) {
     double sum = 0;
     for (const PlaceRun& run : runs) sum += static_cast<double>(run.count * taps_of(run));
     return sum;
   }
 
   bool cheaper(const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask, int64_t first) const {
-    const double dense = static_cast<double>(shape.units * planes_of<S>(shape.channels)) * products(runs);
+    const double dense = static_cast<double>(shape.units * planes_of<S>(shape.channels)) * taps_seen(runs);
     // Of one entry, as often as a run sees its tap.
     double each = 0;
     for (const PlaceRun& run : runs) {
