@@ -17,7 +17,7 @@ class SparseConvolution {
   // What sparse products cost, where a dense one of a vector costs 1: an entry for each run and for each of its places; a
   // weight's gradient for each vector and for each band. As measured on an AMD EPYC with AVX512_BF16, until a table of the
   // machine's own says it.
-  static constexpr double kEntryOfRun = 8, kEntryOfPlace = 1.5, kGradientOfVector = 3, kGradientOfBand = 25;
+  static constexpr double kEntryOfRun = 8, kEntryOfPlace = 1.5, kGradientOfVector = 3, kGradientOfBand = 12;
   // Each slice has sums of its own: of more weights they would take much memory.
   static constexpr int64_t kMostGradients = 1 << 18;
 
