@@ -12,17 +12,11 @@
  * some layers than of others, layerwise as much of each. PyTorch then makes its dense step, without the mask that it would
  * have to multiply by: it is spared that.
  */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { randomFillSync } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { CompiledNetwork, Dataset, Masks, Session } from '../lib/index.js';
 import type { Precision } from '../lib/native/AddonTypes.js';
-import { packageRoot } from '../lib/package.js';
-import { describe, pythonWithTorch, type Summary, setting, show, summary } from './helpers.js';
+import { describe, type Summary, setting, show, summary } from './helpers.js';
+import { noise, Reference } from './pytorch.js';
 
 const { values } = parseArgs({
   options: {
@@ -48,62 +42,6 @@ const batch = Number(values.batch ?? (pictures ? 128 : 60));
 const sparsity = Number(values.sparsity);
 const rounds = Number(values.rounds ?? (pictures ? 7 : 25));
 const steps = Number(values.steps ?? (pictures ? 3 : 200));
-
-/** PyTorch in a process of its own, asked for so many steps at a time. */
-class Reference {
-  private constructor(
-    private readonly child: ChildProcessWithoutNullStreams,
-    private readonly lines: AsyncIterator<string>,
-    readonly variants: string[],
-    readonly torch: string,
-  ) {}
-
-  static async start(): Promise<Reference> {
-    const script = join(packageRoot, 'bench', 'reference', 'step.py');
-    const child = spawn(pythonWithTorch(), [
-      script,
-      values.network,
-      String(threads),
-      String(batch),
-      optimiser,
-      values.variants,
-      values.device,
-    ]);
-    child.stderr.pipe(process.stderr);
-    const reader: Interface = createInterface({ input: child.stdout });
-    const lines = reader[Symbol.asyncIterator]();
-    const first = await lines.next();
-    if (first.done) throw new Error('PyTorch did not start, see above');
-    const { variants, torch } = JSON.parse(first.value) as { variants: string[]; torch: string };
-    return new Reference(child, lines, variants, torch);
-  }
-
-  /** Milliseconds a step, mean of `steps`. */
-  async measure(variant: string): Promise<number> {
-    this.child.stdin.write(`${JSON.stringify({ variant, steps })}\n`);
-    const { ms } = JSON.parse((await this.lines.next()).value) as { ms: number[] };
-    return ms.reduce((a, b) => a + b, 0) / ms.length;
-  }
-
-  stop(): void {
-    this.child.stdin.end();
-  }
-}
-
-/** As many pictures as CIFAR-10 has, of noise: a step's time does not depend on what they show. */
-async function noise(): Promise<Dataset> {
-  const folder = mkdtempSync(join(tmpdir(), 'lth-bench-'));
-  try {
-    for (const name of [1, 2, 3, 4, 5].map((n) => `data_batch_${n}.bin`).concat('test_batch.bin')) {
-      const records = randomFillSync(Buffer.alloc(10_000 * 3073));
-      for (let n = 0; n < 10_000; n++) records[n * 3073] = n % 10;
-      writeFileSync(join(folder, name), records);
-    }
-    return (await Dataset.open('cifar-10', folder)).train;
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
 
 const network = CompiledNetwork.compile(values.network);
 const train = pictures ? await noise() : (await Dataset.open('mnist-10k')).train;
@@ -138,13 +76,14 @@ async function ours(): Promise<number> {
   return (end.seconds * 1e3) / steps;
 }
 
-const reference = await Reference.start();
+const { network: name, variants, device } = values;
+const reference = await Reference.start({ network: name, threads, batch, optimiser, variants, device });
 const times: Record<string, number[]> = { 'lth-train': [] };
 for (const variant of reference.variants) times[variant] = [];
 await ours();
 for (let round = 0; round < rounds; round++) {
   times['lth-train']?.push(await ours());
-  for (const variant of reference.variants) times[variant]?.push(await reference.measure(variant));
+  for (const variant of reference.variants) times[variant]?.push(await reference.measure(variant, steps));
 }
 reference.stop();
 

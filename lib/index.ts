@@ -14,6 +14,7 @@ export {
   type StabilityOptions,
 } from './experiment/analyse.js';
 export type { ExperimentEvent } from './experiment/Event.js';
+export { kernelsOf, type LevelKernels } from './experiment/kernels.js';
 export { maskOverlap } from './experiment/overlap.js';
 export type {
   ConnectivityResult,
@@ -34,11 +35,13 @@ export type {
   BuildInfo,
   DatasetInfo,
   KernelChoice,
+  KernelRule,
   NetworkSummary,
   ParameterInfo,
   RunEnd,
   ScoreMethod,
   SessionInfo,
+  SessionMemory,
 } from './native/AddonTypes.js';
 export { type ErrorCode, LthError } from './native/errors.js';
 export { networkByName, networkNames } from './networks/catalogue.js';

@@ -76,6 +76,29 @@ test('show --json says what run --json said', () => {
   assert.equal(stdout, run.stdout);
 });
 
+test('show --kernels: layers x levels, which products are dense and which sparse; the recipe may say it', () => {
+  const { status, stdout } = lthTrain('show', 'first', '--kernels');
+  assert.equal(status, 0);
+  const [, table = ''] = stdout.split('kernels by level');
+  assert.match(table, /level +0 +1 +2\n *prunable % +100\.00 +50\.0\d +25\.0\d\n +fc1 +d-d +d-d/);
+  const choose = ['--kernels', 'sparse', '--out', 'sparse'];
+  assert.equal(lthTrain('run', recipe, ...choose).status, 0);
+  const of = JSON.parse(lthTrain('show', 'sparse', '--kernels', '--json').stdout) as {
+    kernels: { level: number; layers: object[] }[];
+  };
+  assert.deepEqual(
+    of.kernels.map(({ level }) => level),
+    [0, 1, 2],
+  );
+  assert.deepEqual(of.kernels[2]?.layers[1], {
+    layer: 'fc2',
+    forward: 'sparse',
+    inputGradient: 'sparse',
+    weightGradient: 'dense',
+  });
+  assert.match(lthTrain('run', recipe, '--kernels', 'none').stderr, /kernels: .*"none"/);
+});
+
 test('the rule of matching also holds for one replicate', () => {
   const one = lthTrain(
     'run',

@@ -9,6 +9,7 @@ import type { Result, RunSummary } from '../lib/experiment/Result.js';
 import { LthError } from '../lib/native/errors.js';
 import { loadRecipe, recipeNames, toYaml } from '../lib/recipe/load.js';
 import type { PaperFigures } from '../lib/recipe/Recipe.js';
+import { curves, savingOf } from '../lib/report/matching.js';
 import { renderTable } from '../lib/report/terminal.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Dataset } from '../lib/session/Dataset.js';
@@ -170,4 +171,25 @@ test('figures are read back from the run folder, and refused where they make no 
       (error) => error instanceof LthError && error.code === 'recipe' && words.test(error.message),
     );
   }
+});
+
+test('what IMP cost is counted in dense trainings, update by update', () => {
+  const of = (level: number, seconds: number, updates: number, branch: Result['branch'] = 'imp') =>
+    ({
+      ...{ branch, level, seconds, updates, replicate: 0, rewind: 20, method: 'iterative', noise: level },
+    }) as Result;
+  const rest = { densityPrunable: 1, densityOverall: 1, testAccuracy: 0.9, earlyStop: 1, diverged: false };
+  const saving = (results: Result[]) => {
+    const [curve] = curves(results.map((one) => ({ ...rest, ...one })));
+    assert.ok(curve);
+    return savingOf(curve);
+  };
+  // 10, 8 and 2 ms an update: the first made more updates.
+  assert.equal(
+    saving([of(0, 1, 100), of(1, 0.64, 80), of(2, 0.16, 80), of(1, 9, 80, 'random')]),
+    'time: 3 trainings of imp took as long as 2.0 dense ones of as many updates, 33 % saved',
+  );
+  assert.match(saving([of(0, 1, 100), of(1, 1.6, 80)]) ?? '', /as 3\.0 dense ones of as many updates$/);
+  assert.equal(saving([of(0, 1, 100)]), null);
+  assert.equal(saving([of(0, 1, 100), of(1, 1, 80, 'random')]), null);
 });

@@ -54,7 +54,7 @@ function differenceOf(a: Place, b: Place): OverlapResult['between'] | null {
 }
 
 /** Finished prunings, each with the training that its masks are for, by rewind point, replicate and level. */
-function prunings({ units }: Survey): [PruneUnit, TrainUnit][] {
+export function prunings({ units }: Survey): [PruneUnit, TrainUnit][] {
   const done = new Map(
     units.flatMap(({ unit, state }): [string, PruneUnit][] =>
       unit.kind === 'prune' && state === 'done' ? [[unit.id, unit]] : [],

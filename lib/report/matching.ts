@@ -28,6 +28,8 @@ export interface LevelRow {
   accuracy: Partial<Record<Result['branch'], Spread>>;
   /** Mean early-stopping iteration, counted in updates of the schedule (k + updates of this training). */
   earlyStop: Partial<Record<Result['branch'], Spread>>;
+  /** Wall-clock milliseconds of an update, evaluation included. */
+  milliseconds: Partial<Record<Result['branch'], Spread>>;
   diverged: Result[];
   /** Fewer weights remain than a level before: at a few weights floor(fraction * remaining) is 0. */
   pruned: boolean;
@@ -77,11 +79,14 @@ export function curves(results: Result[]): Curve[] {
       const here = of.filter((r) => r.level === level);
       const accuracy: LevelRow['accuracy'] = {};
       const earlyStop: LevelRow['earlyStop'] = {};
+      const milliseconds: LevelRow['milliseconds'] = {};
       for (const branch of branches) {
         const mine = here.filter((r) => r.branch === branch);
         const [a, e] = [spread(mine.map((r) => r.testAccuracy)), spread(mine.map((r) => r.earlyStop))];
         if (a) accuracy[branch] = a;
         if (e) earlyStop[branch] = e;
+        const ms = spread(mine.map((r) => (r.updates > 0 ? (r.seconds * 1e3) / r.updates : null)));
+        if (ms) milliseconds[branch] = ms;
       }
       const imp = accuracy.imp;
       // As many as the dense mean was taken over: those that diverged, above or here, must not raise a mean by leaving it.
@@ -97,6 +102,7 @@ export function curves(results: Result[]): Curve[] {
         densityOverall,
         accuracy,
         earlyStop,
+        milliseconds,
         diverged: here.filter((r) => r.diverged),
         pruned,
         matching,
@@ -124,6 +130,20 @@ export function verdicts(curve: Curve): string[] {
         : '';
     return [`level ${last.level}: imp is ${by}${than}`];
   });
+}
+
+/**
+ * What all trainings of IMP cost beside as many dense ones, update by update; null where there is no level to compare.
+ * Measured as they ran: other work on the machine is in it.
+ */
+export function savingOf({ rows }: Curve): string | null {
+  const times = rows.map(({ milliseconds }) => milliseconds.imp?.mean);
+  const [dense, ...levels] = times;
+  if (!dense || levels.length === 0 || levels.includes(undefined)) return null;
+  const sum = times.reduce<number>((total, one) => total + (one ?? 0), 0);
+  const saved = 1 - sum / (dense * times.length);
+  const words = `time: ${times.length} trainings of imp took as long as ${(sum / dense).toFixed(1)} dense ones of as many updates`;
+  return saved > 0 ? `${words}, ${(100 * saved).toFixed(0)} % saved` : words;
 }
 
 /** What a level is, in words: dense, matching, a winning ticket; nothing left to prune; what diverged. */

@@ -1,5 +1,6 @@
+import type { LevelKernels } from '../experiment/kernels.js';
 import type { Result, RunSummary } from '../experiment/Result.js';
-import { type Curve, curves, matchingRule, noteOf, type Spread, verdicts } from './matching.js';
+import { type Curve, curves, matchingRule, noteOf, type Spread, savingOf, verdicts } from './matching.js';
 import { paperLines } from './paper.js';
 
 const percent = (value: number, digits = 2) => (value * 100).toFixed(digits);
@@ -26,6 +27,7 @@ function table(curve: Curve): string[] {
     'overall %',
     ...curve.branches.map((branch) => `${branch} acc %`),
     ...curve.branches.map((branch) => `${branch} stop`),
+    'imp ms',
     '',
   ];
   const rows = curve.rows.map((row) => [
@@ -34,6 +36,7 @@ function table(curve: Curve): string[] {
     percent(row.densityOverall),
     ...curve.branches.map((branch) => accuracyCell(row.accuracy[branch])),
     ...curve.branches.map((branch) => row.earlyStop[branch]?.mean.toFixed(0) ?? '-'),
+    row.milliseconds.imp?.mean.toPrecision(3) ?? '-',
     noteOf(row),
   ]);
   return columns([head, ...rows]);
@@ -53,9 +56,15 @@ export function renderTable(summary: RunSummary): string {
   for (const curve of curves(summary.results)) {
     lines.push(
       '',
-      `rewind to ${curve.rewind}, ${curve.method}; test accuracy mean [min-max] over replicates; stop: iteration of lowest validation loss`,
+      `rewind to ${curve.rewind}, ${curve.method}; test accuracy mean [min-max] over replicates; stop: iteration of lowest validation loss; ms: of an update`,
     );
-    lines.push(...table(curve), ...verdicts(curve), ...paperLines(summary.paper, curve));
+    const saving = savingOf(curve);
+    lines.push(
+      ...table(curve),
+      ...verdicts(curve),
+      ...(saving ? [saving] : []),
+      ...paperLines(summary.paper, curve),
+    );
   }
   if (summary.results.length === 0) lines.push('no training has finished yet');
   else lines.push('', matchingRule);
@@ -146,4 +155,27 @@ function legend(marks: string[]): string[] {
     else lines.push(`        ${mark}`);
   }
   return lines;
+}
+
+/** Layers x levels: how forward, gradient of the input and gradient of the weights are made. */
+export function renderKernels(levels: LevelKernels[]): string {
+  const [first] = levels;
+  if (!first || first.layers.length === 0)
+    return 'kernels: no choice here: on CUDA, and by the executors aten and autograd, all products are dense';
+  const letter = (choice: 'dense' | 'sparse' | null) => choice?.[0] ?? '-';
+  const rows = first.layers.map(({ layer }, i) => [
+    layer,
+    ...levels.map(({ layers }) => {
+      const one = layers[i];
+      return one ? `${letter(one.forward)}${letter(one.inputGradient)}${letter(one.weightGradient)}` : '?';
+    }),
+  ]);
+  return [
+    'kernels by level, first replicate and rewind point: d dense, s sparse, of forward, input gradient, weight gradient (- none)',
+    ...columns([
+      ['level', ...levels.map(({ level }) => String(level))],
+      ['prunable %', ...levels.map(({ densityPrunable }) => percent(densityPrunable))],
+      ...rows,
+    ]),
+  ].join('\n');
 }
