@@ -6,7 +6,7 @@
 
 #include "core/snapshot.h"
 #include "exec/aten.h"
-#include "exec/packing.h"
+#include "core/packing.h"
 #include "network/network.h"
 
 namespace lth {

@@ -1,4 +1,4 @@
-#include "exec/packing.h"
+#include "core/packing.h"
 
 #include <algorithm>
 #include <cstring>
