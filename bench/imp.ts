@@ -9,7 +9,6 @@
  * them but after --train updates a level: 20 % of what is left goes, by magnitude over all prunable weights, from the
  * weights at the start again.
  */
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { prunings } from '../lib/experiment/overlap.js';
 import { survey } from '../lib/experiment/survey.js';
@@ -74,7 +73,7 @@ async function* masksOfLevels(): AsyncGenerator<Masks> {
     if (same.length < levels)
       throw new Error(`${values.run} has masks of ${same.length} levels, and ${levels} are asked for`);
     for (const [unit] of same.slice(0, levels))
-      yield await Masks.read(network, await found.folder.file(unit.id, join('masks.safetensors')));
+      yield await Masks.read(network, await found.folder.file(unit.id, 'masks.safetensors'));
     return;
   }
   let masks = Masks.ones(network);

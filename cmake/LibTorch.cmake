@@ -26,6 +26,7 @@ if(LIBTORCH_torch_cuda AND LIBTORCH_c10_cuda)
   get_filename_component(LIBTORCH_SITE "${LIBTORCH_DIR}" DIRECTORY)
   foreach(header cuda_runtime_api.h crt/host_defines.h)
     string(MAKE_C_IDENTIFIER "CUDA_${header}" found)
+    unset(${found} CACHE)  # of another LibTorch, perhaps
     find_path(${found} ${header}
               HINTS "$ENV{CUDA_HOME}/include" "$ENV{CUDA_PATH}/include" "${LIBTORCH_SITE}/nvidia/cu13/include"
                     "${LIBTORCH_SITE}/nvidia/cuda_runtime/include" "${LIBTORCH_SITE}/nvidia/cuda_nvcc/include"
@@ -37,7 +38,8 @@ if(LIBTORCH_torch_cuda AND LIBTORCH_c10_cuda)
     endif()
     target_include_directories(LibTorch SYSTEM INTERFACE "${${found}}")
   endforeach()
-  # Nothing of ours names a symbol of torch_cuda; it registers its kernels when it is loaded, so it must be linked.
+  # It registers its kernels when it is loaded, so it must be linked whatever we name of it. Of CUDA's runtime, which it
+  # brings with it, we name a symbol too.
   target_link_libraries(LibTorch INTERFACE -Wl,--no-as-needed ${LIBTORCH_torch_cuda} ${LIBTORCH_c10_cuda}
                                            -Wl,--as-needed)
 else()

@@ -97,6 +97,11 @@ test('show --kernels: layers x levels, which products are dense and which sparse
     weightGradient: 'dense',
   });
   assert.match(lthTrain('run', recipe, '--kernels', 'none').stderr, /kernels: .*"none"/);
+  const oracle = lthTrain('run', recipe, '--kernels', 'sparse', '--set', 'training.executor=autograd');
+  assert.deepEqual(
+    [oracle.status, /kernels: sparse is not to be had on executor autograd/.test(oracle.stderr)],
+    [2, true],
+  );
 });
 
 test('the rule of matching also holds for one replicate', () => {

@@ -110,6 +110,26 @@ for (const [name, network] of Object.entries({ ...networks, strided, ...vectors 
   }
 }
 
+test('momentum goes on where masks change in the middle of a training, to fewer weights and back to all', async () => {
+  for (const network of [networks.vgg, vectors.lenet]) {
+    const open = (executor: 'direct' | 'autograd') =>
+      openSession({ network, ...options, executor, precision: 'fp64', batch: 20 });
+    const [direct, oracle] = [await open('direct'), await open('autograd')];
+    for (const session of [direct, oracle]) {
+      await session.trainToEnd({ until: 3, evaluate: [] });
+      await pruned(network, session, 0.6);
+      await session.trainToEnd({ until: 6, evaluate: [] });
+      await pruned(network, session, 0.95);
+      await session.trainToEnd({ until: 9, evaluate: [] });
+      await session.setMasks(null);
+      await session.trainToEnd({ until: 12, evaluate: [] });
+    }
+    const distance = relativeDistance(await direct.snapshot(), await oracle.snapshot());
+    assert.ok(distance <= 1e-9, String(distance));
+    for (const session of [direct, oracle]) session.dispose();
+  }
+});
+
 test('gradients on request are those of all weights, whatever an update needs', async () => {
   const network = networks.resnet;
   const open = (executor: 'direct' | 'autograd') =>

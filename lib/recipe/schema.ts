@@ -189,6 +189,11 @@ export function parseRecipe(value: unknown, source: string): Recipe {
   if (new Set(recipe.controls).size !== recipe.controls.length) {
     throw new LthError('recipe', `${source}: controls: each control may stand once`);
   }
+  if (recipe.kernels !== 'auto' && (recipe.device !== 'cpu' || recipe.training.executor !== 'direct')) {
+    const where =
+      recipe.device === 'cpu' ? `executor ${recipe.training.executor}` : `device ${recipe.device}`;
+    throw new LthError('recipe', `${source}: kernels: ${recipe.kernels} is not to be had on ${where}: auto`);
+  }
   if (recipe.controls.some((control) => control === recipe.retraining)) {
     throw new LthError(
       'recipe',

@@ -9,7 +9,7 @@ namespace lth {
 namespace {
 
 constexpr int64_t kWord = 64;
-constexpr int64_t kFew = 4;              // fewer than one weight in so many: more would cost more than whole tensors
+constexpr int64_t kFew = 4;              // at most one weight in so many: more would cost more than whole tensors
 constexpr int64_t kChunk = 16384;        // 64 KiB of each arena in fp32
 constexpr int64_t kPackedChunk = 4096;  // its weights are collected first: they stay in the first cache
 

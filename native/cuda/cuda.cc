@@ -5,6 +5,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace lth {
@@ -33,6 +35,16 @@ class CudaGraph final : public LaunchGraph {
  private:
   at::cuda::CUDAGraph graph_;
 };
+
+// The one that is loaded, where LibTorch tells it, else the one that it was built with.
+template <typename Hooks>
+long cudnn_version(const Hooks& hooks) {
+  if constexpr (requires { hooks.versionRuntimeCuDNN(); }) {
+    return hooks.versionRuntimeCuDNN();
+  } else {
+    return hooks.versionCuDNN();
+  }
+}
 
 }  // namespace
 
@@ -69,6 +81,12 @@ at::Device device_from(const std::string& name) {
     throw Error("no-cuda", "[device] " + name + ": this machine has " + std::to_string(info.devices.size()) + " CUDA device(s)");
   }
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+std::string device_words(const at::Device& device) {
+  std::string name = cuda_info().names[static_cast<size_t>(device.index())];
+  std::replace(name.begin(), name.end(), ' ', '-');
+  return "cuda:" + name + " cudnn=" + std::to_string(cudnn_version(at::detail::getCUDAHooks()));
 }
 
 std::unique_ptr<LaunchGraph> record(const std::function<void()>& work) { return std::make_unique<CudaGraph>(work); }

@@ -84,6 +84,8 @@ class DirectAten final : public Executor {
 
   // Of the batch that is staged: gradients into the store, running statistics, and what `measure` gives.
   at::Tensor update(const Batch& batch, const Statistics& statistics) {
+    to_.clear();  // an update that failed may have left some
+    from_.clear();
     const TensorBatch in = loader_.assemble(batch);
     forward(in.x, statistics);
     const at::Tensor log_p = at::log_softmax(values_[net_.output], 1);
@@ -95,8 +97,6 @@ class DirectAten final : public Executor {
     gradients_[net_.output] = d / static_cast<double>(in.labels.size(0));
     for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], saved_[i]);
     if (!to_.empty()) at::_foreach_copy_(to_, from_);
-    to_.clear();
-    from_.clear();
     return measured;
   }
 
@@ -104,6 +104,8 @@ class DirectAten final : public Executor {
     values_.clear();
     gradients_.clear();
     saved_.clear();
+    to_.clear();
+    from_.clear();
   }
 
   at::Tensor weight(const Operation& op) { return store_.view(store_.weights, op.weight); }
@@ -166,7 +168,7 @@ class DirectAten final : public Executor {
     double momentum = 0;
     if (statistics_) {
       momentum = statistics_->momentum(op.momentum);
-      if (in.numel() == in.size(1)) {
+      if (momentum != 0 && in.numel() == in.size(1)) {
         // Of a single value, where PyTorch's unbiased variance is 0/0, it is 0.
         mean.lerp_(in.flatten().to(mean.scalar_type()), momentum);
         variance.mul_(1 - momentum);

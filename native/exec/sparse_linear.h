@@ -68,7 +68,6 @@ class SparseLinear {
     starts_.push_back(static_cast<int32_t>(offsets_.size()));
   }
 
-  int64_t lanes() const { return lanes_; }
   bool forward() const { return forward_; }
   bool backward() const { return backward_; }
   bool gradient() const { return gradient_; }

@@ -80,13 +80,13 @@ at::Tensor ParameterStore::zeros(int64_t elements) const {
   return at::zeros({elements}, at::TensorOptions().dtype(scalar_type(dtype)).device(device));
 }
 
-at::Tensor ParameterStore::packed(const at::Tensor& whole) const {
+at::Tensor ParameterStore::packed(const at::Tensor& whole, const Packing& as) const {
   if (kind != kPacked) return whole;
-  at::Tensor values = zeros(packing.arena);
+  at::Tensor values = zeros(as.arena);
   if (dtype == Dtype::kFloat32) {
-    pack(packing, layout(), whole.const_data_ptr<float>(), values.data_ptr<float>());
+    pack(as, layout(), whole.const_data_ptr<float>(), values.data_ptr<float>());
   } else {
-    pack(packing, layout(), whole.const_data_ptr<double>(), values.data_ptr<double>());
+    pack(as, layout(), whole.const_data_ptr<double>(), values.data_ptr<double>());
   }
   return values;
 }
@@ -103,10 +103,10 @@ at::Tensor ParameterStore::unpacked(const at::Tensor& values) const {
 }
 
 void ParameterStore::want_gradients(bool all) {
-  if (all == all_gradients_) return;
+  if (all == all_gradients_ && gradients.defined()) return;
   gradients.reset();  // before the other, which may be as large
-  gradients = zeros(all ? layout().arena : packing.arena);
   all_gradients_ = all;
+  gradients = zeros(all ? layout().arena : packing.arena);
 }
 
 at::Tensor ParameterStore::view(const at::Tensor& flat, int parameter) const {
@@ -135,19 +135,28 @@ void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
   if (!chosen->layout->same_places(layout())) {
     throw Error("wrong-shape", "[set_masks] the masks belong to another network");
   }
+  // Everything that may fail comes before the first change.
+  Packing next = kind == kPacked ? Packing::of(*chosen) : Packing::whole(*chosen);
   std::vector<at::Tensor> states;
-  for (const State& state : optimiser) states.push_back(state.values.defined() ? unpacked(state.values) : zeros(layout().arena));
-  packing = kind == kPacked ? Packing::of(*chosen) : Packing::whole(*chosen);
-  masks = std::move(chosen);
-  for (size_t i = 0; i < states.size(); ++i) optimiser[i].values = packed(states[i]);
-  gradients.reset();
-  gradients = zeros(all_gradients_ ? layout().arena : packing.arena);
-  if (kind == kAten) {
-    at::Tensor bits = at::zeros({layout().arena}, at::TensorOptions().dtype(at::kBool));
-    bool* to = bits.data_ptr<bool>();
-    for (int64_t i = 0; i < layout().arena; ++i) to[i] = masks->words[i / 64] >> (i % 64) & 1;
-    keep = bits.to(device);
+  for (const State& state : optimiser) {
+    states.push_back(packed(state.values.defined() ? unpacked(state.values) : zeros(layout().arena), next));
   }
+  const int64_t room = all_gradients_ ? layout().arena : next.arena;
+  // Where nothing is packed the arenas never move: recorded updates know them by their addresses.
+  at::Tensor of_gradients = gradients.defined() && gradients.numel() == room ? gradients : zeros(room);
+  at::Tensor kept;
+  if (kind == kAten) {
+    const at::Tensor bits = at::zeros({layout().arena}, at::TensorOptions().dtype(at::kBool));
+    bool* to = bits.data_ptr<bool>();
+    for (int64_t i = 0; i < layout().arena; ++i) to[i] = chosen->words[i / 64] >> (i % 64) & 1;
+    kept = bits.to(device);
+  }
+  packing = std::move(next);
+  masks = std::move(chosen);
+  for (size_t i = 0; i < states.size(); ++i) optimiser[i].values = std::move(states[i]);
+  gradients = std::move(of_gradients);
+  gradients.zero_();
+  keep = std::move(kept);
   apply_masks();
 }
 
@@ -185,7 +194,7 @@ void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {
     if (sources[i] && kind == kPacked) {
       at::Tensor whole = zeros(layout().arena);
       copy_in(whole, *sources[i], snapshot.dtype);
-      optimiser[i].values = packed(whole);
+      optimiser[i].values = packed(whole, packing);
     } else if (sources[i]) {
       copy_in(optimiser[i].values, *sources[i], snapshot.dtype);
     } else {

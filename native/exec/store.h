@@ -22,6 +22,7 @@ struct ParameterStore {
   Dtype dtype;
   at::Device device;
   Kind kind;
+  // Unless kPacked, none of them ever moves: what is recorded on a device knows them by their addresses.
   at::Tensor weights;    // (arena) all parameters, gaps +0
   at::Tensor gradients;  // (packing's arena) of the last batch; (arena) where all of them are wanted
   struct State {
@@ -71,7 +72,7 @@ struct ParameterStore {
  private:
   void apply_masks();
   at::Tensor zeros(int64_t elements) const;
-  at::Tensor packed(const at::Tensor& whole) const;
+  at::Tensor packed(const at::Tensor& whole, const Packing& as) const;
   at::Tensor unpacked(const at::Tensor& values) const;
 
   bool all_gradients_ = false;

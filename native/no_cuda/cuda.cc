@@ -20,6 +20,8 @@ at::Device device_from(const std::string& name) {
   throw Error("invalid-argument", "[device] expected cpu, cuda or cuda:N but received " + name);
 }
 
+std::string device_words(const at::Device&) { throw Error("no-cuda", "[device] " + cuda_info().reason); }
+
 std::unique_ptr<LaunchGraph> record(const std::function<void()>&) {
   throw Error("no-cuda", "[record] " + cuda_info().reason);
 }

@@ -80,7 +80,9 @@ void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
     at::Tensor m = trainable(store.optimiser[0].values), v = trainable(store.optimiser[1].values);
     m.lerp_(g, 1 - o.beta1);
     v.mul_(o.beta2).addcmul_(g, g, 1 - o.beta2);
-    weights.addcdiv_(m, at::sqrt(v).div_(s.root).add_(o.epsilon), -s.step_size);
+    // Selected, for 0 / (0 + epsilon) is no number where epsilon is 0 in this precision.
+    const at::Tensor update = m / at::sqrt(v).div_(s.root).add_(o.epsilon);
+    weights.add_(at::where(trainable(store.keep), update, 0), -s.step_size);
   }
 }
 

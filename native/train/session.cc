@@ -5,9 +5,10 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <numeric>
+#include <set>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -81,13 +82,6 @@ const char* name_of(SessionOptions::Executor executor) {
   }
 }
 
-// The kind of device, as one word: another kind gives other bits.
-std::string device_words(const at::Device& device) {
-  std::string name = cuda_info().names[static_cast<size_t>(device.index())];
-  std::replace(name.begin(), name.end(), ' ', '-');
-  return "cuda:" + name;
-}
-
 // LibTorch's setting is per calling thread. Its calls run on one thread each: parallelism is ours, over tasks whose
 // bits do not depend on how many there are.
 void use_one_thread() { at::set_num_threads(1); }
@@ -116,13 +110,41 @@ void set_flags_once() {
 
 }  // namespace
 
+namespace {
+std::mutex leased_mutex;
+std::set<std::pair<int, c10::StreamId>> leased;  // device, stream
+}  // namespace
+
+StreamLease::StreamLease(const c10::Device& device) {
+  constexpr int kTries = 256;  // more than LibTorch has
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  const std::lock_guard lock(leased_mutex);
+  for (int i = 0; i < kTries; ++i) {
+    const c10::Stream stream = guard.getStreamFromGlobalPool(device);
+    if (!leased.emplace(device.index(), stream.id()).second) continue;
+    stream_ = stream;
+    return;
+  }
+  throw Error("unsupported", "[session] " + std::to_string(leased.size()) +
+                                 " sessions of this process are open on its devices, and LibTorch has no more streams: "
+                                 "dispose of some");
+}
+
+StreamLease::~StreamLease() {
+  const std::lock_guard lock(leased_mutex);
+  leased.erase({stream_->device_index(), stream_->id()});
+}
+
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
   check(options_);
   const at::Device device = device_from(options_.device);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   set_flags_once();
   // Not the device's default one: sessions do not wait for each other, and updates can be recorded.
-  if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+  if (!device.is_cpu()) {
+    lease_ = std::make_unique<StreamLease>(device);
+    stream_ = lease_->stream();
+  }
   const Here here(stream_);
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads,
                                  use_one_thread);
@@ -173,9 +195,9 @@ std::string Session::fingerprint() const {
   const bool fp64 = options_.precision == Dtype::kFloat64, cpu = store_->device.is_cpu();
   std::string text = "kernels=2 libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : device_words(store_->device)) +
                      " executor=" + name_of(options_.executor) +
-                     " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32") +
-                     // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.
-                     " isa=" + name_of(fp64 ? Isa::kPortable : options_.bf16 ? isa_ : kernels_f32(isa_).isa);
+                     " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32");
+  // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.
+  if (cpu) text += std::string(" isa=") + name_of(fp64 ? Isa::kPortable : options_.bf16 ? isa_ : kernels_f32(isa_).isa);
   // LibTorch's own decides what scores of pruning at initialisation are, which go through its autograd.
   if (cpu && options_.network->convolutional()) text += " convolutions=3 libtorch-isa=" + libtorch_isa();
   if (options_.products != Products::kAuto) {

@@ -59,6 +59,20 @@ struct Gradients {
   std::shared_ptr<const Snapshot> gradients;
 };
 
+// A stream of a device that no other session of this process has: LibTorch hands out the same few in turn, and of two
+// sessions on one stream one would be recorded with the other's updates.
+class StreamLease {
+ public:
+  explicit StreamLease(const c10::Device& device);
+  ~StreamLease();
+  StreamLease(const StreamLease&) = delete;
+  StreamLease& operator=(const StreamLease&) = delete;
+  const c10::Stream& stream() const { return *stream_; }
+
+ private:
+  std::optional<c10::Stream> stream_;
+};
+
 class Session {
  public:
   // Draws the initial weights: call it where that may take a second (20 million weights).
@@ -143,6 +157,7 @@ class Session {
 
   SessionOptions options_;
   Isa isa_;
+  std::unique_ptr<StreamLease> lease_;
   std::optional<c10::Stream> stream_;  // on CUDA
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<ParameterStore> store_;
