@@ -55,6 +55,9 @@ class Convolution {
       band_ = std::clamp<int64_t>(kBand / row, 1, w.out_height);
       partial_.resize(v_.most_slices * tiles() * tile_size());
     }
+    for (int64_t c = 0; c < tile_channels_; ++c) {
+      for (int64_t tap = 0; tap < taps_; ++tap) place_in_tile_.push_back((tap * tile_channels_ + c) * tile_units_);
+    }
     if (op.bias >= 0) partial_bias_.resize(v_.most_slices * padded(units_, kPack<S>));
   }
 
@@ -235,18 +238,25 @@ class Convolution {
     const int64_t k0 = tile / channel_tiles_ * tile_units_, c0 = tile % channel_tiles_ * tile_channels_;
     R* to = v_.gradients(op_.weight);
     const Packing::Part* packed = v_.store.packed_gradients(op_.weight);
-    const uint64_t* mask = v_.store.mask_of(op_.weight);
+    if (packed) return unpack_left(*packed, k0, c0, from, to);
     for (int64_t k = k0; k < std::min(units_, k0 + tile_units_); ++k) {
       for (int64_t c = c0; c < std::min(channels_, c0 + tile_channels_); ++c) {
         for (int64_t tap = 0; tap < taps_; ++tap) {
-          const int64_t i = (k * channels_ + c) * taps_ + tap;
-          const R value = from[(tap * tile_channels_ + c - c0) * tile_units_ + k - k0];
-          if (!packed) {
-            to[i] = value;
-          } else if (mask[i / 64] >> (i % 64) & 1) {
-            to[Packing::rank(*packed, mask, i)] = value;
-          }
+          to[(k * channels_ + c) * taps_ + tap] = from[(tap * tile_channels_ + c - c0) * tile_units_ + k - k0];
         }
+      }
+    }
+  }
+
+  // The same of those weights alone that are left: of a unit they lie behind one another.
+  void unpack_left(const Packing::Part& packed, int64_t k0, int64_t c0, const R* from, R* to) const {
+    const uint64_t* mask = v_.store.mask_of(op_.weight);
+    const int64_t c1 = std::min(channels_, c0 + tile_channels_);
+    for (int64_t k = k0; k < std::min(units_, k0 + tile_units_); ++k) {
+      const int64_t first = (k * channels_ + c0) * taps_, end = (k * channels_ + c1) * taps_;
+      const R* unit = from + k - k0;
+      for (int64_t x = Packing::rank(packed, mask, first); x < packed.size && packed.places[x] < end; ++x) {
+        to[x] = unit[place_in_tile_[packed.places[x] - first]];
       }
     }
   }
@@ -263,6 +273,7 @@ class Convolution {
   std::vector<S> narrow_;                    // the masters as S, where S is not R
   std::vector<S> weights_, turned_weights_;  // as Convolve reads them, for Y and for dX
   std::vector<R> bias_;
+  std::vector<int64_t> place_in_tile_;       // of (channel, tap) in a tile, the first unit's
   int64_t band_ = 0;        // rows of the output that are turned at once
   int kept_ = -1;           // what large weights are made of
   std::vector<R> partial_;  // per slice: weights' gradients, tile by tile
