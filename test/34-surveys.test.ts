@@ -306,7 +306,10 @@ test('verify finds wrong science behind right checksums', async () => {
   assert.ok(of(imp).some((message) => /\d+ pruned entries are not \+0/.test(message)));
   const human = lthTrain('verify', 'forged');
   assert.equal(human.status, 1);
-  assert.match(human.stdout, /`lth-train verify --repair` puts damaged units aside/);
+  assert.match(
+    human.stdout,
+    /`lth-train verify forged --repair` puts damaged units aside; `lth-train run forged\/recipe.yaml --out forged`, with/,
+  );
 });
 
 test('verify looks at checkpoints, and leaves alone what somebody works on', async () => {

@@ -71,6 +71,15 @@ test('two trainings under the same noise have distance 0 and angle 0, under two 
   );
 });
 
+test('other bits are refused with advice that an analysis can take: it has no folder of its own', async () => {
+  const portable = new CommandLine({ LTH_ISA: 'portable' });
+  const { code, err } = await portable.run('stability', fresh(), '--orders', '2');
+  portable.end();
+  assert.equal(code, 1);
+  assert.match(err, /isa=portable.*Mix them with --allow-different-bits/s);
+  assert.doesNotMatch(err, /--out/);
+});
+
 test('distance and angle are those of the definition over the weights that remain', async () => {
   const session = await openSession();
   const a = await session.snapshot();

@@ -31,7 +31,12 @@ export async function carryOutJob(
         )
       : asked;
     const { allowDifferentBits, fingerprint } = order.how;
-    const finished = await finishedUnits(folder, plan, allowDifferentBits ? null : fingerprint);
+    const finished = await finishedUnits(
+      folder,
+      plan,
+      allowDifferentBits ? null : fingerprint,
+      order.analysis !== null,
+    );
     await runPlan(plan, workplace, { ...order.how, finished, signal, onEvent });
   } finally {
     workplace.dispose();

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
-import { RunFolder } from '../store/RunFolder.js';
+import { cureOfBits, RunFolder } from '../store/RunFolder.js';
 import type { Analysis, UnitRecord } from '../store/records.js';
 import { diskBytes } from './disk.js';
 import type { ExperimentEvent, UnitEvent } from './Event.js';
@@ -101,7 +101,8 @@ export async function carryOut(
 ): Promise<void> {
   const { threads, jobs, keep, cadence, allowDifferentBits, tell, signal } = options;
   const { folder, recipe } = workplace;
-  const finished = await finishedUnits(folder, plan, allowDifferentBits ? null : fingerprint);
+  const only = allowDifferentBits ? null : fingerprint;
+  const finished = await finishedUnits(folder, plan, only, analysis !== null);
   const meter = new Meter(plan, tell);
   for (const id of finished.keys()) {
     await folder.cleanFinished(id);
@@ -131,6 +132,7 @@ export async function finishedUnits(
   folder: RunFolder,
   plan: Plan,
   only: string | null,
+  ofAnalysis = false,
 ): Promise<Map<string, UnitRecord>> {
   const finished = new Map<string, UnitRecord>();
   for (const unit of plan.units) {
@@ -142,7 +144,7 @@ export async function finishedUnits(
         throw new LthError(
           'different-bits',
           `${folder.unit(unit.id)} was made under "${other}", and this is "${only}": to go on from it would mix bits. ` +
-            'Choose another folder with --out, or mix them with --allow-different-bits.',
+            cureOfBits(ofAnalysis),
         );
       finished.set(unit.id, record);
     } catch (error) {

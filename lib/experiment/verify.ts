@@ -32,6 +32,8 @@ export interface Verification {
   /** Units that somebody works on now: not looked at. */
   running: number;
   problems: VerifyProblem[];
+  /** What makes the units with problems again, once they are put aside: the commands that made them, without options. */
+  commands: string[];
 }
 
 /**
@@ -80,6 +82,7 @@ export class Verifier {
       checkpoints: 0,
       running: 0,
       problems: [],
+      commands: [],
     };
     for (const id of await this.folder.ids()) {
       const findings = await this.look(id);
@@ -90,7 +93,24 @@ export class Verifier {
       for (const key of ['units', 'files', 'checkpoints'] as const) all[key] += findings[key];
       all.problems.push(...findings.problems);
     }
+    all.commands = await this.commandsFor(all.problems);
     return all;
+  }
+
+  private async commandsFor(problems: VerifyProblem[]): Promise<string[]> {
+    const { path } = this.folder;
+    const run = `lth-train run ${path}/recipe.yaml --out ${path}`;
+    const analyses = new Set((await this.folder.analyses()).map(({ kind }) => `lth-train ${kind} ${path}`));
+    const commands = new Set<string>();
+    for (const { id } of problems.filter(({ kind }) => kind === 'unit')) {
+      const kind = this.planned.get(id)?.kind;
+      // Copies are of both analyses.
+      if (kind === 'copy') for (const one of analyses) commands.add(one);
+      else if (kind === 'distance') commands.add(`lth-train stability ${path}`);
+      else if (kind === 'interpolation') commands.add(`lth-train connectivity ${path}`);
+      else commands.add(run);
+    }
+    return [...commands];
   }
 
   /** What a unit holds; null where somebody works on it. */

@@ -52,6 +52,12 @@ async function readAs<T>(path: string, schema: z.ZodType<T>, cure: string): Prom
 }
 
 const anyExperiment = z.looseObject({ format: z.literal(FORMAT), fingerprint: z.string() });
+/** An analysis is of the run it is given: it has no other folder to go to. */
+export const cureOfBits = (ofAnalysis: boolean) =>
+  ofAnalysis
+    ? 'Mix them with --allow-different-bits.'
+    : 'Choose another folder with --out, or mix them with --allow-different-bits.';
+
 const experimentCure =
   'Remove it and give the same `lth-train run` again: finished units tell by their keys that they belong to it.';
 
@@ -111,7 +117,7 @@ export class RunFolder {
     try {
       await removeTemporaries(path);
       folder.refuseForeignRecipe();
-      await folder.claim(experiment, options.allowDifferentBits ?? false);
+      await folder.claim(experiment, options);
       await folder.addRequest(recipe, options.request, options.analysis);
       await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
     } finally {
@@ -152,7 +158,7 @@ export class RunFolder {
     await writeRecord(this.requestsPath, { format: FORMAT, requests, analyses, recipe });
   }
 
-  private async claim(experiment: { fingerprint: string }, allowDifferentBits: boolean): Promise<void> {
+  private async claim(experiment: { fingerprint: string }, options: CreateOptions): Promise<void> {
     const path = join(this.path, 'experiment.json');
     const here = { format: FORMAT, ...JSON.parse(JSON.stringify(experiment)) };
     if (!existsSync(path)) {
@@ -167,12 +173,12 @@ export class RunFolder {
         `${this.path} holds another experiment: ${difference}. Choose another folder with --out.`,
       );
     }
-    if (there.fingerprint !== here.fingerprint && !allowDifferentBits) {
+    if (there.fingerprint !== here.fingerprint && !options.allowDifferentBits) {
       throw new LthError(
         'different-bits',
         `${this.path} was made under "${there.fingerprint}", and this is "${here.fingerprint}": its trainings would ` +
           `get other bits here${otherWords(there.fingerprint, here.fingerprint)}. ` +
-          'Choose another folder with --out, or mix them with --allow-different-bits.',
+          cureOfBits(options.analysis !== undefined),
       );
     }
   }

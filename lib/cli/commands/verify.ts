@@ -8,7 +8,7 @@ export function verifyCommand(exit: (code: number) => void): Command {
   return new Command('verify')
     .description('check every checksum and mask of a run: 0 where all is right, else 1')
     .argument('<run>', 'run folder')
-    .option('--repair', 'move damaged units to RUN/damaged; the next run makes them again')
+    .option('--repair', 'move damaged units to RUN/damaged, and say what makes them again')
     .option('--json', 'as one JSON object')
     .action(async (run: string, options: { repair?: boolean; json?: boolean }) => {
       const found = await verifyRun(run);
@@ -25,9 +25,12 @@ export function verifyCommand(exit: (code: number) => void): Command {
           `${found.units} finished units, ${found.files} files, ${found.checkpoints} checkpoints looked at${running}: ` +
             `${found.problems.length === 0 ? 'all is right' : `${found.problems.length} problems`}\n`,
         );
-        if (damaged > 0 && !options.repair)
+        const again = `${found.commands.map((one) => `\`${one}\``).join(' and ')}, with the options of before, makes them again`;
+        if (damaged > 0)
           process.stdout.write(
-            '`lth-train verify --repair` puts damaged units aside; the next run makes them again\n',
+            options.repair
+              ? `${again}\n`
+              : `\`lth-train verify ${run} --repair\` puts damaged units aside; ${again}\n`,
           );
       }
       exit(found.problems.length === 0 ? 0 : 1);
