@@ -1,4 +1,8 @@
 // Bits as Arrow packs them, and the arenas they index.
+#include <cstdio>
+#include <fstream>
+#include <string>
+
 #include "check.h"
 #include "core/bitmask.h"
 #include "core/snapshot.h"
@@ -70,4 +74,14 @@ TEST("offsets of parameters are whole words") {
   ParameterLayout same = layout, other = layout;
   other.parameters[1].shape = {8, 8};
   CHECK(layout.same_places(same) && !layout.same_places(other));
+}
+
+TEST("memory that is not there is refused before it is touched, in words that say what there is") {
+  std::ifstream meminfo("/proc/meminfo");
+  unsigned long long available = 0;
+  for (std::string line; std::getline(meminfo, line);) {
+    if (std::sscanf(line.c_str(), "MemAvailable: %llu kB", &available) == 1) break;
+  }
+  if (available == 0) return;  // a system that does not say
+  CHECK_THROWS({ Arena((available << 10) + (size_t{1} << 33)); }, "io", {"[memory] out of memory: wanted ", " are available"});
 }
