@@ -320,10 +320,11 @@ test('the published package holds what an install needs, and nothing else', () =
     'LICENSE',
     'README.md',
     'CHANGELOG.md',
+    'docs/gpu-status.md',
   ];
   for (const path of wanted) assert.ok(packed.includes(path), path);
   const kept =
-    /^(bin|examples|dist\/lib|lib\/recipe\/recipes|native|cmake|scripts|data\/mnist-10k)\/|^[A-Za-z.]+$/;
+    /^(bin|docs|examples|dist\/lib|lib\/recipe\/recipes|native|cmake|scripts|data\/mnist-10k)\/|^[A-Za-z.]+$/;
   assert.deepEqual(
     packed.filter((path) => !kept.test(path) || path.startsWith('native/test')),
     [],

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -151,7 +151,14 @@ test('images for labels, other counts and labels out of range are refused by nam
 });
 
 test('a data set that is not there says where it was looked for', async () => {
-  await refused(Dataset.open('mnist', join(folder, 'nowhere')), 'io', 'nowhere', 'train-images-idx3-ubyte');
+  await refused(Dataset.open('mnist', join(folder, 'nowhere')), 'io', 'nowhere: there is no such folder');
+  mkdirSync(join(folder, 'empty'));
+  await refused(
+    Dataset.open('mnist', join(folder, 'empty')),
+    'io',
+    'empty holds neither',
+    'train-images-idx3-ubyte',
+  );
   await refused(Dataset.open('mnits'), 'recipe', 'mnist');
   copyFileSync(goodImages, join(folder, 'train-images-idx3-ubyte'));
   await refused(Dataset.open('mnist', folder), 'io', 'train-labels-idx1-ubyte');
