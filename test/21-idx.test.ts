@@ -152,11 +152,11 @@ test('images for labels, other counts and labels out of range are refused by nam
 
 test('a data set that is not there says where it was looked for', async () => {
   await refused(Dataset.open('mnist', join(folder, 'nowhere')), 'io', 'nowhere: there is no such folder');
-  mkdirSync(join(folder, 'empty'));
+  mkdirSync(join(folder, 'bare'));
   await refused(
-    Dataset.open('mnist', join(folder, 'empty')),
+    Dataset.open('mnist', join(folder, 'bare')),
     'io',
-    'empty holds neither',
+    'bare holds neither',
     'train-images-idx3-ubyte',
   );
   await refused(Dataset.open('mnits'), 'recipe', 'mnist');
