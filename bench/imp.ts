@@ -10,7 +10,7 @@
  * weights at the start again.
  */
 import { parseArgs } from 'node:util';
-import { prunings } from '../lib/experiment/overlap.js';
+import { firstPrunings } from '../lib/experiment/overlap.js';
 import { survey } from '../lib/experiment/survey.js';
 import { CompiledNetwork, Dataset, Masks, Session } from '../lib/index.js';
 import type { Precision } from '../lib/native/AddonTypes.js';
@@ -64,12 +64,7 @@ async function ours(updates: number): Promise<number> {
 async function* masksOfLevels(): AsyncGenerator<Masks> {
   if (values.run) {
     const found = await survey(values.run);
-    const all = prunings(found);
-    const first = all[0]?.[1];
-    const same = all.filter(
-      ([, one]) =>
-        one.rewind === first?.rewind && one.replicate === first.replicate && one.method === first.method,
-    );
+    const same = firstPrunings(found);
     if (same.length < levels)
       throw new Error(`${values.run} has masks of ${same.length} levels, and ${levels} are asked for`);
     for (const [unit] of same.slice(0, levels))

@@ -1,6 +1,6 @@
 import type { KernelChoice } from '../native/AddonTypes.js';
 import { Masks } from '../session/Masks.js';
-import { prunings } from './overlap.js';
+import { firstPrunings } from './overlap.js';
 import { survey } from './survey.js';
 import { Workplace } from './Workplace.js';
 
@@ -28,11 +28,7 @@ export async function kernelsOf(run: string): Promise<LevelKernels[]> {
     });
     try {
       const levels = [choices(0, null)];
-      const all = prunings(found);
-      const first = all[0]?.[1];
-      for (const [unit, training] of all) {
-        if (training.replicate !== first?.replicate || training.rewind !== first.rewind) continue;
-        if (training.method !== first.method) continue;
+      for (const [unit, training] of firstPrunings(found)) {
         const masks = await Masks.read(place.network, await found.folder.file(unit.id, 'masks.safetensors'));
         try {
           await session.setMasks(masks);

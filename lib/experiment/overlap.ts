@@ -54,7 +54,7 @@ function differenceOf(a: Place, b: Place): OverlapResult['between'] | null {
 }
 
 /** Finished prunings, each with the training that its masks are for, by rewind point, replicate and level. */
-export function prunings({ units }: Survey): [PruneUnit, TrainUnit][] {
+function prunings({ units }: Survey): [PruneUnit, TrainUnit][] {
   const done = new Map(
     units.flatMap(({ unit, state }): [string, PruneUnit][] =>
       unit.kind === 'prune' && state === 'done' ? [[unit.id, unit]] : [],
@@ -66,4 +66,14 @@ export function prunings({ units }: Survey): [PruneUnit, TrainUnit][] {
       return pruned ? [[pruned, unit as TrainUnit]] : [];
     })
     .sort(([, a], [, b]) => a.rewind - b.rewind || a.replicate - b.replicate || a.level - b.level);
+}
+
+/** Of those, the levels of one IMP: the first rewind point, replicate and method. */
+export function firstPrunings(found: Survey): [PruneUnit, TrainUnit][] {
+  const all = prunings(found);
+  const first = all[0]?.[1];
+  return all.filter(
+    ([, { rewind, replicate, method }]) =>
+      rewind === first?.rewind && replicate === first.replicate && method === first.method,
+  );
 }
