@@ -16,26 +16,46 @@ namespace {
 // Less than that is not worth a look at what there is.
 constexpr size_t kMuch = size_t{64} << 20;
 
-std::optional<uint64_t> number_in(const char* path) {
+std::optional<uint64_t> number_in(const std::string& path) {
   std::ifstream file(path);
   uint64_t number;
   if (file >> number) return number;
   return std::nullopt;  // not there, or "max"
 }
 
-// Bytes that can be had before the kernel ends some process for want of memory: of the machine, and of the control group
+// What a control group leaves to its processes; nothing where it has no limit. Cached files give way.
+std::optional<uint64_t> left_in_group(const std::string& folder) {
+  const auto most = number_in(folder + "/memory.max"), current = number_in(folder + "/memory.current");
+  if (!most || !current) return std::nullopt;
+  uint64_t cached = 0, number;
+  std::ifstream stat(folder + "/memory.stat");
+  for (std::string name; stat >> name >> number;) {
+    if (name == "active_file" || name == "inactive_file") cached += number;
+  }
+  const uint64_t used = *current - std::min(*current, cached);
+  return *most - std::min(*most, used);
+}
+
+// Bytes that can be had before the kernel ends some process for want of memory: of the machine, and of the control groups
 // that a container or a batch system put this process in. Nothing where the system does not say.
 std::optional<uint64_t> available_memory() {
   std::optional<uint64_t> bytes;
+  const auto at_most = [&](std::optional<uint64_t> limit) {
+    if (limit) bytes = bytes ? std::min(*bytes, *limit) : *limit;
+  };
   std::ifstream meminfo("/proc/meminfo");
   for (std::string line; std::getline(meminfo, line);) {
     unsigned long long kib;
-    if (std::sscanf(line.c_str(), "MemAvailable: %llu kB", &kib) == 1) bytes = kib << 10;
+    if (std::sscanf(line.c_str(), "MemAvailable: %llu kB", &kib) == 1) at_most(kib << 10);
   }
-  const auto most = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
-  if (most && used) {
-    const uint64_t left = *most > *used ? *most - *used : 0;
-    bytes = bytes ? std::min(*bytes, left) : left;
+  // Its own group and those around it: "0::/job/step".
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    if (line.rfind("0::", 0) != 0) continue;
+    for (std::string group = line.substr(3);; group.resize(group.rfind('/'))) {
+      at_most(left_in_group("/sys/fs/cgroup" + group));
+      if (group.empty() || group.rfind('/') == std::string::npos) break;
+    }
   }
   return bytes;
 }
