@@ -93,15 +93,20 @@ at::Tensor BatchLoader::cropped(const Dataset& data, const at::Tensor& images, c
   return bytes * inside.view({n, 1, plane}).to(at::kByte);
 }
 
-TensorBatch BatchLoader::assemble(const Batch& batch) {
+BatchLoader::Parts BatchLoader::parts(const Batch& batch) {
   const Resident& from = resident(batch.data);
-  const at::Tensor where = staged_.at(static_cast<int64_t>(batch.examples.size())).device;
+  return {from.images, from.labels, staged_.at(static_cast<int64_t>(batch.examples.size())).device, scale_, shift_};
+}
+
+TensorBatch BatchLoader::assemble(const Batch& batch) {
+  const Parts from = parts(batch);
+  const at::Tensor& where = from.where;
   const at::Tensor rows = where.select(0, 0);
   TensorBatch out;
   out.labels = at::index_select(from.labels, 0, rows);
   const at::Tensor bytes =
       batch.crops.empty() ? at::index_select(from.images, 0, rows) : cropped(*batch.data, from.images, where);
-  out.x = bytes.to(options_.dtype()) * scale_ + shift_;
+  out.x = bytes.to(options_.dtype()) * from.scale + from.shift;
   std::vector<int64_t> shape = {where.size(1)};
   shape.insert(shape.end(), batch.data->shape.begin(), batch.data->shape.end());
   out.x = out.x.reshape(shape);

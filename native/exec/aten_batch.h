@@ -35,6 +35,14 @@ class BatchLoader {
   // place for every batch of one size.
   void stage(const Batch& batch);
   TensorBatch assemble(const Batch& batch);
+  // What `assemble` reads, for who makes the batch otherwise.
+  struct Parts {
+    at::Tensor images;        // (count, channels, plane) uint8
+    at::Tensor labels;        // (count) int64
+    at::Tensor where;         // (4, N) int32: row, dy, dx, flip of each example
+    at::Tensor scale, shift;  // (1, channels, 1)
+  };
+  Parts parts(const Batch& batch);
 
  private:
   struct Resident {

@@ -1,13 +1,15 @@
 // Explicit forward and backward through ATen: what `direct` is on CUDA. There the second update of a batch size is
-// recorded, and replayed from then on.
+// recorded, and replayed from then on; of images in bf16 much of it is our own kernels (image_kernels.h).
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <set>
 
 #include <ATen/ops/_foreach_copy.h>
 
 #include "cuda/cuda.h"
 #include "exec/aten_batch.h"
+#include "exec/image_kernels.h"
 
 namespace lth {
 namespace {
@@ -23,14 +25,21 @@ int64_t this_thread() {
 
 class DirectAten final : public Executor {
  public:
-  DirectAten(ParameterStore& store, bool bf16, Normaliser normaliser)
+  DirectAten(ParameterStore& store, bool bf16, bool our_kernels, Normaliser normaliser)
       : store_(store),
         net_(*store.network),
         on_device_(!store.device.is_cpu()),
         images_(bf16 ? at::kBFloat16 : store.weights.scalar_type()),
         // What tensor cores read. In fp32 and fp64 cuDNN has more and faster kernels for the other.
         format_(on_device_ && bf16 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous),
-        loader_(store, std::move(normaliser)) {}
+        loader_(store, std::move(normaliser)) {
+    if (!bf16 || !our_kernels) return;
+    kernels_ = ImageKernels::of(store);
+    if (!kernels_) return;
+    for (const Operation& op : net_.operations) {
+      if (ImageKernels::takes(op, net_)) adds_up_.insert(op.output);
+    }
+  }
 
   int64_t evaluation_batch() const override { return kEvaluationBatch; }
 
@@ -86,16 +95,24 @@ class DirectAten final : public Executor {
   at::Tensor update(const Batch& batch, const Statistics& statistics) {
     to_.clear();  // an update that failed may have left some
     from_.clear();
-    const TensorBatch in = loader_.assemble(batch);
+    const TensorBatch in = kernels_ ? kernels_->assemble(loader_.parts(batch), batch) : loader_.assemble(batch);
     forward(in.x, statistics);
-    const at::Tensor log_p = at::log_softmax(values_[net_.output], 1);
-    const at::Tensor measured = measure(log_p, in.labels);
-    // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
-    gradients_.assign(net_.values.size(), at::Tensor());
-    at::Tensor d = log_p.exp();
-    d.scatter_add_(1, in.labels.unsqueeze(1), at::zeros_like(in.labels, log_p.options()).unsqueeze(1) - 1);
-    gradients_[net_.output] = d / static_cast<double>(in.labels.size(0));
+    gradients_.assign(net_.values.size(), {});
+    at::Tensor measured;
+    if (kernels_) {
+      const ImageKernels::Loss loss = kernels_->loss(values_[net_.output], in.labels);
+      measured = loss.measured;
+      gradients_[net_.output].first = loss.d_logits;
+    } else {
+      const at::Tensor log_p = at::log_softmax(values_[net_.output], 1);
+      measured = measure(log_p, in.labels);
+      // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
+      at::Tensor d = log_p.exp();
+      d.scatter_add_(1, in.labels.unsqueeze(1), at::zeros_like(in.labels, log_p.options()).unsqueeze(1) - 1);
+      gradients_[net_.output].first = d / static_cast<double>(in.labels.size(0));
+    }
     for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], saved_[i]);
+    if (kernels_) kernels_->join();
     if (!to_.empty()) at::_foreach_copy_(to_, from_);
     return measured;
   }
@@ -114,6 +131,7 @@ class DirectAten final : public Executor {
   at::Tensor rows(int value) { return values_[value].flatten(1).to(store_.weights.scalar_type()); }
   // As a convolution reads them.
   at::Tensor weight_of_images(const Operation& op) {
+    if (kernels_) return kernels_->weight(op);
     return weight(op).to(weight(op).options().dtype(images_), false, false, format_);
   }
   at::Tensor bias_of_images(const Operation& op) { return op.bias >= 0 ? bias(op).to(images_) : at::Tensor(); }
@@ -124,8 +142,14 @@ class DirectAten final : public Executor {
     values_.assign(net_.values.size(), at::Tensor());
     saved_.assign(net_.operations.size(), {});
     values_[net_.input] = x.dim() == 4 ? x.to(x.options().dtype(images_), false, false, format_) : x;
+    if (kernels_) kernels_->begin();
     for (size_t i = 0; i < net_.operations.size(); ++i) {
       const Operation& op = net_.operations[i];
+      if (statistics_ && adds_up_.contains(op.output)) {
+        const at::Tensor other = op.inputs.size() > 1 ? values_[op.inputs[1]] : at::Tensor();
+        values_[op.output] = kernels_->normalise(op, values_[op.inputs[0]], other, statistics_->momentum(op.momentum));
+        continue;
+      }
       at::Tensor y = apply(op, saved_[i]);
       if (op.fused_relu) y = at::relu(y);
       values_[op.output] = y;
@@ -183,7 +207,14 @@ class DirectAten final : public Executor {
   }
 
   void backward(const Operation& op, const Saved& saved) {
-    at::Tensor dy = gradients_[op.output];
+    if (adds_up_.contains(op.output)) {
+      const auto [d0, d1] = gradients_[op.output];
+      const auto [dx, d_other] = kernels_->normalise_backward(op, d0, d1, values_[op.inputs[0]], values_[op.output]);
+      if (d_other.defined()) give(op.inputs[1], d_other);
+      give(op.inputs[0], dx);
+      return;
+    }
+    at::Tensor dy = gradients_[op.output].first;
     if (op.type == Operation::kRelu || op.fused_relu) dy = at::threshold_backward(dy, values_[op.output], 0);
     const int input = op.inputs[0];
     const at::Tensor& in = values_[input];
@@ -199,12 +230,14 @@ class DirectAten final : public Executor {
         if (wants_dx) give(input, at::mm(dy, weight(op)).view(in.sizes()).to(in.scalar_type()));
         break;
       case Operation::kConvolution: {
+        const bool ours = kernels_ && kernels_->weight_gradient(op, in, dy);
+        if (ours && !wants_dx && op.bias < 0) break;
         const at::IntArrayRef bias_shape = net_.layout->parameters[op.weight].shape[0];
         const auto [dx, dw, db] = at::convolution_backward(
             dy, in, saved.weight, op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
             {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}, {1, 1}, false, {0, 0}, 1,
-            {wants_dx, true, op.bias >= 0});
-        keep(op.weight, dw);
+            {wants_dx, !ours, op.bias >= 0});
+        if (!ours) keep(op.weight, dw);
         if (op.bias >= 0) keep(op.bias, db);
         if (wants_dx) give(input, dx);
         break;
@@ -245,8 +278,14 @@ class DirectAten final : public Executor {
 
   void give(int value, const at::Tensor& d) {
     if (value == net_.input) return;
-    at::Tensor& to = gradients_[value];
-    to = to.defined() ? to + d : d;
+    auto& [first, second] = gradients_[value];
+    if (!first.defined()) {
+      first = d;
+    } else if (!second.defined() && adds_up_.contains(value)) {
+      second = d;
+    } else {
+      first = first + d;
+    }
   }
 
   ParameterStore& store_;
@@ -256,7 +295,10 @@ class DirectAten final : public Executor {
   const at::MemoryFormat format_;
   BatchLoader loader_;
   std::optional<Statistics> statistics_;
-  std::vector<at::Tensor> values_, gradients_;
+  std::unique_ptr<ImageKernels> kernels_;  // or null
+  std::set<int> adds_up_;                  // values whose gradient may be of two terms, for our kernels add them up
+  std::vector<at::Tensor> values_;
+  std::vector<std::pair<at::Tensor, at::Tensor>> gradients_;
   std::vector<Saved> saved_;
   std::vector<at::Tensor> to_, from_;
   std::map<RecordedOf, Recorded> recorded_;
@@ -264,8 +306,8 @@ class DirectAten final : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, Normaliser normaliser) {
-  return std::make_unique<DirectAten>(store, bf16, std::move(normaliser));
+std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, bool our_kernels, Normaliser normaliser) {
+  return std::make_unique<DirectAten>(store, bf16, our_kernels, std::move(normaliser));
 }
 
 }  // namespace lth

@@ -80,8 +80,9 @@ std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa,
 // everything that is summed stay in fp32.
 std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Products products,
                                       Normaliser normaliser, int64_t largest);
-// Explicit forward and backward through ATen: any device, any dtype; bf16 as above.
-std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, Normaliser normaliser);
+// Explicit forward and backward through ATen: any device, any dtype; bf16 as above. `our_kernels`: where the device has some,
+// which is CUDA in bf16.
+std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, bool our_kernels, Normaliser normaliser);
 // LibTorch autograd: any device, any dtype.
 std::unique_ptr<Executor> autograd(ParameterStore& store, Normaliser normaliser);
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "cuda/device_kernels.h"
+
 namespace lth {
 namespace {
 
@@ -64,6 +66,19 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
 // its gradient is taken for 0, whatever that was, they stay +0.
 void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
   c10::NoGradGuard no_grad;
+  const DeviceKernels* kernels = DeviceKernels::of(store.device);
+  if (kernels && o.type == OptimiserOptions::kSgd && store.dtype == Dtype::kFloat32) {
+    const device::Sgd p = {store.weights.data_ptr<float>(),
+                           store.gradients.data_ptr<float>(),
+                           store.optimiser.empty() ? nullptr : store.optimiser[0].values.data_ptr<float>(),
+                           reinterpret_cast<const unsigned char*>(store.keep.data_ptr<bool>()),
+                           store.layout().trainable,
+                           static_cast<float>(rate),
+                           static_cast<float>(o.momentum),
+                           static_cast<float>(o.weight_decay),
+                           o.nesterov};
+    return kernels->launch(DeviceKernel::kSgd, {device::blocks_for(p.size), 1, 1}, p);
+  }
   const auto trainable = [&](const at::Tensor& flat) { return flat.narrow(0, 0, store.layout().trainable); };
   at::Tensor weights = trainable(store.weights);
   at::Tensor g = at::where(trainable(store.keep), trainable(store.gradients), 0);

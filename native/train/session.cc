@@ -167,7 +167,8 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   if (options_.executor == SessionOptions::kAutograd) {
     executor_ = autograd(*store_, std::move(normaliser));
   } else if (aten) {
-    executor_ = direct_aten(*store_, options_.bf16, std::move(normaliser));
+    const bool our_kernels = options_.executor == SessionOptions::kDirect;
+    executor_ = direct_aten(*store_, options_.bf16, our_kernels, std::move(normaliser));
   } else if (options_.network->convolutional()) {
     executor_ = direct_conv(*store_, *pool_, isa_, options_.bf16, options_.products, std::move(normaliser), largest);
   } else {

@@ -1,0 +1,69 @@
+// How the kernels of this folder are launched: grids by shapes alone, for they decide the order of sums.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+
+#include "cuda/device/parameters.h"
+
+namespace lth::device {
+
+struct Grid {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+// About one block for each of a large GPU's multiprocessors; more partial sums take longer to add up than they save.
+constexpr int64_t kBlocks = 132;
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Of the kernels that walk over images; channels are a multiple of kVector.
+inline Grid grid_of_images(int64_t places, int64_t channels, int64_t places_of_thread, int64_t blocks) {
+  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kThreads), rows = kThreads / vectors;
+  return {static_cast<unsigned>(std::clamp<int64_t>(ceil_div(places, rows * places_of_thread), 1, blocks)),
+          static_cast<unsigned>(ceil_div(all, vectors)), 1};
+}
+inline Grid grid_of_sums(int64_t places, int64_t channels) { return grid_of_images(places, channels, 4, kBlocks); }
+inline Grid grid_of_values(int64_t places, int64_t channels) { return grid_of_images(places, channels, 2, 8 * kBlocks); }
+// Floats of `partial`.
+inline int64_t partial_sums(int64_t channels) { return kBlocks * channels / kVector * kSums; }
+
+inline unsigned blocks_for(int64_t threads) { return static_cast<unsigned>(std::max<int64_t>(1, ceil_div(threads, kThreads))); }
+
+struct WeightGradientPlan {
+  int unit_tiles, channel_tiles, taps;  // KT, CT and TAPS of the kernel
+  Grid grid;
+  int64_t size;  // of the weights: floats that a block of the grid's x writes
+};
+
+// Completes `p`, of which the pointers are not looked at; nothing where the tiles do not fit into shared memory.
+inline std::optional<WeightGradientPlan> plan_weight_gradient(WeightGradient& p) {
+  WeightGradientPlan plan;
+  plan.unit_tiles = p.units > 16 ? 2 : 1;
+  plan.channel_tiles = p.channels > 16 ? 2 : 1;
+  const int taps = p.kernel_h * p.kernel_w;
+  plan.taps = taps == 1 ? 1 : kTaps;
+  p.band_width = (p.out_width - 1) * p.stride_w + p.kernel_w;
+  const auto height_of = [&](int band) { return (band - 1) * p.stride_h + p.kernel_h; };
+  const auto bytes = [&](int band) {
+    const int64_t x = int64_t{height_of(band)} * p.band_width * (16 * plan.channel_tiles + kPadding);
+    const int64_t dy = ceil_div(int64_t{band} * p.out_width, 16) * 16 * (16 * plan.unit_tiles + kPadding);
+    return (x + dy) * static_cast<int64_t>(sizeof(Bf16));
+  };
+  if (bytes(1) > kSpace) return std::nullopt;
+  constexpr int64_t kMostPlaces = 256;
+  p.band = 1;
+  while (p.band < p.out_height && bytes(p.band + 1) <= kSpace && int64_t{p.band + 1} * p.out_width <= kMostPlaces) ++p.band;
+  p.bands = static_cast<int>(ceil_div(p.out_height, p.band));
+  p.band_height = height_of(p.band);
+  plan.size = int64_t{p.units} * p.channels * taps;
+  const int64_t tiles = ceil_div(p.units, 16 * plan.unit_tiles) * ceil_div(p.channels, 16 * plan.channel_tiles);
+  const int64_t chunks = ceil_div(taps, plan.taps);
+  // Two blocks a multiprocessor where what they write is little.
+  const int64_t blocks = plan.size <= 4096 ? 2 * kBlocks : kBlocks;
+  const int64_t x = std::clamp<int64_t>(blocks / (tiles * chunks), 1, int64_t{p.examples} * p.bands);
+  plan.grid = {static_cast<unsigned>(x), static_cast<unsigned>(tiles), static_cast<unsigned>(chunks)};
+  return plan;
+}
+
+}  // namespace lth::device

@@ -1,0 +1,228 @@
+#include "exec/image_kernels.h"
+
+#include <cstring>
+
+#include "core/error.h"
+
+namespace lth {
+namespace {
+
+using device::Bf16;
+
+Bf16* bits(const at::Tensor& images) { return reinterpret_cast<Bf16*>(images.data_ptr()); }
+
+at::Tensor contiguous(const at::Tensor& images) { return images.contiguous(at::MemoryFormat::ChannelsLast); }
+
+// Examples times height times width.
+int64_t places_of(const at::Tensor& images) { return images.numel() / images.size(1); }
+
+template <typename Entry>
+at::Tensor table_of(const std::vector<Entry>& entries, const at::Device& device) {
+  const at::Tensor host = at::empty({static_cast<int64_t>(entries.size() * sizeof(Entry))}, at::TensorOptions().dtype(at::kByte));
+  std::memcpy(host.data_ptr(), entries.data(), static_cast<size_t>(host.numel()));
+  return host.to(device);
+}
+
+// More channels than these are more work than memory: LibTorch's products, that of cuDNN, are closer to the device's peak.
+constexpr int64_t kMostWeights = 64 * 64;
+
+}  // namespace
+
+std::unique_ptr<ImageKernels> ImageKernels::of(ParameterStore& store) {
+  const DeviceKernels* kernels = DeviceKernels::of(store.device);
+  return kernels ? std::make_unique<ImageKernels>(store, *kernels) : nullptr;
+}
+
+ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels) : store_(store), kernels_(kernels) {
+  const CompiledNetwork& net = *store.network;
+  const auto floats = store.weights.options();
+  int64_t turned = 0, channels = 0;
+  std::vector<device::Weights> entries;
+  for (const Operation& op : net.operations) {
+    if (op.type == Operation::kConvolution) turned += (store.layout().parameters[op.weight].size + 7) / 8 * 8;
+    if (op.type == Operation::kBatchNorm) channels = std::max(channels, net.values[op.output].shape[0]);
+  }
+  turned_ = at::empty({turned}, floats.dtype(at::kBFloat16));
+  turned = 0;
+  int blocks = 0;
+  for (const Operation& op : net.operations) {
+    if (op.type == Operation::kBatchNorm) {
+      const int64_t c = net.values[op.output].shape[0];
+      statistics_[op.weight] = {at::empty({c}, floats), at::empty({c}, floats)};
+    }
+    if (op.type != Operation::kConvolution) continue;
+    const ParameterSpec& spec = store.layout().parameters[op.weight];
+    const std::vector<int64_t>& shape = spec.shape;
+    const at::Tensor to = turned_.narrow(0, turned, spec.size);
+    weights_[op.weight] = to.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2});
+    entries.push_back({vector(store.weights, op.weight), bits(to), static_cast<int>(shape[0]), static_cast<int>(shape[1]),
+                       static_cast<int>(shape[2] * shape[3]), blocks});
+    turned += (spec.size + 7) / 8 * 8;
+    blocks += static_cast<int>(device::ceil_div(spec.size, device::kThreads * device::kPerThread));
+  }
+  turn_entries_ = table_of(entries, store.device);
+  turn_count_ = static_cast<int>(entries.size());
+  turn_blocks_ = static_cast<unsigned>(blocks);
+  partial_ = at::empty({device::partial_sums(channels)}, floats);
+  done_ = at::zeros({std::max<int64_t>(1, device::grid_of_sums(1, channels).y)}, floats.dtype(at::kInt));
+}
+
+TensorBatch ImageKernels::assemble(const BatchLoader::Parts& parts, const Batch& batch) const {
+  const std::vector<int64_t>& shape = batch.data->shape;
+  const int64_t n = parts.where.size(1);
+  TensorBatch out;
+  out.x = at::empty({n, shape[0], shape[1], shape[2]}, parts.scale.options().dtype(at::kBFloat16), at::MemoryFormat::ChannelsLast);
+  out.labels = at::empty({n}, parts.labels.options());
+  const device::Assemble p = {parts.images.data_ptr<uint8_t>(),
+                              reinterpret_cast<const long long*>(parts.labels.data_ptr<int64_t>()),
+                              parts.where.data_ptr<int32_t>(),
+                              parts.scale.data_ptr<float>(),
+                              parts.shift.data_ptr<float>(),
+                              bits(out.x),
+                              reinterpret_cast<long long*>(out.labels.data_ptr<int64_t>()),
+                              static_cast<int>(n),
+                              static_cast<int>(shape[0]),
+                              static_cast<int>(shape[1]),
+                              static_cast<int>(shape[2]),
+                              !batch.crops.empty()};
+  kernels_.launch(DeviceKernel::kAssemble, {device::blocks_for(n * shape[1] * shape[2]), 1, 1}, p);
+  return out;
+}
+
+void ImageKernels::begin() {
+  joins_.clear();  // an update that failed may have left some
+  if (turn_count_ == 0) return;
+  const device::TurnWeights p = {reinterpret_cast<const device::Weights*>(turn_entries_.data_ptr()), turn_count_};
+  kernels_.launch(DeviceKernel::kTurnWeights, {turn_blocks_, 1, 1}, p);
+}
+
+bool ImageKernels::takes(const Operation& op, const CompiledNetwork& net) {
+  const std::vector<int64_t>& shape = net.values[op.output].shape;
+  return op.type == Operation::kBatchNorm && shape.size() == 3 && shape[0] % device::kVector == 0;
+}
+
+at::Tensor ImageKernels::normalise(const Operation& op, const at::Tensor& in, const at::Tensor& other, double momentum) {
+  const at::Tensor x = contiguous(in), more = other.defined() ? contiguous(other) : other;
+  const at::Tensor y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
+  const int64_t places = places_of(x), channels = x.size(1);
+  const Statistics& s = statistics_.at(op.weight);
+  const device::Normalise p = {bits(x),
+                               more.defined() ? bits(more) : nullptr,
+                               bits(y),
+                               places,
+                               static_cast<int>(channels),
+                               op.fused_relu,
+                               static_cast<float>(op.epsilon),
+                               static_cast<float>(momentum),
+                               vector(store_.weights, op.weight),
+                               vector(store_.weights, op.bias),
+                               momentum != 0 ? vector(store_.weights, op.running_mean) : nullptr,
+                               momentum != 0 ? vector(store_.weights, op.running_variance) : nullptr,
+                               s.mean.data_ptr<float>(),
+                               s.inverse_deviation.data_ptr<float>(),
+                               partial_.data_ptr<float>(),
+                               reinterpret_cast<unsigned*>(done_.data_ptr<int32_t>())};
+  kernels_.launch(DeviceKernel::kMoments, device::grid_of_sums(places, channels), p);
+  kernels_.launch(DeviceKernel::kNormalise, device::grid_of_values(places, channels), p);
+  return y;
+}
+
+ImageKernels::Gradients ImageKernels::normalise_backward(const Operation& op, const at::Tensor& one, const at::Tensor& two,
+                                                         const at::Tensor& in, const at::Tensor& y) {
+  const at::Tensor d0 = contiguous(one), d1 = two.defined() ? contiguous(two) : two, x = contiguous(in);
+  const int64_t places = places_of(x), channels = x.size(1);
+  Gradients out;
+  out.x = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
+  if (op.inputs.size() > 1) out.other = at::empty_like(out.x);
+  const Statistics& s = statistics_.at(op.weight);
+  const device::NormaliseBackward p = {bits(d0),
+                                       d1.defined() ? bits(d1) : nullptr,
+                                       bits(x),
+                                       op.fused_relu ? bits(y) : nullptr,
+                                       bits(out.x),
+                                       out.other.defined() ? bits(out.other) : nullptr,
+                                       places,
+                                       static_cast<int>(channels),
+                                       vector(store_.weights, op.weight),
+                                       s.mean.data_ptr<float>(),
+                                       s.inverse_deviation.data_ptr<float>(),
+                                       vector(store_.gradients, op.weight),
+                                       vector(store_.gradients, op.bias),
+                                       partial_.data_ptr<float>(),
+                                       reinterpret_cast<unsigned*>(done_.data_ptr<int32_t>())};
+  kernels_.launch(DeviceKernel::kNormaliseBackwardSums, device::grid_of_sums(places, channels), p);
+  kernels_.launch(DeviceKernel::kNormaliseBackward, device::grid_of_values(places, channels), p);
+  return out;
+}
+
+bool ImageKernels::weight_gradient(const Operation& op, const at::Tensor& in, const at::Tensor& d) {
+  const std::vector<int64_t>& shape = store_.layout().parameters[op.weight].shape;
+  if (shape[0] * shape[1] > kMostWeights) return false;
+  const auto of = [](int64_t n) { return static_cast<int>(n); };
+  device::WeightGradient p{};
+  p.examples = of(in.size(0));
+  p.channels = of(shape[1]);
+  p.units = of(shape[0]);
+  p.height = of(in.size(2));
+  p.width = of(in.size(3));
+  p.out_height = of(d.size(2));
+  p.out_width = of(d.size(3));
+  p.kernel_h = of(op.kernel.h);
+  p.kernel_w = of(op.kernel.w);
+  p.stride_h = of(op.stride.h);
+  p.stride_w = of(op.stride.w);
+  p.padding_h = of(op.padding.h);
+  p.padding_w = of(op.padding.w);
+  const auto plan = device::plan_weight_gradient(p);
+  if (!plan) return false;
+  // Never less than any batch needs, for recorded updates know where it is.
+  at::Tensor& sums = sums_[op.weight];
+  if (!sums.defined()) sums = at::empty({2 * device::kBlocks * plan->size}, store_.gradients.options());
+  const at::Tensor x = contiguous(in), dy = contiguous(d);
+  p.x = bits(x);
+  p.dy = bits(dy);
+  p.partial = sums.data_ptr<float>();
+  const auto first = static_cast<int>(plan->taps == 1 ? DeviceKernel::kWeightGradient111 : DeviceKernel::kWeightGradient119);
+  const int which = first + 2 * (plan->unit_tiles - 1) + (plan->channel_tiles - 1);
+  kernels_.launch(static_cast<DeviceKernel>(which), plan->grid, p);
+  const int blocks = joins_.empty() ? 0 : joins_.back().first_block +
+      of(device::ceil_div(int64_t{joins_.back().units} * joins_.back().channels * joins_.back().taps, device::kJoined));
+  joins_.push_back({p.partial, vector(store_.gradients, op.weight), of(plan->grid.x), p.units, p.channels,
+                    p.kernel_h * p.kernel_w, blocks});
+  return true;
+}
+
+void ImageKernels::join() {
+  if (joins_.empty()) return;
+  // The same layers with as many blocks each make the same table: made by the first update of a batch size, before any is
+  // recorded, and never moved.
+  std::vector<int> key;
+  for (const device::Join& one : joins_) key.push_back(one.blocks);
+  at::Tensor& table = tables_[key];
+  if (!table.defined()) table = table_of(joins_, store_.device);
+  const device::Join& last = joins_.back();
+  const int64_t blocks = last.first_block + device::ceil_div(int64_t{last.units} * last.channels * last.taps, device::kJoined);
+  const device::JoinGradients p = {reinterpret_cast<const device::Join*>(table.data_ptr()), static_cast<int>(joins_.size())};
+  joins_.clear();
+  kernels_.launch(DeviceKernel::kJoinGradients, {static_cast<unsigned>(blocks), 1, 1}, p);
+}
+
+ImageKernels::Loss ImageKernels::loss(const at::Tensor& logits, const at::Tensor& labels) const {
+  const at::Tensor of = logits.to(at::kFloat).contiguous();
+  const int64_t n = of.size(0);
+  Loss out = {at::empty({2}, of.options().dtype(at::kDouble)), at::empty_like(of)};
+  const at::Tensor loss_of = at::empty({n}, of.options()), right = at::empty({n}, of.options().dtype(at::kInt));
+  const device::Loss p = {of.data_ptr<float>(),
+                          reinterpret_cast<const long long*>(labels.data_ptr<int64_t>()),
+                          out.d_logits.data_ptr<float>(),
+                          out.measured.data_ptr<double>(),
+                          loss_of.data_ptr<float>(),
+                          right.data_ptr<int32_t>(),
+                          reinterpret_cast<unsigned*>(done_.data_ptr<int32_t>()),
+                          static_cast<int>(n),
+                          static_cast<int>(of.size(1))};
+  kernels_.launch(DeviceKernel::kLoss, {static_cast<unsigned>(device::ceil_div(n, device::kThreads / 32)), 1, 1}, p);
+  return out;
+}
+
+}  // namespace lth

@@ -1,0 +1,68 @@
+// What an update of a network of images in bf16 takes from our own CUDA kernels: batches, the turned weights, batch norm with
+// its sum and ReLU, gradients of weights of few channels, the loss. Images are channels-last tensors.
+#pragma once
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "cuda/device_kernels.h"
+#include "exec/aten_batch.h"
+
+namespace lth {
+
+class ImageKernels {
+ public:
+  // Null where the store's device has none.
+  static std::unique_ptr<ImageKernels> of(ParameterStore& store);
+  ImageKernels(ParameterStore& store, const DeviceKernels& kernels);
+
+  TensorBatch assemble(const BatchLoader::Parts& parts, const Batch& batch) const;
+
+  // Before a forward pass: turns all convolutions' weights, to bf16 and channels last, as they are now.
+  void begin();
+  const at::Tensor& weight(const Operation& op) const { return weights_.at(op.weight); }
+
+  // Whether the three below take this batch norm.
+  static bool takes(const Operation& op, const CompiledNetwork& net);
+  // max(norm(x) [+ other], 0), with the batch's statistics; the running ones move by `momentum`.
+  at::Tensor normalise(const Operation& op, const at::Tensor& x, const at::Tensor& other, double momentum);
+  struct Gradients {
+    at::Tensor x, other;
+  };
+  // Of x and of the other term, with the gradient of y as one tensor or as two; those of scale and shift go to the store.
+  Gradients normalise_backward(const Operation& op, const at::Tensor& d0, const at::Tensor& d1, const at::Tensor& x,
+                               const at::Tensor& y);
+
+  // The gradient of a convolution's weights, which the store has after `join`; false where LibTorch's is the better one.
+  bool weight_gradient(const Operation& op, const at::Tensor& x, const at::Tensor& dy);
+  void join();
+
+  struct Loss {
+    at::Tensor measured;  // as `measure`
+    at::Tensor d_logits;  // of the mean loss
+  };
+  Loss loss(const at::Tensor& logits, const at::Tensor& labels) const;
+
+ private:
+  struct Statistics {
+    at::Tensor mean, inverse_deviation;
+  };
+  float* vector(const at::Tensor& arena, int parameter) const {
+    return arena.data_ptr<float>() + store_.layout().parameters[parameter].offset;
+  }
+
+  ParameterStore& store_;
+  const DeviceKernels& kernels_;
+  std::map<int, at::Tensor> weights_;  // by parameter
+  at::Tensor turned_, turn_entries_;
+  int turn_count_ = 0;
+  unsigned turn_blocks_ = 0;
+  std::map<int, Statistics> statistics_;  // by the scale's parameter
+  at::Tensor partial_, done_;
+  // Partial sums of each convolution's weights, by parameter; tables of them, by what they were made of.
+  std::map<int, at::Tensor> sums_;
+  std::vector<device::Join> joins_;
+  std::map<std::vector<int>, at::Tensor> tables_;
+};
+
+}  // namespace lth

@@ -1,0 +1,387 @@
+// The CUDA kernels, emulated, against plain loops in double precision over random shapes.
+#include <bit>
+#include <limits>
+
+#include "check.h"
+#include "close.h"
+#include "emulate.h"
+#include "numbers.h"
+
+using namespace lth;
+using namespace lth::test;
+namespace dev = lth::device;
+
+namespace {
+
+constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+
+double number(dev::Bf16 bits) { return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(bits) << 16)); }
+
+std::vector<dev::Bf16> images(Numbers& numbers, int64_t n, double shift = 0) {
+  std::vector<dev::Bf16> out(static_cast<size_t>(n));
+  for (dev::Bf16& x : out) x = dev::rounded(static_cast<float>(numbers.normal() + shift));
+  return out;
+}
+
+struct Shape {
+  int64_t places;
+  int channels;
+};
+Shape shape_of(Numbers& numbers) {
+  const int channels[] = {8, 16, 24, 32, 64, 96, 512, 2056};
+  const int chosen = channels[numbers.below(8)];
+  return {1 + numbers.below(chosen > 512 ? 40 : 3000), chosen};
+}
+
+// Everything of one batch norm, as the executor has it.
+struct BatchNorm {
+  Shape shape;
+  std::vector<dev::Bf16> x, other, y;
+  std::vector<float> gamma, beta, running_mean, running_variance, mean, inverse, partial;
+  std::vector<unsigned> done = std::vector<unsigned>(8);
+  dev::Normalise p{};
+
+  BatchNorm(Numbers& numbers, bool with_other, bool relu, double shift)
+      : shape(shape_of(numbers)), x(images(numbers, shape.places * shape.channels, shift)) {
+    if (with_other) other = images(numbers, shape.places * shape.channels);
+    y.assign(x.size(), 0x7fc0);
+    gamma = numbers.normals<float>(shape.channels);
+    beta = numbers.normals<float>(shape.channels);
+    running_mean = numbers.normals<float>(shape.channels);
+    running_variance = numbers.normals<float>(shape.channels);
+    mean.assign(gamma.size(), kNone);
+    inverse = mean;
+    partial.assign(static_cast<size_t>(dev::partial_sums(shape.channels)), kNone);
+    p = {x.data(),     with_other ? other.data() : nullptr,
+         y.data(),     shape.places,
+         shape.channels, relu,
+         1e-5f,        0.1f,
+         gamma.data(), beta.data(),
+         running_mean.data(), running_variance.data(),
+         mean.data(),  inverse.data(),
+         partial.data(), done.data()};
+  }
+
+  void forward() {
+    emulated::launch(dev::grid_of_sums(shape.places, shape.channels), [&] { dev::moments(p); });
+    emulated::launch(dev::grid_of_values(shape.places, shape.channels), [&] { dev::normalise(p); });
+  }
+  double at(const std::vector<dev::Bf16>& of, int64_t place, int c) const {
+    return number(of[static_cast<size_t>(place * shape.channels + c)]);
+  }
+};
+
+}  // namespace
+
+TEST("batch norm with a sum and ReLU, also where the mean is far larger than the deviation") {
+  Numbers numbers(1);
+  for (int round = 0; round < 24; ++round) {
+    BatchNorm b(numbers, round % 3 == 0, round % 2 == 0, round % 4 == 1 ? 50 : 0);
+    const auto running = b.running_mean, variances = b.running_variance;
+    b.forward();
+    const auto n = static_cast<double>(b.shape.places);
+    for (int c = 0; c < b.shape.channels; ++c) {
+      double mean = 0, variance = 0;
+      for (int64_t i = 0; i < b.shape.places; ++i) mean += b.at(b.x, i, c) / n;
+      for (int64_t i = 0; i < b.shape.places; ++i) variance += std::pow(b.at(b.x, i, c) - mean, 2) / n;
+      const double inverse = 1 / std::sqrt(variance + 1e-5);
+      CHECK_CLOSE(value_of(b.mean[c]), mean, 1e-5 * (std::fabs(mean) + 1));
+      CHECK_CLOSE(value_of(b.inverse[c]), inverse, 1e-4 * inverse);
+      CHECK_CLOSE(value_of(b.running_mean[c]), 0.9 * value_of(running[c]) + 0.1 * mean, 1e-5 * (std::fabs(mean) + 1));
+      const double unbiased = n > 1 ? variance * n / (n - 1) : 0;
+      CHECK_CLOSE(value_of(b.running_variance[c]), 0.9 * value_of(variances[c]) + 0.1 * unbiased, 1e-4 * (variance + 1));
+      for (int64_t i = 0; i < b.shape.places; ++i) {
+        double y = (b.at(b.x, i, c) - mean) * inverse * value_of(b.gamma[c]) + value_of(b.beta[c]);
+        if (b.p.other) y += b.at(b.other, i, c);
+        if (b.p.relu && y <= 0) y = 0;
+        CHECK_CLOSE(b.at(b.y, i, c), y, 0.005 * std::fabs(y) + 1e-3);
+      }
+    }
+    for (unsigned left : b.done) CHECK_EQUAL(left, 0u);
+  }
+}
+
+TEST("what is no number stays none") {
+  Numbers numbers(2);
+  BatchNorm b(numbers, false, true, 0);
+  b.x[3] = 0x7fc0;
+  b.forward();
+  CHECK(std::isnan(b.at(b.y, 0, 3)));
+  CHECK(!std::isnan(b.at(b.y, 0, 2)));
+}
+
+TEST("gradients of batch norm, of its scale and shift and of the other term") {
+  Numbers numbers(3);
+  for (int round = 0; round < 24; ++round) {
+    const bool with_other = round % 3 == 0, relu = round % 2 == 0, two = round % 4 < 2;
+    BatchNorm b(numbers, with_other, relu, 0);
+    b.forward();
+    const auto size = static_cast<int64_t>(b.x.size());
+    const auto d0 = images(numbers, size), d1 = images(numbers, size);
+    std::vector<dev::Bf16> dx(b.x.size(), 0x7fc0), d_other = dx;
+    std::vector<float> d_gamma(b.gamma.size(), kNone), d_beta = d_gamma;
+    const dev::NormaliseBackward p = {d0.data(),
+                                      two ? d1.data() : nullptr,
+                                      b.x.data(),
+                                      relu ? b.y.data() : nullptr,
+                                      dx.data(),
+                                      with_other ? d_other.data() : nullptr,
+                                      b.shape.places,
+                                      b.shape.channels,
+                                      b.gamma.data(),
+                                      b.mean.data(),
+                                      b.inverse.data(),
+                                      d_gamma.data(),
+                                      d_beta.data(),
+                                      b.partial.data(),
+                                      b.done.data()};
+    emulated::launch(dev::grid_of_sums(b.shape.places, b.shape.channels), [&] { dev::normalise_backward_sums(p); });
+    emulated::launch(dev::grid_of_values(b.shape.places, b.shape.channels), [&] { dev::normalise_backward(p); });
+    const auto n = static_cast<double>(b.shape.places);
+    for (int c = 0; c < b.shape.channels; ++c) {
+      const double mean = value_of(b.mean[c]), inverse = value_of(b.inverse[c]);
+      double sum = 0, product = 0, sizes = 0;
+      const auto gated = [&](int64_t i) {
+        const double d = b.at(d0, i, c) + (two ? b.at(d1, i, c) : 0);
+        return relu && b.at(b.y, i, c) <= 0 ? 0 : d;
+      };
+      for (int64_t i = 0; i < b.shape.places; ++i) {
+        const double normal = (b.at(b.x, i, c) - mean) * inverse;
+        sum += gated(i);
+        product += gated(i) * normal;
+        sizes += std::fabs(gated(i)) * (1 + std::fabs(normal));
+      }
+      // Rounded to bf16 before they are summed where they are stored.
+      const double limit = with_other ? 4e-3 : 1e-5;
+      CHECK_CLOSE(value_of(d_beta[c]), sum, limit * sizes + 1e-6);
+      CHECK_CLOSE(value_of(d_gamma[c]), product, limit * sizes + 1e-6);
+      for (int64_t i = 0; i < b.shape.places; ++i) {
+        const double normal = (b.at(b.x, i, c) - mean) * inverse, d = gated(i);
+        const double scale = std::fabs(value_of(b.gamma[c]) * inverse);
+        const double expected = value_of(b.gamma[c]) * inverse * (d - sum / n - normal * product / n);
+        CHECK_CLOSE(b.at(dx, i, c), expected, scale * (0.01 * (std::fabs(d) + std::fabs(normal) * sizes / n + sizes / n) + 1e-3));
+        if (with_other) CHECK_CLOSE(b.at(d_other, i, c), d, 0.004 * std::fabs(d));
+      }
+    }
+  }
+}
+
+TEST("gradients of convolutions' weights by tensor cores: channels, kernels, strides and padding of all kinds") {
+  Numbers numbers(4);
+  const int channels[] = {3, 8, 13, 16, 24, 32, 40};
+  const int kernels[][2] = {{3, 3}, {1, 1}, {5, 5}, {1, 7}, {2, 3}};
+  for (int round = 0; round < 40; ++round) {
+    const auto* kernel = kernels[numbers.below(5)];
+    dev::WeightGradient p{};
+    p.examples = 1 + static_cast<int>(numbers.below(3));
+    p.channels = channels[numbers.below(7)];
+    p.units = channels[numbers.below(7)];
+    p.kernel_h = kernel[0];
+    p.kernel_w = kernel[1];
+    p.stride_h = 1 + static_cast<int>(numbers.below(2));
+    p.stride_w = 1 + static_cast<int>(numbers.below(2));
+    p.padding_h = static_cast<int>(numbers.below(p.kernel_h));
+    p.padding_w = static_cast<int>(numbers.below(p.kernel_w));
+    p.height = p.kernel_h + static_cast<int>(numbers.below(14));
+    p.width = p.kernel_w + static_cast<int>(numbers.below(round % 8 == 0 ? 60 : 14));
+    p.out_height = (p.height + 2 * p.padding_h - p.kernel_h) / p.stride_h + 1;
+    p.out_width = (p.width + 2 * p.padding_w - p.kernel_w) / p.stride_w + 1;
+    const auto x = images(numbers, int64_t{p.examples} * p.height * p.width * p.channels);
+    const auto dy = images(numbers, int64_t{p.examples} * p.out_height * p.out_width * p.units);
+    auto plan = dev::plan_weight_gradient(p);
+    CHECK(plan.has_value());
+    if (!plan) continue;
+    if (round % 2) plan->grid.x = std::min(plan->grid.x, 3u);  // several bands a block
+    std::vector<float> partial(static_cast<size_t>(plan->grid.x * plan->size), kNone), gradient(static_cast<size_t>(plan->size), kNone);
+    p.x = x.data();
+    p.dy = dy.data();
+    p.partial = partial.data();
+    emulated::launch(plan->grid, [&] {
+      const int which = plan->unit_tiles * 100 + plan->channel_tiles * 10 + plan->taps;
+      if (which == 111) dev::weight_gradient_111(p);
+      if (which == 121) dev::weight_gradient_121(p);
+      if (which == 211) dev::weight_gradient_211(p);
+      if (which == 221) dev::weight_gradient_221(p);
+      if (which == 119) dev::weight_gradient_119(p);
+      if (which == 129) dev::weight_gradient_129(p);
+      if (which == 219) dev::weight_gradient_219(p);
+      if (which == 229) dev::weight_gradient_229(p);
+    });
+    const int taps = p.kernel_h * p.kernel_w;
+    // The second of two entries: the first is left to another.
+    std::vector<float> of_another(40, 1), to_another(40, 0);
+    const dev::Join entries[] = {{of_another.data(), to_another.data(), 1, 5, 8, 1, 0},
+                                 {partial.data(), gradient.data(), static_cast<int>(plan->grid.x), p.units, p.channels, taps, 2}};
+    const dev::JoinGradients join = {entries, 2};
+    emulated::launch({2 + static_cast<unsigned>(dev::ceil_div(plan->size, dev::kJoined)), 1, 1}, [&] { dev::join_gradients(join); });
+    CHECK_EQUAL(to_another, of_another);
+    double error = 0, size = 0;
+    for (int k = 0; k < p.units; ++k) {
+      for (int c = 0; c < p.channels; ++c) {
+        for (int tap = 0; tap < taps; ++tap) {
+          double sum = 0;
+          for (int n = 0; n < p.examples; ++n) {
+            for (int y = 0; y < p.out_height; ++y) {
+              for (int z = 0; z < p.out_width; ++z) {
+                const int from_y = y * p.stride_h - p.padding_h + tap / p.kernel_w;
+                const int from_x = z * p.stride_w - p.padding_w + tap % p.kernel_w;
+                if (from_y < 0 || from_y >= p.height || from_x < 0 || from_x >= p.width) continue;
+                sum += number(x[static_cast<size_t>(((int64_t{n} * p.height + from_y) * p.width + from_x) * p.channels + c)]) *
+                       number(dy[static_cast<size_t>(((int64_t{n} * p.out_height + y) * p.out_width + z) * p.units + k)]);
+              }
+            }
+          }
+          const double got = value_of(gradient[static_cast<size_t>((k * p.channels + c) * taps + tap)]);
+          error += std::pow(got - sum, 2);
+          size += sum * sum;
+        }
+      }
+    }
+    CHECK_CLOSE(std::sqrt(error / size), 0, 1e-6);
+  }
+}
+
+TEST("a convolution whose band does not fit into shared memory has no plan") {
+  dev::WeightGradient p{};
+  p.examples = 1;
+  p.channels = p.units = 64;
+  p.kernel_h = p.kernel_w = 3;
+  p.stride_h = p.stride_w = 1;
+  p.padding_h = p.padding_w = 1;
+  p.height = p.width = p.out_height = p.out_width = 224;
+  CHECK(!dev::plan_weight_gradient(p));
+}
+
+TEST("loss, what is right, and the gradient of logits") {
+  Numbers numbers(5);
+  for (int round = 0; round < 12; ++round) {
+    const int n = 1 + static_cast<int>(numbers.below(140)), classes = 2 + static_cast<int>(numbers.below(round % 3 ? 10 : 100));
+    std::vector<float> logits = numbers.normals<float>(int64_t{n} * classes), d(logits.size(), kNone), loss_of(static_cast<size_t>(n));
+    if (round % 4 == 0) {
+      for (float& one : logits) one = std::round(one) + 200;  // ties, and what would overflow
+    }
+    std::vector<long long> labels(static_cast<size_t>(n));
+    for (long long& label : labels) label = numbers.below(classes);
+    std::vector<int> right(static_cast<size_t>(n));
+    double measured[2];
+    unsigned done = 0;
+    const dev::Loss p = {logits.data(), labels.data(), d.data(), measured, loss_of.data(), right.data(), &done, n, classes};
+    emulated::launch({static_cast<unsigned>(dev::ceil_div(n, dev::kThreads / 32)), 1, 1}, [&] { dev::loss(p); });
+    double loss = 0, hits = 0;
+    for (int i = 0; i < n; ++i) {
+      const float* one = logits.data() + int64_t{i} * classes;
+      int best = 0;
+      double sum = 0;
+      for (int c = 0; c < classes; ++c) {
+        if (one[c] > one[best]) best = c;
+        sum += std::exp(value_of(one[c]));
+      }
+      loss += std::log(sum) - value_of(one[labels[i]]);
+      hits += best == labels[i];
+      for (int c = 0; c < classes; ++c) {
+        const double expected = (std::exp(value_of(one[c])) / sum - (c == labels[i])) / n;
+        CHECK_CLOSE(value_of(d[static_cast<size_t>(i * classes + c)]), expected, 1e-5 / n);
+      }
+    }
+    CHECK_CLOSE(measured[0], loss, 1e-5 * loss + 1e-4);
+    CHECK_EQUAL(measured[1], hits);
+    CHECK_EQUAL(done, 0u);
+  }
+}
+
+TEST("examples are cropped, flipped and normalised; beyond the edge is black") {
+  Numbers numbers(6);
+  for (int round = 0; round < 12; ++round) {
+    const int rows = 5, n = 1 + static_cast<int>(numbers.below(9)), channels = 1 + static_cast<int>(numbers.below(4));
+    const int height = 3 + static_cast<int>(numbers.below(30)), width = 3 + static_cast<int>(numbers.below(30)), plane = height * width;
+    std::vector<unsigned char> bytes(static_cast<size_t>(rows * channels * plane));
+    for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(numbers.below(256));
+    std::vector<long long> labels = {4, 3, 2, 1, 0}, labels_out(static_cast<size_t>(n), -1);
+    std::vector<int> where(static_cast<size_t>(4 * n));
+    for (int i = 0; i < n; ++i) {
+      where[i] = static_cast<int>(numbers.below(rows));
+      where[n + i] = static_cast<int>(numbers.below(9)) - 4;
+      where[2 * n + i] = static_cast<int>(numbers.below(9)) - 4;
+      where[3 * n + i] = static_cast<int>(numbers.below(2));
+    }
+    const bool cropped = round % 3 != 0;
+    const auto scale = numbers.normals<float>(channels), shift = numbers.normals<float>(channels);
+    std::vector<dev::Bf16> x(static_cast<size_t>(n * channels * plane), 0x7fc0);
+    const dev::Assemble p = {bytes.data(), labels.data(), where.data(), scale.data(), shift.data(), x.data(), labels_out.data(),
+                             n, channels, height, width, cropped};
+    emulated::launch({dev::blocks_for(int64_t{n} * plane), 1, 1}, [&] { dev::assemble(p); });
+    for (int i = 0; i < n; ++i) {
+      CHECK_EQUAL(labels_out[i], labels[where[i]]);
+      for (int place = 0; place < plane; ++place) {
+        int y = place / width, z = place % width;
+        if (cropped) {
+          z = (where[3 * n + i] ? width - 1 - z : z) + where[2 * n + i];
+          y += where[n + i];
+        }
+        for (int c = 0; c < channels; ++c) {
+          const bool inside = y >= 0 && y < height && z >= 0 && z < width;
+          const double byte = inside ? bytes[static_cast<size_t>((where[i] * channels + c) * plane + y * width + z)] : 0;
+          const double expected = byte * value_of(scale[c]) + value_of(shift[c]);
+          CHECK_CLOSE(number(x[static_cast<size_t>((i * plane + place) * channels + c)]), expected, 0.005 * std::fabs(expected) + 1e-3);
+        }
+      }
+    }
+  }
+}
+
+TEST("weights are turned, several tensors in one launch") {
+  Numbers numbers(7);
+  const int shapes[][3] = {{16, 3, 9}, {64, 64, 9}, {5, 7, 1}, {32, 16, 25}};
+  std::vector<std::vector<float>> from;
+  std::vector<std::vector<dev::Bf16>> to;
+  std::vector<dev::Weights> entries;
+  int blocks = 0;
+  for (const auto& [units, channels, taps] : shapes) {
+    const int size = units * channels * taps;
+    from.push_back(numbers.normals<float>(size));
+    to.emplace_back(static_cast<size_t>(size), dev::Bf16{0x7fc0});
+    entries.push_back({from.back().data(), to.back().data(), units, channels, taps, blocks});
+    blocks += static_cast<int>(dev::ceil_div(size, dev::kThreads * dev::kPerThread));
+  }
+  const dev::TurnWeights p = {entries.data(), static_cast<int>(entries.size())};
+  emulated::launch({static_cast<unsigned>(blocks), 1, 1}, [&] { dev::turn_weights(p); });
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const auto& [units, channels, taps] = shapes[i];
+    for (int k = 0; k < units; ++k) {
+      for (int c = 0; c < channels; ++c) {
+        for (int tap = 0; tap < taps; ++tap) {
+          CHECK_EQUAL(to[i][static_cast<size_t>((k * taps + tap) * channels + c)],
+                      dev::rounded(from[i][static_cast<size_t>((k * channels + c) * taps + tap)]));
+        }
+      }
+    }
+  }
+}
+
+TEST("an update of SGD leaves pruned weights and their momentum alone, whatever their gradient is") {
+  Numbers numbers(8);
+  for (int round = 0; round < 4; ++round) {
+    const int64_t size = 1 + numbers.below(1000);
+    std::vector<float> w = numbers.normals<float>(size), g = numbers.normals<float>(size), m = numbers.normals<float>(size);
+    std::vector<unsigned char> keep(static_cast<size_t>(size));
+    for (int64_t i = 0; i < size; ++i) {
+      keep[i] = numbers.below(3) != 0;
+      if (!keep[i]) w[i] = m[i] = 0, g[i] = kNone;
+    }
+    const auto before = w, momentum = m;
+    const bool has = round != 0, nesterov = round == 2;
+    const dev::Sgd p = {w.data(), g.data(), has ? m.data() : nullptr, keep.data(), size, 0.1f, 0.9f, 1e-2f, nesterov};
+    emulated::launch({dev::blocks_for(size), 1, 1}, [&] { dev::sgd(p); });
+    for (int64_t i = 0; i < size; ++i) {
+      if (!keep[i]) {
+        CHECK_EQUAL(std::bit_cast<uint32_t>(w[i]), 0u);
+        CHECK_EQUAL(std::bit_cast<uint32_t>(m[i]), 0u);
+        continue;
+      }
+      const double d = value_of(g[i]) + 1e-2 * value_of(before[i]);
+      const double moved = has ? 0.9 * value_of(momentum[i]) + d : d;
+      CHECK_CLOSE(value_of(w[i]), value_of(before[i]) - 0.1 * (nesterov ? d + 0.9 * moved : moved), 1e-6);
+      if (has) CHECK_CLOSE(value_of(m[i]), moved, 1e-6);
+    }
+  }
+}
