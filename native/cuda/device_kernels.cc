@@ -23,8 +23,8 @@ namespace {
 
 // In DeviceKernel's order.
 constexpr std::array kNames = {
-    "moments",      "normalise",     "normalise_backward_sums", "normalise_backward",  "loss",
-    "assemble",     "turn_weights",  "join_gradients",          "sgd",                 "weight_gradient_111",
+    "normalise",    "normalise_backward", "loss",       "assemble",   "turn_weights",
+    "join_gradients", "sgd",              "convolve_1", "convolve_9", "weight_gradient_111",
     "weight_gradient_121", "weight_gradient_211", "weight_gradient_221", "weight_gradient_119", "weight_gradient_129",
     "weight_gradient_219", "weight_gradient_229"};
 static_assert(kNames.size() == static_cast<size_t>(DeviceKernel::kWeightGradient229) + 1);
@@ -45,6 +45,8 @@ struct Libraries {
   int (*function)(void** function, void* module, const char* name);
   int (*launch)(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned shared, cudaStream_t,
                 void** parameters, void** extra);
+  int (*launch_together)(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned shared, cudaStream_t,
+                         void** parameters);
 
   Libraries() {
     library_ = dlopen("libcaffe2_nvrtc.so", RTLD_NOW | RTLD_LOCAL);
@@ -60,6 +62,7 @@ struct Libraries {
     find(load, "cuModuleLoadData");
     find(function, "cuModuleGetFunction");
     find(launch, "cuLaunchKernel");
+    find(launch_together, "cuLaunchCooperativeKernel");
   }
 
  private:
@@ -108,7 +111,7 @@ std::vector<char> compiled(const std::string& architecture) {
 
 class Compiled final : public DeviceKernels {
  public:
-  Compiled(c10::DeviceIndex index, const std::string& architecture) {
+  Compiled(c10::DeviceIndex index, const std::string& architecture, int multiprocessors) : multiprocessors_(multiprocessors) {
     const c10::cuda::CUDAGuard guard(index);
     cudaFree(nullptr);  // makes the device's context, if nobody has
     const std::vector<char> image = compiled(architecture);
@@ -118,11 +121,16 @@ class Compiled final : public DeviceKernels {
   }
 
  protected:
-  void start(DeviceKernel kernel, const device::Grid& grid, const void* parameters) const override {
+  int blocks_at_once() const override { return multiprocessors_; }
+
+  void start(DeviceKernel kernel, const device::Grid& grid, const void* parameters, bool together) const override {
     void* arguments[] = {const_cast<void*>(parameters)};
     const auto which = static_cast<size_t>(kernel);
-    check(libraries().launch(functions_[which], grid.x, grid.y, grid.z, device::kThreads, 1, 1, 0,
-                             c10::cuda::getCurrentCUDAStream(), arguments, nullptr),
+    const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
+    const auto [x, y, z] = grid;
+    const Libraries& lib = libraries();
+    check(together ? lib.launch_together(functions_[which], x, y, z, device::kThreads, 1, 1, 0, stream, arguments)
+                   : lib.launch(functions_[which], x, y, z, device::kThreads, 1, 1, 0, stream, arguments, nullptr),
           kNames[which]);
   }
 
@@ -130,6 +138,7 @@ class Compiled final : public DeviceKernels {
   static void check(int result, const char* what) {
     if (result != 0) throw Error("no-cuda", std::string("[cuda] ") + what + " failed: the driver's error " + std::to_string(result));
   }
+  int multiprocessors_;
   std::array<void*, kNames.size()> functions_{};
 };
 
@@ -142,13 +151,14 @@ const DeviceKernels* DeviceKernels::of(const at::Device& device) {
   const std::lock_guard lock(mutex);
   const auto found = made.find(device.index());
   if (found != made.end()) return found->second.get();
-  int major = 0, minor = 0;
+  int major = 0, minor = 0, multiprocessors = 0;
   if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index()) != cudaSuccess ||
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.index()) != cudaSuccess) {
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.index()) != cudaSuccess ||
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device.index()) != cudaSuccess) {
     throw Error("no-cuda", "[cuda] the device does not tell its compute capability");
   }
   std::unique_ptr<Compiled> kernels;
-  if (major >= 8) kernels = std::make_unique<Compiled>(device.index(), "sm_" + std::to_string(10 * major + minor));
+  if (major >= 8) kernels = std::make_unique<Compiled>(device.index(), "sm_" + std::to_string(10 * major + minor), multiprocessors);
   return (made[device.index()] = std::move(kernels)).get();
 }
 

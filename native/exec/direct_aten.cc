@@ -37,7 +37,7 @@ class DirectAten final : public Executor {
     kernels_ = ImageKernels::of(store);
     if (!kernels_) return;
     for (const Operation& op : net_.operations) {
-      if (ImageKernels::takes(op, net_)) adds_up_.insert(op.output);
+      if (kernels_->takes(op)) adds_up_.insert(op.output);
     }
   }
 
@@ -165,6 +165,10 @@ class DirectAten final : public Executor {
       case Operation::kRelu: return at::relu(in);
       case Operation::kConvolution:
         saved.weight = weight_of_images(op);
+        if (kernels_) {
+          const at::Tensor y = kernels_->convolve(op, in);
+          if (y.defined()) return y;
+        }
         return at::convolution(in, saved.weight, bias_of_images(op), {op.stride.h, op.stride.w},
                                {op.padding.h, op.padding.w}, {1, 1}, false, {0, 0}, 1);
       case Operation::kBatchNorm: {
@@ -232,6 +236,13 @@ class DirectAten final : public Executor {
       case Operation::kConvolution: {
         const bool ours = kernels_ && kernels_->weight_gradient(op, in, dy);
         if (ours && !wants_dx && op.bias < 0) break;
+        if (ours) {
+          const at::Tensor dx = kernels_->input_gradient(op, in, dy);
+          if (dx.defined()) {
+            give(input, dx);
+            break;
+          }
+        }
         const at::IntArrayRef bias_shape = net_.layout->parameters[op.weight].shape[0];
         const auto [dx, dw, db] = at::convolution_backward(
             dy, in, saved.weight, op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),

@@ -1,5 +1,8 @@
 #include "exec/image_kernels.h"
 
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <cstring>
 
 #include "core/error.h"
@@ -33,13 +36,14 @@ std::unique_ptr<ImageKernels> ImageKernels::of(ParameterStore& store) {
   return kernels ? std::make_unique<ImageKernels>(store, *kernels) : nullptr;
 }
 
-ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels) : store_(store), kernels_(kernels) {
+ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
+    : store_(store), kernels_(kernels), beside_(store.device), forked_(store.device.type()), joined_(store.device.type()) {
   const CompiledNetwork& net = *store.network;
   const auto floats = store.weights.options();
-  int64_t turned = 0, channels = 0;
+  int64_t turned = 0, channels = device::kVector;
   std::vector<device::Weights> entries;
   for (const Operation& op : net.operations) {
-    if (op.type == Operation::kConvolution) turned += (store.layout().parameters[op.weight].size + 7) / 8 * 8;
+    if (op.type == Operation::kConvolution) turned += 2 * ((store.layout().parameters[op.weight].size + 7) / 8 * 8);
     if (op.type == Operation::kBatchNorm) channels = std::max(channels, net.values[op.output].shape[0]);
   }
   turned_ = at::empty({turned}, floats.dtype(at::kBFloat16));
@@ -53,18 +57,20 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels) 
     if (op.type != Operation::kConvolution) continue;
     const ParameterSpec& spec = store.layout().parameters[op.weight];
     const std::vector<int64_t>& shape = spec.shape;
-    const at::Tensor to = turned_.narrow(0, turned, spec.size);
-    weights_[op.weight] = to.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2});
-    entries.push_back({vector(store.weights, op.weight), bits(to), static_cast<int>(shape[0]), static_cast<int>(shape[1]),
-                       static_cast<int>(shape[2] * shape[3]), blocks});
-    turned += (spec.size + 7) / 8 * 8;
+    const int64_t room = (spec.size + 7) / 8 * 8;
+    const at::Tensor to = turned_.narrow(0, turned, spec.size), back = turned_.narrow(0, turned + room, spec.size);
+    weights_[op.weight] = {to.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2}), back};
+    entries.push_back({vector(store.weights, op.weight), bits(to), shape[0] <= 16 && shape[1] <= 16 ? bits(back) : nullptr,
+                       static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2] * shape[3]), blocks});
+    turned += 2 * room;
     blocks += static_cast<int>(device::ceil_div(spec.size, device::kThreads * device::kPerThread));
   }
   turn_entries_ = table_of(entries, store.device);
   turn_count_ = static_cast<int>(entries.size());
   turn_blocks_ = static_cast<unsigned>(blocks);
   partial_ = at::empty({device::partial_sums(channels)}, floats);
-  done_ = at::zeros({std::max<int64_t>(1, device::grid_of_sums(1, channels).y)}, floats.dtype(at::kInt));
+  barrier_ = at::zeros({kernels.blocks_at_once(), 2}, floats.dtype(at::kInt));
+  done_ = at::zeros({1}, floats.dtype(at::kInt));
 }
 
 TensorBatch ImageKernels::assemble(const BatchLoader::Parts& parts, const Batch& batch) const {
@@ -91,14 +97,52 @@ TensorBatch ImageKernels::assemble(const BatchLoader::Parts& parts, const Batch&
 
 void ImageKernels::begin() {
   joins_.clear();  // an update that failed may have left some
+  held_.clear();
   if (turn_count_ == 0) return;
   const device::TurnWeights p = {reinterpret_cast<const device::Weights*>(turn_entries_.data_ptr()), turn_count_};
   kernels_.launch(DeviceKernel::kTurnWeights, {turn_blocks_, 1, 1}, p);
 }
 
-bool ImageKernels::takes(const Operation& op, const CompiledNetwork& net) {
-  const std::vector<int64_t>& shape = net.values[op.output].shape;
-  return op.type == Operation::kBatchNorm && shape.size() == 3 && shape[0] % device::kVector == 0;
+at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& in, const at::Tensor& weights, Pair padding,
+                                  int64_t units) const {
+  if (op.bias >= 0 || op.stride.h != 1 || op.stride.w != 1 || padding.h < 0 || padding.w < 0) return {};
+  const auto of = [](int64_t n) { return static_cast<int>(n); };
+  const int64_t out_height = in.size(2) + 2 * padding.h - op.kernel.h + 1;
+  const int64_t out_width = in.size(3) + 2 * padding.w - op.kernel.w + 1;
+  device::Convolve p{};
+  p.examples = of(in.size(0));
+  p.channels = of(in.size(1));
+  p.units = of(units);
+  p.height = of(in.size(2));
+  p.width = of(in.size(3));
+  p.out_height = of(out_height);
+  p.out_width = of(out_width);
+  p.padding_h = of(padding.h);
+  p.padding_w = of(padding.w);
+  const auto grid = device::plan_convolve(p, op.kernel.h, op.kernel.w);
+  if (!grid) return {};
+  const at::Tensor x = contiguous(in);
+  const at::Tensor y = at::empty({in.size(0), units, out_height, out_width}, x.options(), at::MemoryFormat::ChannelsLast);
+  p.x = bits(x);
+  p.weights = bits(weights);
+  p.y = bits(y);
+  kernels_.launch(op.kernel.h == 1 ? DeviceKernel::kConvolve1 : DeviceKernel::kConvolve9, *grid, p);
+  return y;
+}
+
+at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& x) const {
+  const at::Tensor& weights = weights_.at(op.weight).to;
+  return convolve(op, x, weights, op.padding, weights.size(0));
+}
+
+at::Tensor ImageKernels::input_gradient(const Operation& op, const at::Tensor& x, const at::Tensor& dy) const {
+  return convolve(op, dy, weights_.at(op.weight).back, {op.kernel.h - 1 - op.padding.h, op.kernel.w - 1 - op.padding.w}, x.size(1));
+}
+
+bool ImageKernels::takes(const Operation& op) const {
+  const std::vector<int64_t>& shape = store_.network->values[op.output].shape;
+  return op.type == Operation::kBatchNorm && shape.size() == 3 && shape[0] % device::kVector == 0 &&
+         device::grid_of_images(1, shape[0], kernels_.blocks_at_once());
 }
 
 at::Tensor ImageKernels::normalise(const Operation& op, const at::Tensor& in, const at::Tensor& other, double momentum) {
@@ -121,9 +165,8 @@ at::Tensor ImageKernels::normalise(const Operation& op, const at::Tensor& in, co
                                s.mean.data_ptr<float>(),
                                s.inverse_deviation.data_ptr<float>(),
                                partial_.data_ptr<float>(),
-                               reinterpret_cast<unsigned*>(done_.data_ptr<int32_t>())};
-  kernels_.launch(DeviceKernel::kMoments, device::grid_of_sums(places, channels), p);
-  kernels_.launch(DeviceKernel::kNormalise, device::grid_of_values(places, channels), p);
+                               reinterpret_cast<unsigned*>(barrier_.data_ptr<int32_t>())};
+  kernels_.launch_together(DeviceKernel::kNormalise, *device::grid_of_images(places, channels, kernels_.blocks_at_once()), p);
   return y;
 }
 
@@ -149,9 +192,8 @@ ImageKernels::Gradients ImageKernels::normalise_backward(const Operation& op, co
                                        vector(store_.gradients, op.weight),
                                        vector(store_.gradients, op.bias),
                                        partial_.data_ptr<float>(),
-                                       reinterpret_cast<unsigned*>(done_.data_ptr<int32_t>())};
-  kernels_.launch(DeviceKernel::kNormaliseBackwardSums, device::grid_of_sums(places, channels), p);
-  kernels_.launch(DeviceKernel::kNormaliseBackward, device::grid_of_values(places, channels), p);
+                                       reinterpret_cast<unsigned*>(barrier_.data_ptr<int32_t>())};
+  kernels_.launch_together(DeviceKernel::kNormaliseBackward, *device::grid_of_images(places, channels, kernels_.blocks_at_once()), p);
   return out;
 }
 
@@ -184,7 +226,14 @@ bool ImageKernels::weight_gradient(const Operation& op, const at::Tensor& in, co
   p.partial = sums.data_ptr<float>();
   const auto first = static_cast<int>(plan->taps == 1 ? DeviceKernel::kWeightGradient111 : DeviceKernel::kWeightGradient119);
   const int which = first + 2 * (plan->unit_tiles - 1) + (plan->channel_tiles - 1);
-  kernels_.launch(static_cast<DeviceKernel>(which), plan->grid, p);
+  const c10::Stream stream = beside_.stream();
+  forked_.record(c10::impl::VirtualGuardImpl(store_.device.type()).getStream(store_.device));
+  forked_.block(stream);
+  held_.insert(held_.end(), {x, dy});
+  {
+    const c10::StreamGuard guard(stream);
+    kernels_.launch(static_cast<DeviceKernel>(which), plan->grid, p);
+  }
   const int blocks = joins_.empty() ? 0 : joins_.back().first_block +
       of(device::ceil_div(int64_t{joins_.back().units} * joins_.back().channels * joins_.back().taps, device::kJoined));
   joins_.push_back({p.partial, vector(store_.gradients, op.weight), of(plan->grid.x), p.units, p.channels,
@@ -204,6 +253,9 @@ void ImageKernels::join() {
   const int64_t blocks = last.first_block + device::ceil_div(int64_t{last.units} * last.channels * last.taps, device::kJoined);
   const device::JoinGradients p = {reinterpret_cast<const device::Join*>(table.data_ptr()), static_cast<int>(joins_.size())};
   joins_.clear();
+  joined_.record(beside_.stream());
+  joined_.block(c10::impl::VirtualGuardImpl(store_.device.type()).getStream(store_.device));
+  held_.clear();
   kernels_.launch(DeviceKernel::kJoinGradients, {static_cast<unsigned>(blocks), 1, 1}, p);
 }
 

@@ -7,6 +7,7 @@
 
 #include "cuda/device_kernels.h"
 #include "exec/aten_batch.h"
+#include "exec/stream_lease.h"
 
 namespace lth {
 
@@ -20,10 +21,14 @@ class ImageKernels {
 
   // Before a forward pass: turns all convolutions' weights, to bf16 and channels last, as they are now.
   void begin();
-  const at::Tensor& weight(const Operation& op) const { return weights_.at(op.weight); }
+  const at::Tensor& weight(const Operation& op) const { return weights_.at(op.weight).to; }
 
-  // Whether the three below take this batch norm.
-  static bool takes(const Operation& op, const CompiledNetwork& net);
+  // A convolution of x, and the gradient of its input; undefined where LibTorch's is the better one.
+  at::Tensor convolve(const Operation& op, const at::Tensor& x) const;
+  at::Tensor input_gradient(const Operation& op, const at::Tensor& x, const at::Tensor& dy) const;
+
+  // Whether the two below take this batch norm.
+  bool takes(const Operation& op) const;
   // max(norm(x) [+ other], 0), with the batch's statistics; the running ones move by `momentum`.
   at::Tensor normalise(const Operation& op, const at::Tensor& x, const at::Tensor& other, double momentum);
   struct Gradients {
@@ -47,18 +52,26 @@ class ImageKernels {
   struct Statistics {
     at::Tensor mean, inverse_deviation;
   };
+  struct Weights {
+    at::Tensor to, back;
+  };
+  at::Tensor convolve(const Operation& op, const at::Tensor& x, const at::Tensor& weights, Pair padding, int64_t units) const;
   float* vector(const at::Tensor& arena, int parameter) const {
     return arena.data_ptr<float>() + store_.layout().parameters[parameter].offset;
   }
 
   ParameterStore& store_;
   const DeviceKernels& kernels_;
-  std::map<int, at::Tensor> weights_;  // by parameter
+  std::map<int, Weights> weights_;  // by parameter
   at::Tensor turned_, turn_entries_;
   int turn_count_ = 0;
   unsigned turn_blocks_ = 0;
   std::map<int, Statistics> statistics_;  // by the scale's parameter
-  at::Tensor partial_, done_;
+  at::Tensor partial_, barrier_, done_;
+  // Gradients of weights are made beside the rest, on a stream of their own: nothing but `join` waits for them.
+  StreamLease beside_;
+  c10::Event forked_, joined_;
+  std::vector<at::Tensor> held_;  // what they read
   // Partial sums of each convolution's weights, by parameter; tables of them, by what they were made of.
   std::map<int, at::Tensor> sums_;
   std::vector<device::Join> joins_;

@@ -1,6 +1,5 @@
 // Runs kernels of native/cuda/device on the CPU: every thread of a block is a fiber that goes on to the next place where it
-// waits for others; blocks run one after the other. Shared memory keeps what the block
-// before left there.
+// waits for others.
 #pragma once
 #include <ucontext.h>
 
@@ -16,10 +15,13 @@
 #include "cuda/device/plan.h"
 
 #define LTH_EMULATED
-#define __device__
+#define __device__ static
 #define __global__
-#define __shared__ static
+// All shared memory lies in one piece, so that each block can have its own.
+#define __shared__ static __attribute__((section("lth_shared")))
 #define __launch_bounds__(...)
+
+extern "C" char __start_lth_shared[], __stop_lth_shared[];
 
 namespace lth::emulated {
 
@@ -32,23 +34,30 @@ struct Barrier {
   int waiting = 0, generation = 0;
 };
 
+struct Block;
 struct Thread {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
   Three index;
+  Block* block = nullptr;
   bool ended = false;
+};
+struct Block {
+  Three index;
+  std::vector<Thread> threads;
+  Barrier of_all;
+  std::vector<Barrier> of_warp;
+  std::vector<char> shared;
+  uint64_t shown[device::kThreads][6];  // what each thread shows the others of its warp
+  int ended = 0;
 };
 
 inline constexpr size_t kStack = 96 * 1024;
-inline std::vector<Thread> threads;
 inline Thread* current = nullptr;
 inline ucontext_t scheduler;
-inline Three block, grid;
-inline Barrier of_block;
-inline std::vector<Barrier> of_warp;
+inline Three grid;
+inline std::vector<Barrier> of_column;  // blocks with the same y
 inline const std::function<void()>* body = nullptr;
-// What each thread shows the others of its warp.
-inline uint64_t shown[device::kThreads][6];
 
 inline int lane() { return static_cast<int>(current->index.x % 32); }
 inline int warp() { return static_cast<int>(current->index.x / 32); }
@@ -64,56 +73,93 @@ inline void wait(Barrier& barrier, int of) {
   }
   while (barrier.generation == generation) yield();
 }
-inline void wait_for_block() { wait(of_block, static_cast<int>(threads.size())); }
-inline void wait_for_warp() { wait(of_warp[static_cast<size_t>(warp())], 32); }
+inline void wait_for_block() { wait(current->block->of_all, device::kThreads); }
+inline void wait_for_warp() { wait(current->block->of_warp[static_cast<size_t>(warp())], 32); }
+inline void wait_for_column() {
+  wait(of_column[current->block->index.y], static_cast<int>(grid.x) * device::kThreads);
+}
 
 // All lanes of a warp show some words; then `look` may read those of another. They go on together.
 template <size_t N, typename Look>
 void exchange(const uint64_t (&words)[N], const Look& look) {
   static_assert(N <= 6);
-  std::memcpy(shown[current->index.x], words, sizeof words);
+  const auto& shown = current->block->shown;
+  std::memcpy(current->block->shown[current->index.x], words, sizeof words);
   wait_for_warp();
-  look([](int other) -> const uint64_t* { return shown[warp() * 32 + other]; });
+  look([&](int other) -> const uint64_t* { return shown[warp() * 32 + other]; });
   wait_for_warp();
 }
 
 inline void start() {
   (*body)();
   current->ended = true;
+  ++current->block->ended;
   yield();
 }
 
-// kernel(parameters) in every thread of every block.
+inline void begin(Block& block, Three index) {
+  block.index = index;
+  block.threads.resize(device::kThreads);
+  block.of_warp.assign(device::kThreads / 32, {});
+  block.of_all = {};
+  block.ended = 0;
+  for (size_t i = 0; i < block.threads.size(); ++i) {
+    Thread& thread = block.threads[i];
+    if (!thread.stack) thread.stack = std::make_unique<char[]>(kStack);
+    getcontext(&thread.context);
+    thread.context.uc_stack = {.ss_sp = thread.stack.get(), .ss_flags = 0, .ss_size = kStack};
+    thread.context.uc_link = nullptr;
+    thread.index = {static_cast<unsigned>(i), 0, 0};
+    thread.block = &block;
+    thread.ended = false;
+    makecontext(&thread.context, start, 0);
+  }
+}
+
+// Each of its threads once, to the next place where it waits; false where all have ended.
+inline bool go_on(Block& block) {
+  for (Thread& thread : block.threads) {
+    if (thread.ended) continue;
+    current = &thread;
+    swapcontext(&scheduler, &thread.context);
+  }
+  return block.ended < device::kThreads;
+}
+
+// kernel(parameters) in every thread of every block, one block after the other.
 inline void launch(const device::Grid& shape, const std::function<void()>& kernel) {
-  constexpr int kThreads = device::kThreads;
+  static Block block;
   grid = {shape.x, shape.y, shape.z};
   body = &kernel;
-  for (block.z = 0; block.z < shape.z; ++block.z) {
-    for (block.y = 0; block.y < shape.y; ++block.y) {
-      for (block.x = 0; block.x < shape.x; ++block.x) {
-        threads.resize(kThreads);
-        of_warp.assign(kThreads / 32, {});
-        of_block = {};
-        for (int i = 0; i < kThreads; ++i) {
-          Thread& thread = threads[static_cast<size_t>(i)];
-          if (!thread.stack) thread.stack = std::make_unique<char[]>(kStack);
-          getcontext(&thread.context);
-          thread.context.uc_stack = {.ss_sp = thread.stack.get(), .ss_flags = 0, .ss_size = kStack};
-          thread.context.uc_link = nullptr;
-          thread.index = {static_cast<unsigned>(i), 0, 0};
-          thread.ended = false;
-          makecontext(&thread.context, start, 0);
-        }
-        for (bool more = true; more;) {
-          more = false;
-          for (Thread& thread : threads) {
-            if (thread.ended) continue;
-            current = &thread;
-            swapcontext(&scheduler, &thread.context);
-            more = true;
-          }
+  for (unsigned z = 0; z < shape.z; ++z) {
+    for (unsigned y = 0; y < shape.y; ++y) {
+      for (unsigned x = 0; x < shape.x; ++x) {
+        begin(block, {x, y, z});
+        while (go_on(block)) {
         }
       }
+    }
+  }
+}
+
+// As a cooperative kernel: the blocks wait for each other.
+inline void launch_together(const device::Grid& shape, const std::function<void()>& kernel) {
+  static std::vector<Block> blocks;
+  const auto size = static_cast<size_t>(__stop_lth_shared - __start_lth_shared);
+  grid = {shape.x, shape.y, shape.z};
+  body = &kernel;
+  of_column.assign(shape.y, {});
+  blocks.resize(std::max<size_t>(blocks.size(), shape.x * shape.y));
+  for (unsigned i = 0; i < shape.x * shape.y; ++i) {
+    begin(blocks[i], {i % shape.x, i / shape.x, 0});
+    blocks[i].shared.assign(size, static_cast<char>(0xff));  // NaN until it is written
+  }
+  for (bool more = true; more;) {
+    more = false;
+    for (unsigned i = 0; i < shape.x * shape.y; ++i) {
+      std::memcpy(__start_lth_shared, blocks[i].shared.data(), size);
+      more = go_on(blocks[i]) || more;
+      std::memcpy(blocks[i].shared.data(), __start_lth_shared, size);
     }
   }
 }
@@ -121,7 +167,7 @@ inline void launch(const device::Grid& shape, const std::function<void()>& kerne
 }  // namespace lth::emulated
 
 #define threadIdx (::lth::emulated::current->index)
-#define blockIdx (::lth::emulated::block)
+#define blockIdx (::lth::emulated::current->block->index)
 #define gridDim (::lth::emulated::grid)
 
 namespace lth::device {
@@ -148,6 +194,7 @@ inline float __uint_as_float(unsigned bits) {
 }
 inline void __syncthreads() { emulated::wait_for_block(); }
 inline void __threadfence() {}
+inline void wait_for_blocks(unsigned*) { emulated::wait_for_column(); }
 inline unsigned atomicAdd(unsigned* to, unsigned more) {
   const unsigned before = *to;
   *to += more;
@@ -172,17 +219,25 @@ inline unsigned pack2(float low, float high) {
 }
 
 // The parts of matrices that lanes hold are those of the PTX manual's pictures for ldmatrix and mma.m16n8k16.
-inline void load_transposed(unsigned (&to)[4], const Bf16* row) {
-  const int lane = emulated::lane();
+template <typename Element>
+void load_matrices(unsigned (&to)[4], const Bf16* row, const Element& element_of) {
   if (reinterpret_cast<uintptr_t>(row) % 16 != 0) std::abort();  // as ldmatrix wants it
   emulated::exchange({reinterpret_cast<uint64_t>(row)}, [&](auto of) {
     for (int matrix = 0; matrix < 4; ++matrix) {
-      const auto element = [&](int i) {
-        return static_cast<unsigned>(reinterpret_cast<const Bf16*>(*of(matrix * 8 + lane % 4 * 2 + i))[lane / 4]);
+      const auto at = [&](int y, int x) {
+        return static_cast<unsigned>(reinterpret_cast<const Bf16*>(*of(matrix * 8 + y))[x]);
       };
-      to[matrix] = element(0) | element(1) << 16;
+      to[matrix] = element_of(at, 0) | element_of(at, 1) << 16;
     }
   });
+}
+inline void load_rows(unsigned (&to)[4], const Bf16* row) {
+  const int lane = emulated::lane();
+  load_matrices(to, row, [&](const auto& at, int i) { return at(lane / 4, lane % 4 * 2 + i); });
+}
+inline void load_transposed(unsigned (&to)[4], const Bf16* row) {
+  const int lane = emulated::lane();
+  load_matrices(to, row, [&](const auto& at, int i) { return at(lane % 4 * 2 + i, lane / 4); });
 }
 
 inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {

@@ -3,12 +3,9 @@
 #include <ATen/Context.h>
 #include <c10/core/Device.h>
 #include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cmath>
-#include <mutex>
 #include <numeric>
-#include <set>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -109,31 +106,6 @@ void set_flags_once() {
 }
 
 }  // namespace
-
-namespace {
-std::mutex leased_mutex;
-std::set<std::pair<int, c10::StreamId>> leased;  // device, stream
-}  // namespace
-
-StreamLease::StreamLease(const c10::Device& device) {
-  constexpr int kTries = 256;  // more than LibTorch has
-  const c10::impl::VirtualGuardImpl guard(device.type());
-  const std::lock_guard lock(leased_mutex);
-  for (int i = 0; i < kTries; ++i) {
-    const c10::Stream stream = guard.getStreamFromGlobalPool(device);
-    if (!leased.emplace(device.index(), stream.id()).second) continue;
-    stream_ = stream;
-    return;
-  }
-  throw Error("unsupported", "[session] " + std::to_string(leased.size()) +
-                                 " sessions of this process are open on its devices, and LibTorch has no more streams: "
-                                 "dispose of some");
-}
-
-StreamLease::~StreamLease() {
-  const std::lock_guard lock(leased_mutex);
-  leased.erase({stream_->device_index(), stream_->id()});
-}
 
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
   check(options_);

@@ -1,8 +1,6 @@
 // A network in training: parameters, optimiser, data order and threads. Used by one thread at a time: while a run is
 // going on, every other call is refused with "busy".
 #pragma once
-#include <c10/core/Stream.h>
-
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -15,6 +13,7 @@
 #include "data/order.h"
 #include "exec/executor.h"
 #include "exec/scores.h"
+#include "exec/stream_lease.h"
 #include "train/optimiser.h"
 #include "train/run.h"
 #include "train/schedule.h"
@@ -57,20 +56,6 @@ struct Gradients {
   double loss = 0;  // mean
   int64_t correct = 0;
   std::shared_ptr<const Snapshot> gradients;
-};
-
-// A stream of a device that no other session of this process has: LibTorch hands out the same few in turn, and of two
-// sessions on one stream one would be recorded with the other's updates.
-class StreamLease {
- public:
-  explicit StreamLease(const c10::Device& device);
-  ~StreamLease();
-  StreamLease(const StreamLease&) = delete;
-  StreamLease& operator=(const StreamLease&) = delete;
-  const c10::Stream& stream() const { return *stream_; }
-
- private:
-  std::optional<c10::Stream> stream_;
 };
 
 class Session {

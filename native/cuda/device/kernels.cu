@@ -13,7 +13,15 @@ __device__ inline unsigned pack2(float low, float high) {
   return both;
 }
 
-// Four 8x8 matrices of bf16, transposed: lane l gives the address of row l % 8 of matrix l / 8.
+// Four 8x8 matrices of bf16: lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void load_rows(unsigned (&to)[4], const Bf16* row) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+}
+// The same, transposed.
 __device__ inline void load_transposed(unsigned (&to)[4], const Bf16* row) {
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -54,68 +62,115 @@ __device__ inline void load(float (&to)[kVector], const float* from) {
 
 __device__ inline void store(Bf16* to, const float (&from)[kVector]) { *reinterpret_cast<uint4*>(to) = pack(from); }
 
-// A thread's part of images: `vector` of each of the places first, first + step, ... Threads of a row read on.
+// A thread's part of images: `vector` of each of the places first, first + step, ... Threads of a row read on. A block has
+// few channels of many places, so that its sums are few; blocks of the same blockIdx.y have the same channels.
 struct Walk {
-  int vectors;  // of a place, in this block
+  int all;      // vectors of a place
+  int vectors;  // of those, in this block
   int rows, row, vector;
   bool works;
   long long first, step;
 
-  __device__ Walk(int channels) {
-    const int all = channels / kVector;
-    vectors = all < kThreads ? all : kThreads;
-    rows = kThreads / vectors;
-    row = threadIdx.x / vectors;
-    vector = blockIdx.y * vectors + threadIdx.x % vectors;
-    works = row < rows && vector < all;
-    first = static_cast<long long>(blockIdx.x) * rows + row;
-    step = static_cast<long long>(gridDim.x) * rows;
-  }
 };
 
-// Sums over the rows of a block, in a fixed order, to row 0.
-__device__ inline void sum_rows(float (&sums)[kSums], const Walk& w) {
-  __shared__ float space[kSums][kThreads];
-  for (int left = w.rows; left > 1;) {
-    const int half = (left + 1) / 2;
-    if (w.row >= half && w.row < left) {
-#pragma unroll
-      for (int i = 0; i < kSums; ++i) space[i][threadIdx.x] = sums[i];
-    }
-    __syncthreads();
-    if (w.row < left - half) {
-#pragma unroll
-      for (int i = 0; i < kSums; ++i) sums[i] += space[i][threadIdx.x + half * w.vectors];
-    }
-    __syncthreads();
-    left = half;
-  }
+__device__ inline Walk walk(int channels) {
+  Walk w;
+  w.all = channels / kVector;
+  w.vectors = w.all < kMostVectors ? w.all : kMostVectors;
+  w.rows = kThreads / w.vectors;
+  w.row = threadIdx.x / w.vectors;
+  w.vector = blockIdx.y * w.vectors + threadIdx.x % w.vectors;
+  w.works = w.row < w.rows && w.vector < w.all;
+  w.first = static_cast<long long>(blockIdx.x) * w.rows + w.row;
+  w.step = static_cast<long long>(gridDim.x) * w.rows;
+  return w;
 }
 
-// Of all blocks: true in the last one that comes here, whose row 0 then has the whole sums.
-__device__ inline bool sum_blocks(float (&sums)[kSums], const Walk& w, int channels, float* partial, unsigned* done) {
-  __shared__ unsigned before;
-  const int all = channels / kVector;
-  sum_rows(sums, w);
-  if (w.works && w.row == 0) {
-    float* to = partial + (static_cast<long long>(blockIdx.x) * all + w.vector) * kSums;
+// Over the rows of a block, in a fixed order, to `total` (vectors, kSums).
+__device__ inline void sum_rows(float (&sums)[kSums], const Walk& w, float (&total)[kMostVectors * kSums]) {
+  __shared__ float space[kSums * kThreads];
+  const int slot = threadIdx.x % w.vectors * kSums;
+  if ((w.vectors & (w.vectors - 1)) == 0) {
+    // Rows of a warp, then the warps.
+    for (int offset = 16; offset >= w.vectors; offset /= 2) {
 #pragma unroll
-    for (int i = 0; i < kSums; ++i) to[i] = sums[i];
+      for (int i = 0; i < kSums; ++i) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], offset);
+    }
+    __syncthreads();  // what was there before is read
+    if (static_cast<int>(threadIdx.x % 32) < w.vectors) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) space[threadIdx.x / 32 * kMostVectors * kSums + slot + i] = sums[i];
+    }
+    __syncthreads();
+    if (static_cast<int>(threadIdx.x) < w.vectors * kSums) {
+      float sum = 0;
+#pragma unroll
+      for (int warp = 0; warp < kThreads / 32; ++warp) sum += space[warp * kMostVectors * kSums + threadIdx.x];
+      total[threadIdx.x] = sum;
+    }
+  } else {
+    for (int left = w.rows; left > 1;) {
+      const int half = (left + 1) / 2;
+      __syncthreads();
+      if (w.row >= half && w.row < left) {
+#pragma unroll
+        for (int i = 0; i < kSums; ++i) space[i * kThreads + threadIdx.x] = sums[i];
+      }
+      __syncthreads();
+      if (w.row < left - half) {
+#pragma unroll
+        for (int i = 0; i < kSums; ++i) sums[i] += space[i * kThreads + threadIdx.x + half * w.vectors];
+      }
+      left = half;
+    }
+    if (w.row == 0) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) total[slot + i] = sums[i];
+    }
+  }
+  __syncthreads();
+}
+
+#ifndef LTH_EMULATED
+// Of all blocks with this blockIdx.y, which must all be running: launched as a cooperative kernel. What they wrote before is
+// seen after it, by loads that do not go through this multiprocessor's own cache.
+__device__ inline void wait_for_blocks(unsigned* barrier) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned* const arrived = barrier + 2 * blockIdx.y;
+    volatile unsigned* const generation = arrived + 1;
+    const unsigned mine = *generation;
+    __threadfence();
+    if (atomicAdd(arrived, 1u) == gridDim.x - 1) {
+      *arrived = 0;
+      __threadfence();
+      *generation = mine + 1;
+    } else {
+      while (*generation == mine) {
+      }
+    }
     __threadfence();
   }
   __syncthreads();
-  if (threadIdx.x == 0) before = atomicAdd(done + blockIdx.y, 1u);
-  __syncthreads();
-  if (before != gridDim.x - 1) return false;
-  if (threadIdx.x == 0) done[blockIdx.y] = 0;
-  __threadfence();
+}
+#endif
+
+// Of all blocks: `total` is the same in each of them afterwards.
+__device__ inline void sum_blocks(float (&sums)[kSums], const Walk& w, float* partial, unsigned* barrier,
+                                  float (&total)[kMostVectors * kSums]) {
+  sum_rows(sums, w, total);
+  const int slot = threadIdx.x, first = blockIdx.y * w.vectors * kSums;  // of this block's vectors
+  const int size = w.all * kSums;
+  if (slot < w.vectors * kSums && first + slot < size) {
+    partial[static_cast<long long>(blockIdx.x) * size + first + slot] = total[slot];
+  }
+  wait_for_blocks(barrier);
 #pragma unroll
   for (int i = 0; i < kSums; ++i) sums[i] = 0;
   if (w.works) {
-    // Not through the cache of this multiprocessor, which has not seen what others wrote.
 #pragma unroll 4
     for (int block = w.row; block < static_cast<int>(gridDim.x); block += w.rows) {
-      const float4* from = reinterpret_cast<const float4*>(partial + (static_cast<long long>(block) * all + w.vector) * kSums);
+      const float4* from = reinterpret_cast<const float4*>(partial + static_cast<long long>(block) * size + w.vector * kSums);
 #pragma unroll
       for (int i = 0; i < kSums / 4; ++i) {
         const float4 four = __ldcg(from + i);
@@ -126,13 +181,12 @@ __device__ inline bool sum_blocks(float (&sums)[kSums], const Walk& w, int chann
       }
     }
   }
-  sum_rows(sums, w);
-  return true;
+  sum_rows(sums, w, total);
 }
 
-// Mean and deviation of the batch, and what they do to the running ones.
-extern "C" __global__ void __launch_bounds__(kThreads) moments(const Normalise p) {
-  const Walk w(p.channels);
+extern "C" __global__ void __launch_bounds__(kThreads) normalise(const Normalise p) {
+  __shared__ float total[kMostVectors * kSums];
+  const Walk w = walk(p.channels);
   float sums[kSums] = {}, shift[kVector];
   const int c0 = w.vector * kVector;
   if (w.works) {
@@ -150,37 +204,34 @@ extern "C" __global__ void __launch_bounds__(kThreads) moments(const Normalise p
       }
     }
   }
-  if (!sum_blocks(sums, w, p.channels, p.partial, p.done) || !w.works || w.row != 0) return;
+  sum_blocks(sums, w, p.partial, p.barrier, total);
+  if (!w.works) return;
+
+  const bool writes = blockIdx.x == 0 && w.row == 0;
   const float n = static_cast<float>(p.places);
+  const float* const of_vector = total + threadIdx.x % w.vectors * kSums;
+  float mean[kVector], scale[kVector], beta[kVector];
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
     const int c = c0 + i;
-    const float from_shift = sums[i] / n, mean = shift[i] + from_shift;
-    float variance = sums[kVector + i] / n - from_shift * from_shift;
+    const float from_shift = of_vector[i] / n;
+    mean[i] = shift[i] + from_shift;
+    float variance = of_vector[kVector + i] / n - from_shift * from_shift;
     if (variance < 0) variance = 0;
-    p.mean[c] = mean;
-    p.inverse_deviation[c] = 1.0f / sqrtf(variance + p.epsilon);
+    const float inverse_deviation = 1.0f / sqrtf(variance + p.epsilon);
+    scale[i] = inverse_deviation * p.gamma[c];
+    beta[i] = p.beta[c];
+    if (!writes) continue;
+    p.mean[c] = mean[i];
+    p.inverse_deviation[c] = inverse_deviation;
     if (p.running_mean) {
       // PyTorch's running variance is the unbiased one; of a single value it is 0.
       const float unbiased = p.places > 1 ? variance * (n / (n - 1)) : 0;
-      p.running_mean[c] += p.momentum * (mean - p.running_mean[c]);
+      p.running_mean[c] += p.momentum * (mean[i] - p.running_mean[c]);
       p.running_variance[c] += p.momentum * (unbiased - p.running_variance[c]);
     }
   }
-}
-
-extern "C" __global__ void __launch_bounds__(kThreads) normalise(const Normalise p) {
-  const Walk w(p.channels);
-  if (!w.works) return;
-  const int c0 = w.vector * kVector;
-  float mean[kVector], scale[kVector], beta[kVector], gamma[kVector];
-  load(mean, p.mean + c0);
-  load(scale, p.inverse_deviation + c0);
-  load(gamma, p.gamma + c0);
-  load(beta, p.beta + c0);
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) scale[i] *= gamma[i];
-#pragma unroll 2
+#pragma unroll 4
   for (long long place = w.first; place < p.places; place += w.step) {
     const long long at = place * p.channels + c0;
     float x[kVector], other[kVector] = {};
@@ -213,15 +264,14 @@ __device__ inline void gated(float (&d)[kVector], const NormaliseBackward& p, lo
   }
 }
 
-// Gradients of gamma and beta; of the other term, where there is one.
-extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward_sums(const NormaliseBackward p) {
-  const Walk w(p.channels);
-  float sums[kSums] = {};
+extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward(const NormaliseBackward p) {
+  __shared__ float total[kMostVectors * kSums];
+  const Walk w = walk(p.channels);
+  float sums[kSums] = {}, mean[kVector];
   const int c0 = w.vector * kVector;
   if (w.works) {
-    float mean[kVector];
     load(mean, p.mean + c0);
-#pragma unroll 2
+#pragma unroll 4
     for (long long place = w.first; place < p.places; place += w.step) {
       const long long at = place * p.channels + c0;
       float d[kVector], x[kVector];
@@ -230,7 +280,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward_sums(c
       if (p.d_other) {
         const uint4 stored = pack(d);
         *reinterpret_cast<uint4*>(p.d_other + at) = stored;
-        unpack(d, stored);  // what the second kernel reads
+        unpack(d, stored);  // what is read again below
       }
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {
@@ -239,43 +289,30 @@ extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward_sums(c
       }
     }
   }
-  if (!sum_blocks(sums, w, p.channels, p.partial, p.done) || !w.works || w.row != 0) return;
+  sum_blocks(sums, w, p.partial, p.barrier, total);
+  if (!w.works) return;
+
+  const bool writes = blockIdx.x == 0 && w.row == 0;
+  const float n = static_cast<float>(p.places);
+  const float* const of_vector = total + threadIdx.x % w.vectors * kSums;
+  float a[kVector], b[kVector], c[kVector];  // dx = a d - b (x - mean) - c
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
-    p.d_beta[c0 + i] = sums[i];
-    p.d_gamma[c0 + i] = sums[kVector + i] * p.inverse_deviation[c0 + i];
+    const float inverse = p.inverse_deviation[c0 + i], d_gamma = of_vector[kVector + i] * inverse, d_beta = of_vector[i];
+    a[i] = p.gamma[c0 + i] * inverse;
+    b[i] = a[i] * inverse * d_gamma / n;
+    c[i] = a[i] * d_beta / n;
+    if (!writes) continue;
+    p.d_gamma[c0 + i] = d_gamma;
+    p.d_beta[c0 + i] = d_beta;
   }
-}
-
-extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward(const NormaliseBackward p) {
-  const Walk w(p.channels);
-  if (!w.works) return;
-  const int c0 = w.vector * kVector;
-  // dx = a d - b (x - mean) - c
-  float mean[kVector], a[kVector], b[kVector], c[kVector];
-  {
-    float gamma[kVector], d_gamma[kVector], d_beta[kVector];
-    load(mean, p.mean + c0);
-    load(a, p.inverse_deviation + c0);
-    load(gamma, p.gamma + c0);
-    load(d_gamma, p.d_gamma + c0);
-    load(d_beta, p.d_beta + c0);
-    const float n = static_cast<float>(p.places);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      const float inverse = a[i];
-      a[i] = gamma[i] * inverse;
-      b[i] = a[i] * inverse * d_gamma[i] / n;
-      c[i] = a[i] * d_beta[i] / n;
-    }
-  }
-#pragma unroll 2
+#pragma unroll 4
   for (long long place = w.first; place < p.places; place += w.step) {
     const long long at = place * p.channels + c0;
     float d[kVector], x[kVector];
     load(x, p.x + at);
     if (p.d_other) {
-      load(d, p.d_other + at);
+      unpack(d, *reinterpret_cast<const uint4*>(p.d_other + at));  // by this thread, a moment ago
     } else {
       gated(d, p, at);
     }
@@ -396,7 +433,9 @@ extern "C" __global__ void __launch_bounds__(kThreads) turn_weights(const TurnWe
     const int i = first + k * kThreads;
     if (i >= size) continue;
     const int c = i % e.channels, tap = i / e.channels % e.taps, unit = i / e.channels / e.taps;
-    e.to[i] = static_cast<Bf16>(pack2(e.from[(unit * e.channels + c) * e.taps + tap], 0) & 0xffff);
+    const Bf16 weight = static_cast<Bf16>(pack2(e.from[(unit * e.channels + c) * e.taps + tap], 0) & 0xffff);
+    e.to[i] = weight;
+    if (e.back) e.back[(c * e.taps + e.taps - 1 - tap) * e.units + unit] = weight;
   }
 }
 
@@ -418,6 +457,88 @@ __device__ inline void copy_vector(Bf16* to, const Bf16* from, int vector, int c
   }
   *reinterpret_cast<uint4*>(to + vector * kVector) = values;
 }
+
+// A convolution of at most 16 channels to at most 16, with stride 1: a warp keeps all weights in its registers. cuDNN's
+// kernels for so few channels take three times as long as reading and writing the images.
+template <int TAPS>
+__device__ inline void convolve(const Convolve& p) {
+  constexpr int kX = 16 + kPadding, kWidth = TAPS == 9 ? 3 : 1;
+  __shared__ uint4 space[kConvolveSpace / sizeof(uint4)];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int group = lane / 4, pair = lane % 4 * 2, row = lane % 8, matrix = lane / 8;
+  Bf16* const x_band = reinterpret_cast<Bf16*>(space);
+
+  // B of every tap (channels, 8 units) twice, as mma wants it.
+  unsigned weights[TAPS][2][2];
+#pragma unroll
+  for (int t = 0; t < TAPS; ++t) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int unit = half * 8 + group;
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        unsigned word = 0;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int c = k * 8 + pair + i;
+          if (unit < p.units && c < p.channels) {
+            word |= static_cast<unsigned>(__ldg(p.weights + (unit * TAPS + t) * p.channels + c)) << (16 * i);
+          }
+        }
+        weights[t][half][k] = word;
+      }
+    }
+  }
+
+  const int all = p.examples * p.bands;
+  for (int one = blockIdx.x; one < all; one += gridDim.x) {
+    const int n = one / p.bands, y0 = one % p.bands * p.band;
+    const int rows = p.out_height - y0 < p.band ? p.out_height - y0 : p.band;
+    const int places = rows * p.out_width, steps = (places + 15) / 16;
+    __syncthreads();  // the band before is multiplied
+    for (int i = threadIdx.x; i < p.band_height * p.band_width * 2; i += kThreads) {
+      const int vector = i % 2, place = i / 2;
+      const int y = y0 - p.padding_h + place / p.band_width, x = place % p.band_width - p.padding_w;
+      const bool inside = y >= 0 && y < p.height && x >= 0 && x < p.width;
+      const Bf16* from = p.x + ((static_cast<long long>(n) * p.height + y) * p.width + x) * p.channels;
+      copy_vector<1>(x_band + place * kX, inside ? from : nullptr, vector, 0, p.channels);
+    }
+    __syncthreads();
+    Bf16* const y_band = p.y + (static_cast<long long>(n) * p.out_height + y0) * p.out_width * p.units;
+    for (int step = warp; step < steps; step += kThreads / 32) {
+      int place = step * 16 + row + (matrix & 1) * 8;
+      if (place >= places) place = 0;  // made, and not written
+      const Bf16* x = x_band + (place / p.out_width * p.band_width + place % p.out_width) * kX + (matrix >> 1) * 8;
+      float sums[2][4] = {};
+#pragma unroll
+      for (int t = 0; t < TAPS; ++t) {
+        unsigned a[4];
+        load_rows(a, x + (t / kWidth * p.band_width + t % kWidth) * kX);
+        multiply(sums[0], a, weights[t][0][0], weights[t][0][1]);
+        multiply(sums[1], a, weights[t][1][0], weights[t][1][1]);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int low = 0; low < 2; ++low) {
+          const int to = step * 16 + group + low * 8, unit = half * 8 + pair;
+          if (to >= places) continue;
+          const unsigned two = pack2(sums[half][2 * low], sums[half][2 * low + 1]);
+          Bf16* y = y_band + static_cast<long long>(to) * p.units + unit;
+          if (p.units % 2 == 0) {
+            if (unit < p.units) *reinterpret_cast<unsigned*>(y) = two;
+          } else {
+            if (unit < p.units) y[0] = static_cast<Bf16>(two & 0xffff);
+            if (unit + 1 < p.units) y[1] = static_cast<Bf16>(two >> 16);
+          }
+        }
+      }
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, 2) convolve_1(const Convolve p) { convolve<1>(p); }
+extern "C" __global__ void __launch_bounds__(kThreads, 2) convolve_9(const Convolve p) { convolve<9>(p); }
 
 template <int KT, int CT, int TAPS>
 __device__ inline void weight_gradient(const WeightGradient& p) {

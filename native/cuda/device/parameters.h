@@ -9,6 +9,7 @@ typedef unsigned short Bf16;  // its bits
 constexpr int kThreads = 256;
 constexpr int kVector = 8;        // channels that a thread reads at a time: 16 bytes
 constexpr int kSums = 2 * kVector;
+constexpr int kMostVectors = 8;  // of a block's channels
 
 // y (P, C) = max((x - mean) / deviation * gamma + beta [+ other], 0), or without max.
 struct Normalise {
@@ -24,8 +25,8 @@ struct Normalise {
   float* running_variance;
   float* mean;               // (C) of the batch
   float* inverse_deviation;  // (C)
-  float* partial;            // (blocks, C / kVector, kSums)
-  unsigned* done;            // (grid's y) 0 before and after
+  float* partial;            // (grid's x, C / kVector, kSums)
+  unsigned* barrier;         // (grid's y, 2) 0 before the first kernel
 };
 
 // Of the same. The gradient of y is d0, or d0 + d1.
@@ -44,7 +45,7 @@ struct NormaliseBackward {
   float* d_gamma;
   float* d_beta;
   float* partial;
-  unsigned* done;
+  unsigned* barrier;
 };
 
 // Of log-softmax and cross-entropy: logits (N, classes).
@@ -55,7 +56,7 @@ struct Loss {
   double* measured;  // (2) sum of the examples' losses; examples that are right
   float* loss_of;    // (N) workspace
   int* right;        // (N) workspace
-  unsigned* done;
+  unsigned* done;  // (1) 0 before and after
   int examples, classes;
 };
 
@@ -71,10 +72,12 @@ struct Assemble {
   int examples, channels, height, width, cropped;
 };
 
-// Weights of a convolution (K, C, taps) in fp32 as (K, taps, C) in bf16.
+// Weights of a convolution (K, C, taps) in fp32 as (K, taps, C) in bf16, and as those of the convolution that makes the
+// gradient of its input: (C, taps from the last to the first, K).
 struct Weights {
   const float* from;
   Bf16* to;
+  Bf16* back;  // or null
   int units, channels, taps;
   int first_block;  // of those that turn this one; a block turns kThreads * kPerThread
 };
@@ -82,6 +85,19 @@ constexpr int kPerThread = 4;
 struct TurnWeights {
   const Weights* entries;
   int count;
+};
+
+// y (N, out H, out W, K) = x (N, H, W, C) * w (K, 3 x 3 or 1, C), by bands of rows.
+constexpr int kConvolveSpace = 24 * 1024;  // bytes of shared memory: a band of x, 16 channels a place
+struct Convolve {
+  const Bf16* x;
+  const Bf16* weights;
+  Bf16* y;
+  int examples, channels, units;
+  int height, width, out_height, out_width;
+  int padding_h, padding_w;
+  int band, bands;              // rows of y in a band; bands of an example
+  int band_height, band_width;  // of the x that a band reads
 };
 
 // The gradient of a convolution's weights, dW (K, C, R, S) = sum over places of dy (K) x (C, at the tap), by tensor cores: a

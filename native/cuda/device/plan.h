@@ -17,18 +17,37 @@ constexpr int64_t kBlocks = 132;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Of the kernels that walk over images; channels are a multiple of kVector.
-inline Grid grid_of_images(int64_t places, int64_t channels, int64_t places_of_thread, int64_t blocks) {
-  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kThreads), rows = kThreads / vectors;
-  return {static_cast<unsigned>(std::clamp<int64_t>(ceil_div(places, rows * places_of_thread), 1, blocks)),
-          static_cast<unsigned>(ceil_div(all, vectors)), 1};
+// Of the kernels that walk over images, of which `most` blocks run at once; channels are a multiple of kVector. Nothing where
+// they are too many.
+inline std::optional<Grid> grid_of_images(int64_t places, int64_t channels, int64_t most) {
+  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kMostVectors), rows = kThreads / vectors;
+  const int64_t y = ceil_div(all, vectors);
+  if (y > most) return std::nullopt;
+  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::min(kBlocks, most) / std::min(y, std::min(kBlocks, most)));
+  return Grid{static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
 }
-inline Grid grid_of_sums(int64_t places, int64_t channels) { return grid_of_images(places, channels, 4, kBlocks); }
-inline Grid grid_of_values(int64_t places, int64_t channels) { return grid_of_images(places, channels, 2, 8 * kBlocks); }
-// Floats of `partial`.
+// Floats of `partial`, of any number of places.
 inline int64_t partial_sums(int64_t channels) { return kBlocks * channels / kVector * kSums; }
 
 inline unsigned blocks_for(int64_t threads) { return static_cast<unsigned>(std::max<int64_t>(1, ceil_div(threads, kThreads))); }
+
+// Completes `p`, of which the pointers are not looked at; nothing where this kernel is not for it. The stride is 1.
+inline std::optional<Grid> plan_convolve(Convolve& p, int64_t kernel_h, int64_t kernel_w) {
+  if (p.channels > 16 || p.units > 16 || kernel_h != kernel_w || (kernel_h != 1 && kernel_h != 3)) return std::nullopt;
+  p.band_width = p.out_width - 1 + static_cast<int>(kernel_w);
+  const auto bytes = [&](int band) {
+    return int64_t{band - 1 + kernel_h} * p.band_width * (16 + kPadding) * static_cast<int64_t>(sizeof(Bf16));
+  };
+  if (bytes(1) > kConvolveSpace) return std::nullopt;
+  constexpr int64_t kMostPlaces = 256;
+  p.band = 1;
+  while (p.band < p.out_height && bytes(p.band + 1) <= kConvolveSpace && int64_t{p.band + 1} * p.out_width <= kMostPlaces) {
+    ++p.band;
+  }
+  p.bands = static_cast<int>(ceil_div(p.out_height, p.band));
+  p.band_height = p.band - 1 + static_cast<int>(kernel_h);
+  return Grid{static_cast<unsigned>(std::min<int64_t>(4 * kBlocks, int64_t{p.examples} * p.bands)), 1, 1};
+}
 
 struct WeightGradientPlan {
   int unit_tiles, channel_tiles, taps;  // KT, CT and TAPS of the kernel
