@@ -30,7 +30,7 @@ struct Shape {
 Shape shape_of(Numbers& numbers) {
   const int channels[] = {8, 16, 24, 32, 40, 64, 96, 512, 2056};
   const int chosen = channels[numbers.below(9)];
-  return {1 + numbers.below(chosen > 512 ? 40 : chosen > 100 ? 300 : 3000), chosen};
+  return {1 + numbers.below(chosen > 512 ? 20 : chosen > 100 ? 100 : 1000), chosen};
 }
 
 // Everything of one batch norm, as the executor has it.
@@ -75,7 +75,7 @@ struct BatchNorm {
 
 TEST("batch norm with a sum and ReLU, also where the mean is far larger than the deviation") {
   Numbers numbers(1);
-  for (int round = 0; round < 24; ++round) {
+  for (int round = 0; round < 18; ++round) {
     BatchNorm b(numbers, round % 3 == 0, round % 2 == 0, round % 4 == 1 ? 50 : 0);
     const auto running = b.running_mean, variances = b.running_variance;
     b.forward();
@@ -111,7 +111,7 @@ TEST("what is no number stays none") {
 
 TEST("gradients of batch norm, of its scale and shift and of the other term") {
   Numbers numbers(3);
-  for (int round = 0; round < 24; ++round) {
+  for (int round = 0; round < 18; ++round) {
     const bool with_other = round % 3 == 0, relu = round % 2 == 0, two = round % 4 < 2;
     BatchNorm b(numbers, with_other, relu, 0);
     b.forward();

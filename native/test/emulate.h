@@ -40,6 +40,8 @@ struct Thread {
   std::unique_ptr<char[]> stack;
   Three index;
   Block* block = nullptr;
+  const Barrier* waits_at = nullptr;
+  int generation = 0;  // of that barrier, when it came there
   bool ended = false;
 };
 struct Block {
@@ -71,7 +73,10 @@ inline void wait(Barrier& barrier, int of) {
     ++barrier.generation;
     return;
   }
-  while (barrier.generation == generation) yield();
+  current->waits_at = &barrier;
+  current->generation = generation;
+  yield();
+  current->waits_at = nullptr;
 }
 inline void wait_for_block() { wait(current->block->of_all, device::kThreads); }
 inline void wait_for_warp() { wait(current->block->of_warp[static_cast<size_t>(warp())], 32); }
@@ -111,6 +116,7 @@ inline void begin(Block& block, Three index) {
     thread.context.uc_link = nullptr;
     thread.index = {static_cast<unsigned>(i), 0, 0};
     thread.block = &block;
+    thread.waits_at = nullptr;
     thread.ended = false;
     makecontext(&thread.context, start, 0);
   }
@@ -119,7 +125,7 @@ inline void begin(Block& block, Three index) {
 // Each of its threads once, to the next place where it waits; false where all have ended.
 inline bool go_on(Block& block) {
   for (Thread& thread : block.threads) {
-    if (thread.ended) continue;
+    if (thread.ended || (thread.waits_at && thread.waits_at->generation == thread.generation)) continue;
     current = &thread;
     swapcontext(&scheduler, &thread.context);
   }
