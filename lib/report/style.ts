@@ -52,6 +52,7 @@ ${colours}
 .whisker{stroke:var(--c);stroke-width:6;opacity:.25}
 .rule{fill:none;stroke:var(--ink);stroke-width:1.5;stroke-dasharray:9 5}
 .rule1{stroke-dasharray:2 4}
+.mark{fill:none;stroke:var(--c);stroke-width:1;stroke-dasharray:2 3}
 .swatch{flex:none;vertical-align:middle;overflow:visible}
 .legend{display:flex;flex-wrap:wrap;gap:.15rem 1.25rem;list-style:none;padding:0;margin:.25rem 0;font-size:.9rem}
 .legend li{display:flex;gap:.4rem;align-items:center}
