@@ -78,13 +78,7 @@ async function sourceOf(o: ImpOptions, both: Trainings, start: Snapshot): Promis
       },
     };
   }
-  const path = o.maskFile ?? MaskFile.pathOf(o.network);
-  if (!o.maskFile && !(await MaskFile.shipped()).includes(o.network))
-    throw new LthError(
-      'invalid-argument',
-      `No masks of ${o.network} come with the package: name a run with --run, or make some with --train`,
-    );
-  const file = MaskFile.read(path);
+  const file = await MaskFile.open(o.network, o.maskFile);
   return {
     words: file.header.made.command,
     levels: file.header.levels,

@@ -66,6 +66,8 @@ export interface ProductRow {
   dense: Side | null;
   /** Null where there is none of so many weights. */
   sparse: Side | null;
+  /** How many times as fast the sparse one is: of samples that were taken one after the other. */
+  ratio: Summary | null;
   /** The largest difference between both results, where the largest value is 1. */
   difference: number | null;
   torchDense: (Side & { layout: string }) | null;
@@ -153,6 +155,13 @@ function sideOf(
   };
 }
 
+/** Of pairs of samples, as far as there are such. */
+function ratioOf(dense: number[] | undefined, sparse: number[] | null | undefined): Summary | null {
+  if (!dense || !sparse) return null;
+  const pairs = Math.min(dense.length, sparse.length);
+  return summary(dense.slice(0, pairs).map((time, i) => time / (sparse[i] as number)));
+}
+
 const inMs = (seconds: number[]) => seconds.map((one) => one * 1e3);
 
 /** Multiply-adds x 2 of all weights at all places, those outside of the image too: what PyTorch's sides are counted as. */
@@ -182,6 +191,7 @@ function rowOf(
         pass,
         dense: mine && sideOf(inMs(mine.dense), all, mine.denseBytes, limits, o.precision),
         sparse: mine?.sparse ? sideOf(inMs(mine.sparse), left, mine.sparseBytes, limits, o.precision) : null,
+        ratio: ratioOf(mine?.dense ?? dense?.ms, mine ? mine.sparse : sparse?.ms),
         difference: mine?.sparse ? mine.difference : null,
         torchDense: dense
           ? { ...sideOf(dense.ms, all, null, limits, o.precision), layout: dense.layout }
@@ -201,22 +211,16 @@ function rowOf(
   };
 }
 
-/** The two sides that a speed-up is of: ours, or on CUDA PyTorch's, which are all that is there. */
+/** The two sides that are compared: ours, or on CUDA PyTorch's, which are all that is there. */
 const sidesOf = ({ dense, sparse, torchDense, torchSparse }: ProductRow): [Side | null, Side | null] =>
   dense ? [dense, sparse] : [torchDense, torchSparse];
-
-function speedUp(row: ProductRow): number | null {
-  const [dense, sparse] = sidesOf(row);
-  return dense && sparse ? dense.ms.median / sparse.ms.median : null;
-}
 
 function breakEvens(rows: LayerRow[]): LayerResult['breakEven'] {
   const found: LayerResult['breakEven'] = {};
   for (const pass of passes) {
     const points = rows.flatMap(({ density, products }) => {
       const row = products.find((one) => one.pass === pass);
-      const ratio = row ? speedUp(row) : null;
-      return ratio === null ? [] : [{ density, speedUp: ratio }];
+      return row?.ratio ? [{ density, speedUp: row.ratio.median }] : [];
     });
     if (points.length > 0) found[pass] = breakEven(points);
   }
@@ -235,7 +239,7 @@ export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
   const layers = network ? layersOf(network, o.masks === 'imp') : o.layers.map(parseLayer);
   if (o.precision === 'bf16' && layers.some(({ type }) => type === 'linear') && !cuda)
     throw new LthError('invalid-argument', 'Linear layers are multiplied in fp32: bf16 is for convolutions');
-  const file = o.masks === 'imp' ? MaskFile.read(o.maskFile ?? MaskFile.pathOf(o.network)) : null;
+  const file = o.masks === 'imp' ? await MaskFile.open(o.network, o.maskFile) : null;
   let torch: Torch | null = null;
   const problems: Record<string, string> = {};
   if (o.reference || cuda) {
@@ -328,8 +332,7 @@ export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
 const progressOf = (row: LayerRow) =>
   row.products
     .map((one) => {
-      const ratio = speedUp(one);
-      return `${words[one.pass]} ${ratio === null ? '-' : `${ratio.toFixed(2)} times as fast`}`;
+      return `${words[one.pass]} ${one.ratio ? `${one.ratio.median.toFixed(2)} times as fast` : '-'}`;
     })
     .join(', ');
 
@@ -376,7 +379,7 @@ function tableOf(result: KernelsResult, layer: LayerResult): string[] {
       denseRow,
       ...found.map(({ row, product }) => {
         const [, sparse] = sidesOf(product);
-        const ratio = speedUp(product)?.toFixed(2) ?? '-';
+        const ratio = product.ratio?.median.toFixed(2) ?? '-';
         return [
           words[pass],
           percent(row.density),
@@ -417,9 +420,10 @@ function totals(result: KernelsResult): { pass: Pass; asked: number; dense: numb
       for (const { rows, same } of result.layers) {
         const product = rows[i]?.products.find((one) => one.pass === pass);
         if (!product) continue;
-        const [a, b] = sidesOf(product);
-        if (!a || !b) return [];
-        dense += a.ms.median * same.length;
+        const [, b] = sidesOf(product);
+        if (!b) return [];
+        // Of the ratio, which drifts of the machine do not touch.
+        dense += b.ms.median * (product.ratio?.median ?? Number.NaN) * same.length;
         sparse += b.ms.median * same.length;
       }
       return dense > 0 ? [{ pass, asked, dense, sparse }] : [];
@@ -464,7 +468,7 @@ export function renderKernelBench(result: KernelsResult): string {
 
 function legend(result: KernelsResult): string[] {
   return [
-    'GFLOP/s: of what is really multiplied, two operations a weight, place and example; % peak: of the best loop in registers; % bandwidth: of',
+    'GFLOP/s: of what is really multiplied, two operations a weight that is left, place and example; % peak: of the best loop in registers; % bandwidth: of',
     'the bytes that must move at least (a layer that stays in the caches may have more than 100).',
     ...(result.torch
       ? [

@@ -11,7 +11,7 @@ import { brotliCompressSync, brotliDecompressSync, constants } from 'node:zlib';
 import { z } from 'zod';
 import { firstPrunings } from '../lib/experiment/overlap.js';
 import { survey } from '../lib/experiment/survey.js';
-import { sealOfValue } from '../lib/files.js';
+import { fromFileSystem, sealOfValue } from '../lib/files.js';
 import { checkInteger, LthError } from '../lib/native/errors.js';
 import { loadAddon } from '../lib/native/load.js';
 import { packageRoot } from '../lib/package.js';
@@ -54,6 +54,16 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 const weightsOf = (header: MaskHeader) =>
   header.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
 
+function readWhole(path: string, damaged: (why: string) => LthError): Buffer {
+  try {
+    const { size } = statSync(path);
+    if (size > LARGEST_FILE) throw damaged(`has ${size} bytes, more than a file of masks may have`);
+    return readFileSync(path);
+  } catch (error) {
+    throw fromFileSystem(error) ?? error;
+  }
+}
+
 export class MaskFile {
   private constructor(
     /** Where it was read. */
@@ -68,17 +78,26 @@ export class MaskFile {
     return names.filter((name) => name.endsWith(SUFFIX)).map((name) => name.slice(0, -SUFFIX.length));
   }
 
-  static pathOf(network: string): string {
-    return join(folder, `${network}${SUFFIX}`);
+  /**
+   * Of a path, or those of a network that come with the package.
+   * @throws LthError "invalid-argument" where none do, "io", "corrupt-file".
+   */
+  static async open(network: string, path: string | undefined): Promise<MaskFile> {
+    if (path !== undefined) return MaskFile.read(path);
+    const shipped = await MaskFile.shipped();
+    if (!shipped.includes(network))
+      throw new LthError(
+        'invalid-argument',
+        `No masks of ${network} come with the package (of ${shipped.join(', ')} they do): pack those of a run with \`lth-train bench masks\`, and name the file with --mask-file`,
+      );
+    return MaskFile.read(join(folder, `${network}${SUFFIX}`));
   }
 
   /** @throws LthError "io", "corrupt-file". */
   static read(path: string): MaskFile {
     const damaged = (why: string, cause?: unknown) =>
       new LthError('corrupt-file', `${path}: ${why}`, { cause });
-    const { size } = statSync(path);
-    if (size > LARGEST_FILE) throw damaged(`has ${size} bytes, more than a file of masks may have`);
-    const bytes = readFileSync(path);
+    const bytes = readWhole(path, damaged);
     const end = bytes.subarray(0, LARGEST_HEADER).indexOf('\n');
     if (end < 0) throw damaged('is no file of masks: it has no line of JSON at its beginning');
     let sealed: unknown;

@@ -1,6 +1,6 @@
 /** A picture of a benchmark that stands alone: speed over density, with the break-even marked. */
 import { type Markup, markup } from '../lib/report/markup.js';
-import { style } from '../lib/report/style.js';
+import { lightColours as c } from '../lib/report/style.js';
 import { type Chart, draw, type Series, swatch } from '../lib/report/svg.js';
 import { breakEven, describeBreakEven } from './breakEven.js';
 
@@ -72,6 +72,17 @@ export function chartOf({ title, unit, lines }: SpeedPlot): Chart {
   };
 }
 
+/** Colours as they are: not every program that shows pictures knows CSS variables, as the report's style sheet has them. */
+const style = `text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:${c.ink}}
+.title{font-size:16px;font-weight:600}.note{font-size:11px;fill:${c.soft}}.mark-label{font-size:12px;paint-order:stroke;stroke:${c.paper};stroke-width:4px}
+.y-ticks text{text-anchor:end;fill:${c.soft}}.x-ticks text{text-anchor:middle;fill:${c.soft}}.x-label{text-anchor:middle}
+.grid path{stroke:${c.hair};stroke-width:1}.axis path{fill:none;stroke:${c.soft};stroke-width:1}
+.line{fill:none;stroke-width:2;stroke-linejoin:round}.marker{stroke-width:1.5;stroke-linejoin:round}
+.mark{fill:none;stroke-width:1;stroke-dasharray:2 3}.rule{fill:none;stroke:${c.ink};stroke-width:1.5;stroke-dasharray:9 5}
+.background{fill:${c.paper}}
+${Array.from({ length: 8 }, (_, i) => `.c${i}{stroke:${c[`c${i}`]}}.c${i}.marker{fill:${c[`c${i}`]}}`).join('\n')}
+`;
+
 /** The picture as an SVG file. */
 export function renderPlot(plot: SpeedPlot): string {
   const picture = chartOf(plot);
@@ -92,13 +103,10 @@ export function renderPlot(plot: SpeedPlot): string {
         markup`<text class="note" x="${chart.x}" y="${top + LINE * (legend.length + i) + 16}">${text}</text>`,
     ),
   ];
-  const own = `text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:var(--ink)}
-.title{font-size:16px;font-weight:600}.note{font-size:11px;fill:var(--soft)}.mark-label{font-size:12px}.paper{fill:var(--paper)}`;
   return `${
     markup`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}">
-<style>${style}
-${own}</style>
-<rect class="paper" width="${WIDTH}" height="${height}"/>
+<style>${style}</style>
+<rect class="background" width="${WIDTH}" height="${height}"/>
 <text class="title" x="${chart.x}" y="22">${plot.title}</text>
 <svg x="${chart.x}" y="${chart.y}" width="${chart.width}" height="${chart.height}">${draw(picture)}</svg>
 ${rows}

@@ -63,7 +63,7 @@ export async function benchStep(o: StepOptions): Promise<StepResult> {
   const kinds: MaskKind[] = o.masks ?? (shipped || o.maskFile ? ['uniform', 'imp'] : ['uniform']);
   if (!o.masks && kinds.length === 1)
     o.onProgress?.(`no masks of IMP come with the package for ${o.network}: uniform ones alone`);
-  const file = kinds.includes('imp') ? MaskFile.read(o.maskFile ?? MaskFile.pathOf(o.network)) : null;
+  const file = kinds.includes('imp') ? await MaskFile.open(o.network, o.maskFile) : null;
   const both = await Trainings.open(o);
   try {
     const start = await both.session.snapshot();

@@ -127,11 +127,18 @@ function markerPath(series: Series, x: number, y: number, words: string | null):
   }</path>`;
 }
 
-/** Labels stand below each other, so that no two are on top of one another, on the side that has more room. */
-function mark({ label, x, look }: Mark, row: number, place: Place): Markup {
-  const at = place(x);
-  const right = at < (plot.left + plot.right) / 2;
-  return markup`<path class="${colour(look)} mark" d="M${round(at)} ${plot.top}V${plot.bottom}"/><text class="mark-label" x="${round(at + (right ? 5 : -5))}" y="${plot.top + 12 + 15 * row}" text-anchor="${right ? 'start' : 'end'}">${label}</text>`;
+/** Lines, then their labels: below each other, so that none is on top of another, on the side that has more room. */
+function marksOf(marks: Mark[], place: Place): Markup[] {
+  const lines = marks.map(
+    ({ x, look }) =>
+      markup`<path class="${colour(look)} mark" d="M${round(place(x))} ${plot.top}V${plot.bottom}"/>`,
+  );
+  const labels = marks.map(({ label, x }, row) => {
+    const at = place(x);
+    const right = at < (plot.left + plot.right) / 2;
+    return markup`<text class="mark-label" x="${round(at + (right ? 5 : -5))}" y="${plot.top + 12 + 15 * row}" text-anchor="${right ? 'start' : 'end'}">${label}</text>`;
+  });
+  return [...lines, ...labels];
 }
 
 /** The sample of a series that a legend shows. */
@@ -245,7 +252,7 @@ export function draw(chart: Chart): Markup {
 <text class="y-label" x="4" y="18">${chart.y.label}</text>
 <text class="x-label" x="${(plot.left + plot.right) / 2}" y="${HEIGHT - 12}">${chart.x.label}</text>
 ${backToFront.map((one) => band(one, x, y))}
-${chart.rules.map((rule, i) => markup`<path class="rule rule${i % 2}" d="M${plot.left} ${round(y(rule.y))}H${plot.right}"/>`)}${(chart.marks ?? []).map((one, i) => mark(one, i, x))}
+${chart.rules.map((rule, i) => markup`<path class="rule rule${i % 2}" d="M${plot.left} ${round(y(rule.y))}H${plot.right}"/>`)}${marksOf(chart.marks ?? [], x)}
 ${backToFront.map((one) => [line(one, x, y), dots(one, x, y)])}
 </svg>`;
 }

@@ -27,7 +27,12 @@ async function finish<Result>(
 ): Promise<void> {
   if (options.plot !== undefined) {
     const { renderPlot } = await import('../../../bench/plot.js');
-    const command = `lth-train ${process.argv.slice(2).join(' ')}`;
+    // Where the picture goes is nobody's business who looks at it.
+    const words = process.argv
+      .slice(2)
+      .join(' ')
+      .replace(/ --plot[= ]\S+/, '');
+    const command = `lth-train ${words}`;
     await loadAddon().fileWrite(resolve(options.plot), Buffer.from(renderPlot(plot(result, command))));
     process.stderr.write(`${options.plot}: speed over density\n`);
   }
