@@ -15,6 +15,7 @@ export class PythonScript<First> {
     private readonly child: ChildProcessWithoutNullStreams,
     private readonly lines: AsyncIterator<string>,
     private readonly name: string,
+    private readonly end: () => void,
     /** What it said of itself. */
     readonly first: First,
   ) {}
@@ -23,11 +24,15 @@ export class PythonScript<First> {
   static async start<First>(python: string, name: string, options: object): Promise<PythonScript<First>> {
     const script = join(packageRoot, 'bench', 'reference', name);
     const child = spawn(python, [script, JSON.stringify(options)]);
+    // A signal may end this process while the script is in the middle of a measurement of minutes.
+    const end = () => child.kill();
+    process.on('exit', end);
+    child.on('close', () => process.off('exit', end));
     child.on('error', () => {}); // then it ends without a line
     child.stdin.on('error', () => {});
     child.stderr.pipe(process.stderr);
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    return new PythonScript(child, lines, name, await answer<First>(lines, name));
+    return new PythonScript(child, lines, name, end, await answer<First>(lines, name));
   }
 
   ask<Answer>(request: object): Promise<Answer> {
@@ -37,7 +42,7 @@ export class PythonScript<First> {
 
   stop(): void {
     this.child.stdin.end();
-    this.child.kill();
+    this.end();
   }
 }
 

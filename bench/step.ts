@@ -20,7 +20,9 @@ import {
   Trainings,
 } from './training.js';
 
-export type MaskKind = 'uniform' | 'imp';
+/** As much of each layer; by magnitude at initialisation in one pool, which keeps more of some layers; those of a real IMP. */
+export const maskKinds = ['uniform', 'magnitude', 'imp'] as const;
+export type MaskKind = (typeof maskKinds)[number];
 
 export interface StepOptions extends TrainingOptions {
   /** Fractions of the prunable weights. */
@@ -79,7 +81,10 @@ export async function benchStep(o: StepOptions): Promise<StepResult> {
         const level = kind === 'imp' ? (file as MaskFile).nearest(asked) : null;
         const masks =
           level === null
-            ? await Masks.ones(both.network).prune(start, { fraction: 1 - asked, pooling: 'layerwise' })
+            ? await Masks.ones(both.network).prune(start, {
+                fraction: 1 - asked,
+                pooling: kind === 'uniform' ? 'layerwise' : 'global',
+              })
             : await (file as MaskFile).at(both.network, level);
         await both.session.setMasks(masks);
         const row = await both.measure(masks.density.prunable, level);

@@ -172,7 +172,7 @@ function kernelsCommand(): Command {
 
 interface StepFlags extends TrainingFlags {
   densities: number[];
-  masks?: ('uniform' | 'imp')[];
+  masks?: ('uniform' | 'magnitude' | 'imp')[];
   maskFile?: string;
 }
 
@@ -188,8 +188,8 @@ function stepCommand(): Command {
       )
       .option(
         '--masks <list>',
-        'uniform: as much of each layer; imp: of a real IMP (default: both, where there are some)',
-        choices('uniform', 'imp'),
+        'uniform: as much of each layer; magnitude: in one pool, at initialisation; imp: of a real IMP (default: uniform, and imp where there are some)',
+        choices('uniform', 'magnitude', 'imp'),
       )
       .option('--mask-file <file>', 'masks of IMP (default: those that come with the package)'),
     'resnet-20',
