@@ -1,5 +1,6 @@
 /** The benchmark commands: they measure what they say, check what they time, and can be stopped. No test asserts a time. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -169,6 +170,19 @@ test('a measurement stops where its signal says so, before and while it runs', a
   const endless = benchKernels({ ...quick, rounds: 1e9, signal: stop.signal });
   setTimeout(() => stop.abort(new Error('enough')), 300);
   await assert.rejects(endless, /enough/);
+});
+
+test('a process that ends in the middle of a measurement ends as it was told to', () => {
+  const addon = new URL('../lib/native/load.js', import.meta.url).href;
+  const code = `const { loadAddon } = await import(process.argv[1]);
+    loadAddon().benchLimits(2).end.then(() => process.exit(1));
+    setTimeout(() => process.exit(7), 50);`;
+  for (let i = 0; i < 5; i++) {
+    const child = spawnSync(process.execPath, ['--input-type=module', '-e', code, addon], {
+      encoding: 'utf8',
+    });
+    assert.equal(child.status, 7, child.stderr);
+  }
 });
 
 test('layers of networks: convolutions of one shape once, or each; names of shapes as they are written', () => {

@@ -360,21 +360,39 @@ const targz: Target = {
   },
 };
 
-const masked = CompiledNetwork.compile('lenet-4-3');
-/** Of 784 x 4 + 4 x 3 + 3 x 10 weights. */
-const levels = Buffer.from(Array.from({ length: 3178 }, (_, i) => (i % 5 === 0 ? 1 : i % 7 === 0 ? 2 : 0)));
+const masked = CompiledNetwork.compile({
+  name: 'tiny',
+  input: [4],
+  classes: 2,
+  layers: [
+    { name: 'fc1', type: 'linear', units: 3 },
+    { name: 'relu1', type: 'relu' },
+    { name: 'fc2', type: 'linear', units: 2 },
+  ],
+});
+/** Of 3 x 4 + 2 x 3 weights. */
+const levels = Buffer.from([0, 1, 0, 2, 2, 0, 1, 0, 0, 1, 2, 0, 0, 0, 1, 2, 0, 0]);
 const left = (level: number) => levels.filter((one) => one === 0 || one > level).length;
 const maskHeader = {
   format: 1,
-  network: 'lenet-4-3',
+  network: 'tiny',
   levels: 2,
   remaining: [0, 1, 2].map(left),
   tensors: [
-    { name: 'fc1.weight', shape: [4, 784] },
-    { name: 'fc2.weight', shape: [3, 4] },
-    { name: 'fc3.weight', shape: [10, 3] },
+    { name: 'fc1.weight', shape: [3, 4] },
+    { name: 'fc2.weight', shape: [2, 3] },
   ],
-  made: { command: 'x', recipe: 'y', steps: '9it', seed: 1, rewind: 0, replicate: 0, method: 'iterative' },
+  made: {
+    command: 'lth-train run cifar10/resnet20 --set training.steps=600it --levels 21 --replicates 1 '.repeat(
+      3,
+    ),
+    recipe: 'y',
+    steps: '9it',
+    seed: 1,
+    rewind: 0,
+    replicate: 0,
+    method: 'iterative',
+  },
 };
 
 /** A line of JSON and levels, which are packed and sealed so that mutations get through; what is no JSON stays as it is. */
