@@ -90,6 +90,8 @@ export interface LayerResult {
   layer: string;
   same: string[];
   description: string;
+  /** What the machine did at most just before: of one that others share it changes. Shares of rows are of these. */
+  limits: MachineLimits | null;
   rows: LayerRow[];
   breakEven: Partial<Record<Pass, BreakEven>>;
 }
@@ -103,6 +105,7 @@ export interface KernelsResult {
   batch: number;
   masks: string;
   network: string | null;
+  /** The best of all that were measured. */
   limits: MachineLimits | null;
   layers: LayerResult[];
   /** What torch.sparse could not do, by pass. */
@@ -132,6 +135,16 @@ async function uniformMasks(network: CompiledNetwork, density: number): Promise<
 function masksOfLayer(network: CompiledNetwork, layer: BenchLayer, whole: Masks): Masks {
   const bits = whole.tensors().get(layer.weight)?.vector.data[0]?.values;
   return Masks.fromBits(network, { 'layer.weight': bits as Uint8Array });
+}
+
+function bestOf(all: MachineLimits[]): MachineLimits | null {
+  if (all.length === 0) return null;
+  const bf16 = all.flatMap((one) => one.bf16 ?? []);
+  return {
+    fp32: Math.max(...all.map((one) => one.fp32)),
+    bf16: bf16.length > 0 ? Math.max(...bf16) : null,
+    bandwidth: Math.max(...all.map((one) => one.bandwidth)),
+  };
 }
 
 const peakOf = (limits: MachineLimits | null, precision: Precision) =>
@@ -255,11 +268,11 @@ export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
   const stop = () => torch?.stop();
   o.signal?.addEventListener('abort', stop);
   try {
-    const limits = cuda
-      ? ((await torch?.ask<MachineLimits>({ limits: true })) ?? null)
-      : await measured(loadAddon().benchLimits(o.threads), o.signal);
     const results: LayerResult[] = [];
     for (const layer of layers) {
+      const limits = cuda
+        ? ((await torch?.ask<MachineLimits>({ limits: true })) ?? null)
+        : await measured(loadAddon().benchLimits(o.threads), o.signal);
       const rows: LayerRow[] = [];
       for (const asked of o.densities) {
         o.signal?.throwIfAborted();
@@ -302,6 +315,7 @@ export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
         layer: layer.layer,
         same: layer.same,
         description: describeLayer(layer),
+        limits,
         rows,
         breakEven: breakEvens(rows),
       });
@@ -315,7 +329,7 @@ export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
       batch: o.batch,
       masks: file ? `imp (${file.header.made.command})` : 'uniform',
       network: network?.summary.name ?? null,
-      limits,
+      limits: bestOf(results.flatMap(({ limits }) => limits ?? [])),
       layers: results,
       problems,
     };
@@ -438,7 +452,6 @@ export function renderKernelBench(result: KernelsResult): string {
   const lines = [
     titleOf(result),
     `${describe(result.setting)}${result.torch ? `, PyTorch ${result.torch}` : ''}; medians`,
-    ...describeLimits(result.limits),
   ];
   for (const layer of result.layers) {
     const others = layer.same.length > 1 ? `; ${layer.same.length} of this shape` : '';
@@ -446,7 +459,7 @@ export function renderKernelBench(result: KernelsResult): string {
       layer.description && layer.layer !== layer.description
         ? `${layer.layer} ${layer.description}`
         : layer.layer;
-    lines.push('', `${name}${others}`, ...tableOf(result, layer));
+    lines.push('', `${name}${others}`, ...describeLimits(layer.limits), ...tableOf(result, layer));
     const evens = Object.entries(layer.breakEven).map(
       ([pass, even]) => `${words[pass as Pass]} ${describeBreakEven(even)}`,
     );
@@ -468,8 +481,8 @@ export function renderKernelBench(result: KernelsResult): string {
 
 function legend(result: KernelsResult): string[] {
   return [
-    'GFLOP/s: of what is really multiplied, two operations a weight that is left, place and example; % peak: of the best loop in registers; % bandwidth: of',
-    'the bytes that must move at least (a layer that stays in the caches may have more than 100).',
+    'GFLOP/s: of what is really multiplied, two operations a weight that is left, place and example; % peak: of the best loop in registers at that time; % bandwidth:',
+    'of the bytes that must move at least (a layer that stays in the caches may have more than 100).',
     ...(result.torch
       ? [
           'torch dense: the faster of NCHW and NHWC, spared the mask; torch CSR: torch.sparse in fp32, of convolutions with unfold, spared its own making.',
