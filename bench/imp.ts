@@ -12,6 +12,7 @@ import { describe, type Setting, setting } from './helpers.js';
 import { MaskFile } from './maskFile.js';
 import type { SpeedPlot } from './plot.js';
 import {
+  describeDevice,
   describeTraining,
   percent,
   type StepRow,
@@ -143,6 +144,7 @@ export function renderImpBench(result: ImpResult): string {
   return [
     `${describeTraining(result)}: an update at each level, masks ${result.masks}`,
     `${describe(result.setting)}${torch ? `, PyTorch ${torch}` : ''}; median [quartiles] of ${result.rounds} rounds of ${result.steps} updates`,
+    ...describeDevice(result),
     ...table,
     `${rows.length} trainings take as long as ${costOfOurs.toFixed(2)} of our dense ones${cost === null ? '' : ` and as ${cost.toFixed(2)} dense ones of PyTorch's best variant (${rows.length} there)`}`,
   ].join('\n');

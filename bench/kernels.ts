@@ -4,7 +4,7 @@
  * sides give the same is checked before.
  */
 import type { LayerTimes, MachineLimits, Precision, ProductTimes } from '../lib/native/AddonTypes.js';
-import { LthError } from '../lib/native/errors.js';
+import { LthError, wrongValue } from '../lib/native/errors.js';
 import { loadAddon } from '../lib/native/load.js';
 import { columns } from '../lib/report/terminal.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
@@ -240,9 +240,13 @@ function breakEvens(rows: LayerRow[]): LayerResult['breakEven'] {
   return found;
 }
 
-/** @throws LthError "invalid-argument", "io" and "corrupt-file" of masks, "native" where a kernel is wrong; the signal's reason. */
+/** @throws LthError "invalid-argument", "io" and "corrupt-file" of masks, "no-cuda", "native" where a kernel is wrong; the signal's reason. */
 export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
+  if (!/^(cpu|cuda(:\d{1,3})?)$/.test(o.device)) throw wrongValue('cpu, cuda or cuda:N', 'device', o.device);
   const cuda = o.device !== 'cpu';
+  const info = loadAddon().info();
+  if (cuda && !info.cuda.available)
+    throw new LthError('no-cuda', `Device ${o.device} cannot be used: ${info.cuda.reason}`);
   if (o.masks === 'imp' && o.layers.length > 0)
     throw new LthError(
       'invalid-argument',

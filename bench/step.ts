@@ -11,6 +11,7 @@ import { describe, type Setting, setting } from './helpers.js';
 import { MaskFile } from './maskFile.js';
 import type { SpeedLine, SpeedPlot } from './plot.js';
 import {
+  describeDevice,
   describeTraining,
   percent,
   type StepRow,
@@ -109,6 +110,7 @@ export function renderStepBench(result: StepResult): string {
   const lines = [
     `${describeTraining(result)}: an update over densities`,
     `${describe(result.setting)}${torch ? `, PyTorch ${torch}` : ''}; median [quartiles] of ${result.rounds} rounds of ${result.steps} updates`,
+    ...describeDevice(result),
   ];
   for (const { masks, source, rows, breakEven: even } of series) {
     lines.push('', `masks ${masks}${source ? ` (${source})` : ''}`);

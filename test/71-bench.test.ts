@@ -317,6 +317,7 @@ test('what cannot be measured is a usage error that says why', async () => {
     [['kernels', '--layer', '4x4x9x9@2x2+0'], /larger than/],
     [['kernels', '--densities', '0,50'], /percents/],
     [['kernels', '--densities', '101'], /percents/],
+    [['kernels', '--device', 'gpu'], /cpu, cuda or cuda:N/],
     [['kernels', '--masks', 'some'], /uniform or imp/],
     [['kernels', '--network', 'lenet-300-100', '--precision', 'bf16'], /fp32/],
     [['kernels', '--layer', '4x4', '--masks', 'imp'], /--network/],
@@ -333,4 +334,9 @@ test('what cannot be measured is a usage error that says why', async () => {
     assert.equal(code, 2, `${args.join(' ')}: ${err}`);
     assert.match(err, message, args.join(' '));
   }
+  const { cuda } = loadAddon().info();
+  if (cuda.available) return;
+  const { code, err } = await cli.run('bench', 'kernels', '--device', 'cuda');
+  assert.equal(code, 1);
+  assert.ok(err.includes(cuda.reason), err);
 });

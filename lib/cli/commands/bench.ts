@@ -75,12 +75,12 @@ const takesTraining = (command: Command, network: string) =>
       .option('--optimiser <name>', 'sgd or adam (default: sgd with convolutions)', choice('sgd', 'adam'))
       .option(
         '--rounds <n>',
-        'of both sides in turn (default: 5, or 15 without convolutions)',
+        'of both sides in turn (default: 5, or 9 without convolutions)',
         integer(1, 10_000),
       )
       .option(
         '--steps <n>',
-        'updates of a round (default: 3, or 100 without convolutions)',
+        'updates of a round (default: 3, or 50 without convolutions)',
         integer(1, 1_000_000),
       )
       .option(
