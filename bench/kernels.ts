@@ -6,27 +6,21 @@
 import type { LayerTimes, MachineLimits, Precision, ProductTimes } from '../lib/native/AddonTypes.js';
 import { LthError, wrongValue } from '../lib/native/errors.js';
 import { loadAddon } from '../lib/native/load.js';
-import { columns } from '../lib/report/terminal.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
-import { type BreakEven, breakEven, describeBreakEven } from './breakEven.js';
-import {
-  describe,
-  measured,
-  pythonWithTorch,
-  type Setting,
-  type Summary,
-  setting,
-  summary,
-} from './helpers.js';
+import { type BreakEven, breakEven } from './breakEven.js';
+import { measured, pythonWithTorch, type Setting, type Summary, setting, summary } from './helpers.js';
 import { type BenchLayer, describeLayer, layersOf, networkOf, parseLayer } from './layers.js';
 import { MaskFile } from './maskFile.js';
-import type { SpeedLine, SpeedPlot } from './plot.js';
 import { PythonScript } from './pytorch.js';
 
 export const passes = ['forward', 'inputGradient', 'weightGradient'] as const;
 export type Pass = (typeof passes)[number];
-const words: Record<Pass, string> = { forward: 'forward', inputGradient: 'dX', weightGradient: 'dW' };
+export const passWords: Record<Pass, string> = {
+  forward: 'forward',
+  inputGradient: 'dX',
+  weightGradient: 'dW',
+};
 
 export interface KernelOptions {
   network: string;
@@ -186,13 +180,14 @@ function denseOperations({ type, shape, output }: BenchLayer, batch: number): nu
 function rowOf(
   o: KernelOptions,
   asked: number,
+  density: number,
   layer: BenchLayer,
   times: LayerTimes | null,
   theirs: TorchAnswer | null,
   limits: MachineLimits | null,
 ): LayerRow {
   const weights = layer.shape.reduce((a, b) => a * b, 1);
-  const remaining = times?.remaining ?? Math.round(asked * weights);
+  const remaining = times?.remaining ?? Math.round(density * weights);
   const all = times?.denseOperations ?? denseOperations(layer, o.batch);
   const left = times?.sparseOperations ?? (all * remaining) / weights;
   const products = passes.flatMap((pass): ProductRow[] => {
@@ -224,10 +219,6 @@ function rowOf(
   };
 }
 
-/** The two sides that are compared: ours, or on CUDA PyTorch's, which are all that is there. */
-const sidesOf = ({ dense, sparse, torchDense, torchSparse }: ProductRow): [Side | null, Side | null] =>
-  dense ? [dense, sparse] : [torchDense, torchSparse];
-
 function breakEvens(rows: LayerRow[]): LayerResult['breakEven'] {
   const found: LayerResult['breakEven'] = {};
   for (const pass of passes) {
@@ -240,84 +231,96 @@ function breakEvens(rows: LayerRow[]): LayerResult['breakEven'] {
   return found;
 }
 
-/** @throws LthError "invalid-argument", "io" and "corrupt-file" of masks, "no-cuda", "native" where a kernel is wrong; the signal's reason. */
-export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
+/** What all layers have in common. */
+interface Bench {
+  options: KernelOptions;
+  network: CompiledNetwork | null;
+  file: MaskFile | null;
+  torch: Torch | null;
+  problems: Record<string, string>;
+}
+
+const isCuda = ({ device }: KernelOptions) => device !== 'cpu';
+
+function check(o: KernelOptions, layers: BenchLayer[]): void {
   if (!/^(cpu|cuda(:\d{1,3})?)$/.test(o.device)) throw wrongValue('cpu, cuda or cuda:N', 'device', o.device);
-  const cuda = o.device !== 'cpu';
-  const info = loadAddon().info();
-  if (cuda && !info.cuda.available)
-    throw new LthError('no-cuda', `Device ${o.device} cannot be used: ${info.cuda.reason}`);
+  const { cuda } = loadAddon().info();
+  if (isCuda(o) && !cuda.available)
+    throw new LthError('no-cuda', `Device ${o.device} cannot be used: ${cuda.reason}`);
   if (o.masks === 'imp' && o.layers.length > 0)
     throw new LthError(
       'invalid-argument',
       'Masks of IMP are those of a network: --masks imp goes with --network',
     );
+  if (o.precision === 'bf16' && layers.some(({ type }) => type === 'linear') && !isCuda(o))
+    throw new LthError('invalid-argument', 'Linear layers are multiplied in fp32: bf16 is for convolutions');
+}
+
+/** Null where there is none and it need not be. */
+async function startTorch(o: KernelOptions): Promise<Torch | null> {
+  if (!o.reference && !isCuda(o)) return null;
+  const { python, why } = pythonWithTorch();
+  if (python) return PythonScript.start(python, 'kernels.py', { threads: o.threads, device: o.device });
+  if (isCuda(o)) throw new LthError('unsupported', `On CUDA both sides are PyTorch's: ${why}`);
+  o.onProgress?.(`PyTorch's columns are left out: ${why}`);
+  return null;
+}
+
+async function measureLimits({ options: o, torch }: Bench): Promise<MachineLimits | null> {
+  if (!isCuda(o)) return measured(loadAddon().benchLimits(o.threads), o.signal);
+  return torch ? torch.ask<MachineLimits>({ limits: true }) : null;
+}
+
+async function measureRow(
+  { options: o, network, file, torch, problems }: Bench,
+  layer: BenchLayer,
+  asked: number,
+  limits: MachineLimits | null,
+): Promise<LayerRow> {
+  const one = networkOf(layer);
+  const whole = file && network ? await file.at(network, file.nearest(asked)) : null;
+  const masks = whole ? masksOfLayer(one, layer, whole) : await uniformMasks(one, asked);
+  const density = masks.density.prunable;
+  const { batch, precision, threads, rounds, sample, signal } = o;
+  try {
+    const options = { batch, bf16: precision === 'bf16', threads, rounds, sample };
+    const ours = isCuda(o)
+      ? null
+      : await measured(loadAddon().benchLayer(one.handle, masks.handle, options), signal);
+    const request = { ...layer, batch, density, precision, rounds, sample };
+    const theirs = torch ? await torch.ask<TorchAnswer>(request) : null;
+    Object.assign(problems, theirs?.problems);
+    return rowOf(o, asked, density, layer, ours, theirs, limits);
+  } finally {
+    for (const resource of [whole, masks, one]) resource?.dispose();
+  }
+}
+
+/** @throws LthError "invalid-argument", "io" and "corrupt-file" of masks, "no-cuda", "native" where a kernel is wrong; the signal's reason. */
+export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
   const network = o.layers.length > 0 ? null : CompiledNetwork.compile(o.network);
   const layers = network ? layersOf(network, o.masks === 'imp') : o.layers.map(parseLayer);
-  if (o.precision === 'bf16' && layers.some(({ type }) => type === 'linear') && !cuda)
-    throw new LthError('invalid-argument', 'Linear layers are multiplied in fp32: bf16 is for convolutions');
+  check(o, layers);
   const file = o.masks === 'imp' ? await MaskFile.open(o.network, o.maskFile) : null;
-  let torch: Torch | null = null;
-  const problems: Record<string, string> = {};
-  if (o.reference || cuda) {
-    const { python, why } = pythonWithTorch();
-    if (!python && cuda) throw new LthError('unsupported', `On CUDA both sides are PyTorch's: ${why}`);
-    if (python)
-      torch = await PythonScript.start<{ torch: string }>(python, 'kernels.py', {
-        threads: o.threads,
-        device: o.device,
-      });
-    else o.onProgress?.(`PyTorch's columns are left out: ${why}`);
-  }
+  const torch = await startTorch(o);
+  const bench: Bench = { options: o, network, file, torch, problems: {} };
   const stop = () => torch?.stop();
   o.signal?.addEventListener('abort', stop);
   try {
     const results: LayerResult[] = [];
     for (const layer of layers) {
-      const limits = cuda
-        ? ((await torch?.ask<MachineLimits>({ limits: true })) ?? null)
-        : await measured(loadAddon().benchLimits(o.threads), o.signal);
+      const limits = await measureLimits(bench);
       const rows: LayerRow[] = [];
       for (const asked of o.densities) {
         o.signal?.throwIfAborted();
-        const level = file?.nearest(asked);
-        const one = networkOf(layer);
-        const whole = file && network ? await file.at(network, level as number) : null;
-        const masks = whole ? masksOfLayer(one, layer, whole) : await uniformMasks(one, asked);
-        whole?.dispose();
-        const density = masks.density.prunable;
-        const times = cuda
-          ? null
-          : await measured(
-              loadAddon().benchLayer(one.handle, masks.handle, {
-                batch: o.batch,
-                bf16: o.precision === 'bf16',
-                threads: o.threads,
-                rounds: o.rounds,
-                sample: o.sample,
-              }),
-              o.signal,
-            );
-        masks.dispose();
-        one.dispose();
-        const theirs = torch
-          ? await torch.ask<TorchAnswer>({
-              ...layer,
-              batch: o.batch,
-              density,
-              precision: o.precision,
-              rounds: o.rounds,
-              sample: o.sample,
-            })
-          : null;
-        Object.assign(problems, theirs?.problems);
-        const row = rowOf(o, cuda ? density : asked, layer, times, theirs, limits);
+        const row = await measureRow(bench, layer, asked, limits);
         rows.push(row);
         o.onProgress?.(`${layer.layer}, ${(row.density * 100).toPrecision(3)} %: ${progressOf(row)}`);
       }
+      const { layer: name, same } = layer;
       results.push({
-        layer: layer.layer,
-        same: layer.same,
+        layer: name,
+        same,
         description: describeLayer(layer),
         limits,
         rows,
@@ -335,9 +338,10 @@ export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
       network: network?.summary.name ?? null,
       limits: bestOf(results.flatMap(({ limits }) => limits ?? [])),
       layers: results,
-      problems,
+      problems: bench.problems,
     };
   } catch (error) {
+    // What was stopped fails in a way of its own.
     o.signal?.throwIfAborted();
     throw error;
   } finally {
@@ -350,184 +354,6 @@ export async function benchKernels(o: KernelOptions): Promise<KernelsResult> {
 const progressOf = (row: LayerRow) =>
   row.products
     .map((one) => {
-      return `${words[one.pass]} ${one.ratio ? `${one.ratio.median.toFixed(2)} times as fast` : '-'}`;
+      return `${passWords[one.pass]} ${one.ratio ? `${one.ratio.median.toFixed(2)} times as fast` : '-'}`;
     })
     .join(', ');
-
-const percent = (value: number) => (value * 100).toPrecision(3);
-/** Milliseconds with three digits that count. */
-const shown = (side: Side | null) => (side ? side.ms.median.toPrecision(3) : '-');
-const share = (value: number | null | undefined) =>
-  value === null || value === undefined ? '-' : (value * 100).toFixed(0);
-
-function tableOf(result: KernelsResult, layer: LayerResult): string[] {
-  const reference = result.torch !== null;
-  const ours = result.device === 'cpu';
-  const head = [
-    'product',
-    'weights %',
-    ...(ours ? ['dense ms', 'sparse ms', 'times as fast', 'GFLOP/s', '% peak', '% bandwidth'] : []),
-    ...(reference ? ['torch dense ms', 'torch CSR ms'] : []),
-    ...(ours ? [] : ['times as fast', 'GFLOP/s', '% peak']),
-    '',
-  ];
-  const rows = passes.flatMap((pass) => {
-    const found = layer.rows.flatMap((row) => {
-      const product = row.products.find((one) => one.pass === pass);
-      return product ? [{ row, product }] : [];
-    });
-    const [first] = found;
-    if (!first) return [];
-    const [dense] = sidesOf(first.product);
-    const numbers = (side: Side | null) => [
-      side?.gflops.toFixed(side.gflops < 10 ? 1 : 0) ?? '-',
-      share(side?.ofPeak),
-    ];
-    const torchCells = ({ torchDense, torchSparse }: ProductRow) =>
-      reference ? [shown(torchDense), shown(torchSparse)] : [];
-    const denseRow = [
-      words[pass],
-      'dense',
-      ...(ours ? [shown(dense), '-', '1.00', ...numbers(dense), share(dense?.ofBandwidth)] : []),
-      ...(reference ? [shown(first.product.torchDense), '-'] : []),
-      ...(ours ? [] : ['1.00', ...numbers(dense)]),
-      '',
-    ];
-    return [
-      denseRow,
-      ...found.map(({ row, product }) => {
-        const [, sparse] = sidesOf(product);
-        const ratio = product.ratio?.median.toFixed(2) ?? '-';
-        return [
-          words[pass],
-          percent(row.density),
-          ...(ours
-            ? [
-                shown(product.dense),
-                shown(product.sparse),
-                ratio,
-                ...numbers(sparse),
-                share(sparse?.ofBandwidth),
-              ]
-            : []),
-          ...torchCells(product),
-          ...(ours ? [] : [ratio, ...numbers(sparse)]),
-          '',
-        ];
-      }),
-    ];
-  });
-  return columns([head, ...rows]);
-}
-
-const giga = (value: number) => (value / 1e9).toPrecision(3);
-
-export function describeLimits(limits: MachineLimits | null): string[] {
-  if (!limits) return [];
-  const bf16 = limits.bf16 === null ? 'none in bf16' : `${giga(limits.bf16)} in bf16`;
-  return [`limits: ${giga(limits.fp32)} GFLOP/s in fp32, ${bf16}; ${giga(limits.bandwidth)} GB/s of memory`];
-}
-
-/** All layers together, each as often as the network has it. */
-function totals(result: KernelsResult): { pass: Pass; asked: number; dense: number; sparse: number }[] {
-  const [first] = result.layers;
-  if (!first) return [];
-  return passes.flatMap((pass) =>
-    first.rows.flatMap(({ asked }, i) => {
-      let [dense, sparse] = [0, 0];
-      for (const { rows, same } of result.layers) {
-        const product = rows[i]?.products.find((one) => one.pass === pass);
-        if (!product) continue;
-        const [, b] = sidesOf(product);
-        if (!b) return [];
-        // Of the ratio, which drifts of the machine do not touch.
-        dense += b.ms.median * (product.ratio?.median ?? Number.NaN) * same.length;
-        sparse += b.ms.median * same.length;
-      }
-      return dense > 0 ? [{ pass, asked, dense, sparse }] : [];
-    }),
-  );
-}
-
-const titleOf = (result: KernelsResult) =>
-  `${result.network ?? result.layers.map(({ layer }) => layer).join(', ')}, batch ${result.batch}, ${result.precision}, ${result.device === 'cpu' ? `${result.threads} threads` : result.device}: products of layers, masks ${result.masks}`;
-
-export function renderKernelBench(result: KernelsResult): string {
-  const lines = [
-    titleOf(result),
-    `${describe(result.setting)}${result.torch ? `, PyTorch ${result.torch}` : ''}; medians`,
-  ];
-  for (const layer of result.layers) {
-    const others = layer.same.length > 1 ? `; ${layer.same.length} of this shape` : '';
-    const name =
-      layer.description && layer.layer !== layer.description
-        ? `${layer.layer} ${layer.description}`
-        : layer.layer;
-    lines.push('', `${name}${others}`, ...describeLimits(layer.limits), ...tableOf(result, layer));
-    const evens = Object.entries(layer.breakEven).map(
-      ([pass, even]) => `${words[pass as Pass]} ${describeBreakEven(even)}`,
-    );
-    lines.push(`sparse is faster: ${evens.length > 0 ? evens.join(', ') : 'there is no sparse side here'}`);
-  }
-  const sums = totals(result);
-  if (result.layers.length > 1 && sums.length > 0) {
-    lines.push('', 'all layers together', ...totalTable(sums));
-    for (const line of plotLines(result))
-      lines.push(`sparse is faster: ${line.label} ${describeBreakEven(breakEven(line.points))}`);
-  }
-  const problems = Object.entries(result.problems).map(
-    ([pass, why]) => `torch.sparse has no ${words[pass as Pass]}: ${why}`,
-  );
-  if (problems.length > 0) lines.push('', ...problems);
-  lines.push('', ...legend(result));
-  return lines.join('\n');
-}
-
-function legend(result: KernelsResult): string[] {
-  return [
-    'GFLOP/s: of what is really multiplied, two operations a weight that is left, place and example; % peak: of the best loop in registers at that time; % bandwidth:',
-    'of the bytes that must move at least (a layer that stays in the caches may have more than 100).',
-    ...(result.torch
-      ? [
-          'torch dense: the faster of NCHW and NHWC, spared the mask; torch CSR: torch.sparse in fp32, of convolutions with unfold, spared its own making.',
-        ]
-      : []),
-  ];
-}
-
-function totalTable(sums: ReturnType<typeof totals>): string[] {
-  return columns([
-    ['product', 'asked %', 'dense ms', 'sparse ms', 'times as fast', ''],
-    ...sums.map(({ pass, asked, dense, sparse }) => [
-      words[pass],
-      percent(asked),
-      dense.toPrecision(3),
-      sparse.toPrecision(3),
-      (dense / sparse).toFixed(2),
-      '',
-    ]),
-  ]);
-}
-
-function plotLines(result: KernelsResult): SpeedLine[] {
-  const sums = totals(result);
-  return passes.flatMap((pass) => {
-    const points = sums
-      .filter((one) => one.pass === pass)
-      .map(({ asked, dense, sparse }) => ({
-        density: asked,
-        speedUp: dense / sparse,
-        words: `${words[pass]}, ${percent(asked)} %: ${dense.toPrecision(3)} ms dense, ${sparse.toPrecision(3)} ms sparse`,
-      }));
-    return points.length > 0 ? [{ label: words[pass], points }] : [];
-  });
-}
-
-export function plotKernels(result: KernelsResult, command: string): SpeedPlot {
-  return {
-    title: `${result.network ?? result.layers.map(({ layer }) => layer).join(', ')}: sparse products of layers`,
-    unit: 'dense',
-    lines: plotLines(result),
-    notes: [titleOf(result), describe(result.setting), ...describeLimits(result.limits), command],
-  };
-}

@@ -147,7 +147,8 @@ function kernelsCommand(): Command {
       .option('--device <device>', 'cpu; on cuda both sides are those of PyTorch', 'cpu')
       .option('--no-reference', 'leave PyTorch out'),
   ).action(async (flags: KernelFlags) => {
-    const { benchKernels, plotKernels, renderKernelBench } = await import('../../../bench/kernels.js');
+    const { benchKernels } = await import('../../../bench/kernels.js');
+    const { plotKernels, renderKernelBench } = await import('../../../bench/kernelTables.js');
     const layers = flags.layer ?? [];
     const { isLinear } = await import('../../../bench/layers.js');
     const linear = isLinear(flags.network, layers);
