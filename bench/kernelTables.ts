@@ -91,23 +91,34 @@ export function describeLimits(limits: MachineLimits | null): string[] {
   return [`limits: ${giga(limits.fp32)} GFLOP/s in fp32, ${bf16}; ${giga(limits.bandwidth)} GB/s of memory`];
 }
 
-/** All layers together, each as often as the network has it. */
-function totals(result: KernelsResult): { pass: Pass; asked: number; dense: number; sparse: number }[] {
+interface Total {
+  pass: Pass;
+  /** Of all layers together, as is the time; each as often as the network has it. */
+  density: number;
+  dense: number;
+  sparse: number;
+}
+
+/** Where one layer has no sparse product of so many weights, there is no total. */
+function totals(result: KernelsResult): Total[] {
   const [first] = result.layers;
   if (!first) return [];
   return passes.flatMap((pass) =>
-    first.rows.flatMap(({ asked }, i) => {
-      let [dense, sparse] = [0, 0];
+    first.rows.flatMap((_, i) => {
+      let [dense, sparse, weights, remaining] = [0, 0, 0, 0];
       for (const { rows, same } of result.layers) {
-        const product = rows[i]?.products.find((one) => one.pass === pass);
+        const row = rows[i];
+        weights += (row?.weights ?? 0) * same.length;
+        remaining += (row?.remaining ?? 0) * same.length;
+        const product = row?.products.find((one) => one.pass === pass);
         if (!product) continue;
-        const [, b] = sidesOf(product);
-        if (!b) return [];
+        const [, side] = sidesOf(product);
+        if (!side || !product.ratio) return [];
         // Of the ratio, which drifts of the machine do not touch.
-        dense += b.ms.median * (product.ratio?.median ?? Number.NaN) * same.length;
-        sparse += b.ms.median * same.length;
+        dense += side.ms.median * product.ratio.median * same.length;
+        sparse += side.ms.median * same.length;
       }
-      return dense > 0 ? [{ pass, asked, dense, sparse }] : [];
+      return dense > 0 ? [{ pass, density: remaining / weights, dense, sparse }] : [];
     }),
   );
 }
@@ -158,12 +169,12 @@ function legend(result: KernelsResult): string[] {
   ];
 }
 
-function totalTable(sums: ReturnType<typeof totals>): string[] {
+function totalTable(sums: Total[]): string[] {
   return columns([
-    ['product', 'asked %', 'dense ms', 'sparse ms', 'times as fast', ''],
-    ...sums.map(({ pass, asked, dense, sparse }) => [
+    ['product', 'weights %', 'dense ms', 'sparse ms', 'times as fast', ''],
+    ...sums.map(({ pass, density, dense, sparse }) => [
       words[pass],
-      percent(asked),
+      percent(density),
       dense.toPrecision(3),
       sparse.toPrecision(3),
       (dense / sparse).toFixed(2),
@@ -177,10 +188,10 @@ function plotLines(result: KernelsResult): SpeedLine[] {
   return passes.flatMap((pass) => {
     const points = sums
       .filter((one) => one.pass === pass)
-      .map(({ asked, dense, sparse }) => ({
-        density: asked,
+      .map(({ density, dense, sparse }) => ({
+        density,
         speedUp: dense / sparse,
-        words: `${words[pass]}, ${percent(asked)} %: ${dense.toPrecision(3)} ms dense, ${sparse.toPrecision(3)} ms sparse`,
+        words: `${words[pass]}, ${percent(density)} %: ${dense.toPrecision(3)} ms dense, ${sparse.toPrecision(3)} ms sparse`,
       }));
     return points.length > 0 ? [{ label: words[pass], points }] : [];
   });
