@@ -136,6 +136,14 @@ test('operations of a sparse product are those of the weights that are left, tap
   assert.equal(times?.sparseOperations, operationsOf('5x3x3x3@6x7', 20, keeps));
   // It reads the examples.
   assert.equal(times?.inputGradient, null);
+  const other = CompiledNetwork.compile('lenet-20-12');
+  await assert.rejects(loadAddon().benchLayer(network.handle, Masks.ones(other).handle, options).end, {
+    code: 'wrong-shape',
+  });
+  assert.throws(
+    () => loadAddon().benchLayer(network.handle, masks.handle, { ...options, sample: Number.NaN }),
+    { code: 'invalid-argument', message: /sample/ },
+  );
   const two = CompiledNetwork.compile('lenet-5');
   await assert.rejects(loadAddon().benchLayer(two.handle, Masks.ones(two).handle, options).end, {
     code: 'invalid-argument',

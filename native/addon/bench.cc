@@ -63,6 +63,7 @@ Napi::Value bench_layer(const Napi::CallbackInfo& info) {
   options.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
   options.rounds = to_int(o.Get("rounds"), "rounds", 1, 100000);
   options.sample = to_double(o.Get("sample"), "sample");
+  if (!(options.sample >= 0 && options.sample <= 3600)) wrong_argument("sample", "seconds between 0 and 3600");
   return start_measurement<LayerTimes>(
       info.Env(),
       [network = from_handle<const CompiledNetwork>(info[0]), masks = from_handle<const Masks>(info[1]),

@@ -320,6 +320,7 @@ std::optional<LayerTimes> time_layer(std::shared_ptr<const CompiledNetwork> netw
   if (!layer) throw Error("invalid-argument", "[bench] the network has no layer with weights");
   const bool linear = layer->type == Operation::kLinear;
   if (linear && o.bf16) throw Error("unsupported", "[bench] " + layer->name + ": linear layers are multiplied in fp32, not bf16");
+  if (!masks->layout->same_places(*network->layout)) throw Error("wrong-shape", "[bench] masks belong to another network");
   Pool pool(o.threads, use_one_thread);
   ParameterStore store(network, Dtype::kFloat32, at::kCPU, ParameterStore::kPacked, {});
   store.initialise(0, 0, 0);

@@ -44,8 +44,8 @@ struct MachineLimits {
 // `stopping` is asked between samples; nothing is returned where it says yes.
 using Stopping = std::function<bool()>;
 
-// Of a network's only layer with weights, whose bias does not count. Error("invalid-argument") where there are more or none,
-// Error("native") where dense and sparse products do not agree.
+// Of a network's only layer with weights. Error("invalid-argument") where there are more or none, Error("wrong-shape") where
+// the masks are another network's, Error("unsupported") for a linear layer in bf16, Error("native") where dense and sparse products do not agree.
 std::optional<LayerTimes> time_layer(std::shared_ptr<const CompiledNetwork> network, std::shared_ptr<const Masks> masks,
                                      const LayerBenchOptions& options, const Stopping& stopping);
 
