@@ -52,6 +52,11 @@ export function summary(values: number[]): Summary {
   return { median: at(0.5), low: at(0.25), high: at(0.75), n: sorted.length };
 }
 
+/** Three digits that count, and never an exponent for large values: `0.0364`, `36.4`, `1680`. */
+export function threeDigits(value: number): string {
+  return Math.abs(value) < 1000 ? value.toPrecision(3) : value.toFixed(0);
+}
+
 export const show = (s: Summary, digits = 3) =>
   `${s.median.toFixed(digits)} [${s.low.toFixed(digits)}-${s.high.toFixed(digits)}]`;
 

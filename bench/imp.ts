@@ -8,7 +8,7 @@ import { LthError } from '../lib/native/errors.js';
 import { columns } from '../lib/report/terminal.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { Snapshot } from '../lib/session/Snapshot.js';
-import { describe, type Setting, setting } from './helpers.js';
+import { describe, type Setting, setting, threeDigits } from './helpers.js';
 import { MaskFile } from './maskFile.js';
 import type { SpeedPlot } from './plot.js';
 import {
@@ -108,7 +108,7 @@ export async function benchImp(o: ImpOptions): Promise<ImpResult> {
       const row = await both.measure(masks.density.prunable, level);
       rows.push(row);
       o.onProgress?.(
-        `level ${level}, ${percent(row.density)} %: ${row.ms.median.toPrecision(3)} ms${row.ratio ? `, ${row.ratio.median.toFixed(2)} times as fast as ${row.best}` : ''}`,
+        `level ${level}, ${percent(row.density)} %: ${threeDigits(row.ms.median)} ms${row.ratio ? `, ${row.ratio.median.toFixed(2)} times as fast as ${row.best}` : ''}`,
       );
     }
     const dense = (rows[0] as StepRow).ms.median;
@@ -134,10 +134,8 @@ export function renderImpBench(result: ImpResult): string {
     ...rows.map(({ level, density, ms, pytorch, best, ratio }) => [
       String(level),
       percent(density),
-      spread(ms, 3),
-      ...(best && ratio
-        ? [(pytorch[best]?.median ?? Number.NaN).toPrecision(3), spread(ratio, 3), best]
-        : []),
+      spread(ms),
+      ...(best && ratio ? [threeDigits(pytorch[best]?.median ?? Number.NaN), spread(ratio), best] : []),
       '',
     ]),
   ]);
@@ -157,7 +155,7 @@ export function plotImp(result: ImpResult, command: string): SpeedPlot {
     return {
       density,
       speedUp,
-      words: `level ${level}, ${percent(density)} %: ${ms.median.toPrecision(3)} ms, ${speedUp.toFixed(2)} times as fast`,
+      words: `level ${level}, ${percent(density)} %: ${threeDigits(ms.median)} ms, ${speedUp.toFixed(2)} times as fast`,
     };
   });
   return {

@@ -2,7 +2,7 @@
 import type { MachineLimits } from '../lib/native/AddonTypes.js';
 import { columns } from '../lib/report/terminal.js';
 import { breakEven, describeBreakEven } from './breakEven.js';
-import { describe } from './helpers.js';
+import { describe, threeDigits } from './helpers.js';
 import {
   type KernelsResult,
   type LayerResult,
@@ -17,9 +17,9 @@ import type { SpeedLine, SpeedPlot } from './plot.js';
 /** The two sides that are compared: ours, or on CUDA PyTorch's, which are all that is there. */
 const sidesOf = ({ dense, sparse, torchDense, torchSparse }: ProductRow): [Side | null, Side | null] =>
   dense ? [dense, sparse] : [torchDense, torchSparse];
-const percent = (value: number) => (value * 100).toPrecision(3);
+const percent = (value: number) => threeDigits(value * 100);
 /** Milliseconds with three digits that count. */
-const shown = (side: Side | null) => (side ? side.ms.median.toPrecision(3) : '-');
+const shown = (side: Side | null) => (side ? threeDigits(side.ms.median) : '-');
 const share = (value: number | null | undefined) =>
   value === null || value === undefined ? '-' : (value * 100).toFixed(0);
 
@@ -83,7 +83,7 @@ function tableOf(result: KernelsResult, layer: LayerResult): string[] {
   return columns([head, ...rows]);
 }
 
-const giga = (value: number) => (value / 1e9).toPrecision(3);
+const giga = (value: number) => threeDigits(value / 1e9);
 
 export function describeLimits(limits: MachineLimits | null): string[] {
   if (!limits) return [];
@@ -175,8 +175,8 @@ function totalTable(sums: Total[]): string[] {
     ...sums.map(({ pass, density, dense, sparse }) => [
       words[pass],
       percent(density),
-      dense.toPrecision(3),
-      sparse.toPrecision(3),
+      threeDigits(dense),
+      threeDigits(sparse),
       (dense / sparse).toFixed(2),
       '',
     ]),
@@ -191,7 +191,7 @@ function plotLines(result: KernelsResult): SpeedLine[] {
       .map(({ density, dense, sparse }) => ({
         density,
         speedUp: dense / sparse,
-        words: `${words[pass]}, ${percent(density)} %: ${dense.toPrecision(3)} ms dense, ${sparse.toPrecision(3)} ms sparse`,
+        words: `${words[pass]}, ${percent(density)} %: ${threeDigits(dense)} ms dense, ${threeDigits(sparse)} ms sparse`,
       }));
     return points.length > 0 ? [{ label: words[pass], points }] : [];
   });

@@ -7,7 +7,7 @@
 import { columns } from '../lib/report/terminal.js';
 import { Masks } from '../lib/session/Masks.js';
 import { type BreakEven, breakEven, describeBreakEven } from './breakEven.js';
-import { describe, type Setting, setting } from './helpers.js';
+import { describe, type Setting, setting, threeDigits } from './helpers.js';
 import { MaskFile } from './maskFile.js';
 import type { SpeedLine, SpeedPlot } from './plot.js';
 import {
@@ -92,7 +92,7 @@ export async function benchStep(o: StepOptions): Promise<StepResult> {
         masks.dispose();
         rows.push(row);
         o.onProgress?.(
-          `${kind}, ${percent(row.density)} %: ${row.ms.median.toPrecision(3)} ms${row.ratio ? `, ${row.ratio.median.toFixed(2)} times as fast as ${row.best}` : ''}`,
+          `${kind}, ${percent(row.density)} %: ${threeDigits(row.ms.median)} ms${row.ratio ? `, ${row.ratio.median.toFixed(2)} times as fast as ${row.best}` : ''}`,
         );
       }
       const source = kind === 'imp' ? (file as MaskFile).header.made.command : null;
@@ -127,9 +127,9 @@ export function renderStepBench(result: StepResult): string {
         head,
         ...rows.map(({ density, ms, pytorch, ratio }, i) => [
           percent(density),
-          spread(ms, 3),
-          ...variants.map((variant) => pytorch[variant]?.median.toPrecision(3) ?? '-'),
-          ratio ? spread(ratio, 3) : Number.isFinite(all[i]) ? (all[i] as number).toFixed(2) : '-',
+          spread(ms),
+          ...variants.map((variant) => threeDigits(pytorch[variant]?.median ?? Number.NaN)),
+          ratio ? spread(ratio) : Number.isFinite(all[i]) ? (all[i] as number).toFixed(2) : '-',
           '',
         ]),
       ]),
@@ -146,7 +146,7 @@ export function plotStep(result: StepResult, command: string): SpeedPlot {
       points: pointsOf(rows).map(({ density, speedUp, row }) => ({
         density,
         speedUp,
-        words: `${masks}, ${percent(density)} %: ${row.ms.median.toPrecision(3)} ms, ${speedUp.toFixed(2)} times as fast`,
+        words: `${masks}, ${percent(density)} %: ${threeDigits(row.ms.median)} ms, ${speedUp.toFixed(2)} times as fast`,
       })),
     }),
   );

@@ -5,7 +5,7 @@ import { LthError } from '../lib/native/errors.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Dataset } from '../lib/session/Dataset.js';
 import { Session } from '../lib/session/Session.js';
-import { pythonWithTorch, type Summary, summary } from './helpers.js';
+import { pythonWithTorch, type Summary, summary, threeDigits } from './helpers.js';
 import { noise, Reference } from './pytorch.js';
 
 export interface TrainingOptions {
@@ -164,5 +164,5 @@ export const describeDevice = ({ device }: TrainingSettings): string[] =>
   device === 'cpu' ? [] : ['on CUDA training is masked-dense: pruned weights save no time'];
 
 /** `0.36 [0.35-0.37]` */
-export const spread = ({ median, low, high }: Summary, digits: number) =>
-  `${median.toPrecision(digits)} [${low.toPrecision(digits)}-${high.toPrecision(digits)}]`;
+export const spread = ({ median, low, high }: Summary) =>
+  `${threeDigits(median)} [${threeDigits(low)}-${threeDigits(high)}]`;

@@ -121,14 +121,13 @@ def answer(q, device):
     return {"dense": dense, "sparse": sparse, "problems": problems}
 
 
-def limits(device):
+def limits(device, size=8192, elements=1 << 28):
     """Of the device: operations and bytes a second, the best of some tries."""
-    size = 8192
     found = {}
     for name, dtype in [("fp32", torch.float32), ("bf16", torch.bfloat16)]:
         a = torch.randn(size, size, device=device, dtype=dtype)
         found[name] = 2 * size**3 / (min(timed(lambda: a @ a, 5, 0.02, device)) / 1e3)
-    x = torch.randn(1 << 28, device=device)
+    x = torch.randn(elements, device=device)
     y = torch.empty_like(x)
     found["bandwidth"] = 2 * x.nbytes / (min(timed(lambda: y.copy_(x), 5, 0.02, device)) / 1e3)
     return found
