@@ -1,6 +1,8 @@
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { BuildInfo } from '../lib/index.js';
+import type { RunHandle } from '../lib/native/AddonTypes.js';
+import { LthError } from '../lib/native/errors.js';
 import { loadAddon } from '../lib/native/load.js';
 import { packageRoot } from '../lib/package.js';
 
@@ -50,6 +52,11 @@ export function summary(values: number[]): Summary {
   return { median: at(0.5), low: at(0.25), high: at(0.75), n: sorted.length };
 }
 
+/** Three digits that count, and never an exponent for large values: `0.0364`, `36.4`, `1680`. */
+export function threeDigits(value: number): string {
+  return Math.abs(value) < 1000 ? value.toPrecision(3) : value.toFixed(0);
+}
+
 export const show = (s: Summary, digits = 3) =>
   `${s.median.toFixed(digits)} [${s.low.toFixed(digits)}-${s.high.toFixed(digits)}]`;
 
@@ -57,9 +64,28 @@ const { findPython } = (await import(join(packageRoot, 'scripts', 'python.mjs'))
   findPython(torch: string): { python: string | null; looked: string[] };
 };
 
-/** The Python of the other side: its PyTorch is the LibTorch that the addon uses. */
-export function pythonWithTorch(): string {
+/** The Python of the other side: its PyTorch is the LibTorch that the addon uses. Null where there is none, and why. */
+export function pythonWithTorch(): { python: string | null; why: string } {
   const { python, looked } = findPython(loadAddon().info().libtorch);
-  if (!python) throw new Error(`${looked.join('; ')}: name one with LTH_PYTHON`);
-  return python;
+  return { python, why: `${looked.join('; ')}: name one with LTH_PYTHON` };
+}
+
+/** Waits for what runs on a thread of the addon; a signal stops it and is thrown. */
+export async function measured<T>(
+  { run, end }: { run: RunHandle; end: Promise<T | null> },
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  const addon = loadAddon();
+  const abort = () => addon.runAbort(run);
+  signal?.addEventListener('abort', abort);
+  if (signal?.aborted) abort();
+  try {
+    const result = await end;
+    signal?.throwIfAborted();
+    if (result === null) throw new LthError('disposed', 'The measurement was stopped');
+    return result;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    addon.dispose(run);
+  }
 }

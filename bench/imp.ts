@@ -1,141 +1,174 @@
 /**
- * What a whole IMP costs beside PyTorch's best dense step: one update with the masks of every level, both sides interleaved,
- * medians of the rounds. PyTorch makes its dense step and is spared the mask that it would have to multiply by.
- *
- *   npm run bench:imp -- [--network resnet-20] [--run RUN] [--levels 15] [--precision fp32|bf16] [--threads 2] [--batch 128]
- *     [--rounds 3] [--steps 3] [--train 10] [--variants eager-bf16-nhwc,...] [--json]
- *
- * --run takes the masks of a run's IMP (its first rewind point and replicate). Without it they are made here, as IMP makes
- * them but after --train updates a level: 20 % of what is left goes, by magnitude over all prunable weights, from the
- * weights at the start again.
+ * `lth-train bench imp`: what a whole IMP costs beside PyTorch's best dense step: one update with the masks of every level,
+ * both sides interleaved, medians of the rounds. PyTorch makes its dense step and multiplies the masks in place.
  */
-import { parseArgs } from 'node:util';
 import { firstPrunings } from '../lib/experiment/overlap.js';
 import { survey } from '../lib/experiment/survey.js';
-import { CompiledNetwork, Dataset, Masks, Session } from '../lib/index.js';
-import type { Precision } from '../lib/native/AddonTypes.js';
-import { describe, setting, summary } from './helpers.js';
-import { noise, Reference } from './pytorch.js';
+import { LthError } from '../lib/native/errors.js';
+import { columns } from '../lib/report/terminal.js';
+import { Masks } from '../lib/session/Masks.js';
+import type { Snapshot } from '../lib/session/Snapshot.js';
+import { describe, type Setting, setting, threeDigits } from './helpers.js';
+import { MaskFile } from './maskFile.js';
+import type { SpeedPlot } from './plot.js';
+import {
+  describeDevice,
+  describeTraining,
+  percent,
+  type StepRow,
+  spread,
+  type TrainingOptions,
+  type TrainingSettings,
+  Trainings,
+} from './training.js';
 
-const { values } = parseArgs({
-  options: {
-    network: { type: 'string', default: 'resnet-20' },
-    run: { type: 'string' },
-    levels: { type: 'string', default: '15' },
-    precision: { type: 'string' },
-    threads: { type: 'string', default: '2' },
-    batch: { type: 'string' },
-    rounds: { type: 'string', default: '3' },
-    steps: { type: 'string', default: '3' },
-    train: { type: 'string', default: '10' },
-    variants: { type: 'string' },
-    json: { type: 'boolean', default: false },
-  },
-});
-const pictures = !values.network.startsWith('lenet');
-const precision = (values.precision ?? (pictures ? 'bf16' : 'fp32')) as Precision;
-const [levels, threads, rounds, steps] = [values.levels, values.threads, values.rounds, values.steps].map(
-  Number,
-) as [number, number, number, number];
-const batch = Number(values.batch ?? (pictures ? 128 : 60));
-
-const network = CompiledNetwork.compile(values.network);
-const session = await Session.open({
-  network,
-  train: pictures ? await noise() : (await Dataset.open('mnist-10k')).train,
-  batch,
-  threads,
-  precision,
-  augment: pictures ? { crop: 4, flip: true } : null,
-  optimiser: pictures
-    ? { type: 'sgd', learningRate: 0.01, momentum: 0.9, weightDecay: 1e-4 }
-    : { type: 'adam', learningRate: 1.2e-3 },
-});
-const start = await session.snapshot();
-
-/** Milliseconds an update. */
-async function ours(updates: number): Promise<number> {
-  const until = session.step + updates;
-  const { end } = await session.trainToEnd({ until, metricsEvery: 0, evaluate: [], ends: false });
-  return (end.seconds * 1e3) / updates;
+export interface ImpOptions extends TrainingOptions {
+  /** A run whose IMP's masks are taken, those of its first rewind point and replicate; default: the package's. */
+  run?: string;
+  maskFile?: string;
+  /** Masks made here instead, as IMP makes them but after so many updates a level, from the weights at the start again. */
+  train?: number;
+  /** Default: all of the masks; 15 of those made here. */
+  levels?: number;
 }
 
-/** Of levels 1 and up. */
-async function* masksOfLevels(): AsyncGenerator<Masks> {
-  if (values.run) {
-    const found = await survey(values.run);
-    const same = firstPrunings(found);
-    if (same.length < levels)
-      throw new Error(`${values.run} has masks of ${same.length} levels, and ${levels} are asked for`);
-    for (const [unit] of same.slice(0, levels))
-      yield await Masks.read(network, await found.folder.file(unit.id, 'masks.safetensors'));
-    return;
+export interface ImpResult extends TrainingSettings {
+  setting: Setting;
+  masks: string;
+  rows: StepRow[];
+  /** Dense trainings of PyTorch's best variant that take as long as all of these; null without PyTorch. */
+  cost: number | null;
+  /** The same of our own dense trainings. */
+  costOfOurs: number;
+}
+
+interface Source {
+  words: string;
+  levels: number;
+  at(level: number): Promise<Masks>;
+}
+
+async function sourceOf(o: ImpOptions, both: Trainings, start: Snapshot): Promise<Source> {
+  if (o.train !== undefined) {
+    const updates = o.train;
+    let masks = Masks.ones(both.network);
+    const words = `made here, ${updates} updates a level`;
+    return {
+      words,
+      levels: o.levels ?? 15,
+      // Level after level.
+      async at() {
+        await both.session.load(start);
+        await both.session.setMasks(masks);
+        await both.ours(updates);
+        masks = await masks.prune(await both.session.snapshot(), { fraction: 0.2 });
+        return masks;
+      },
+    };
   }
-  let masks = Masks.ones(network);
-  for (let level = 1; level <= levels; level++) {
-    await session.setMasks(masks);
-    await session.load(start);
-    await ours(Number(values.train));
-    masks = await masks.prune(await session.snapshot(), { fraction: 0.2 });
-    yield masks;
+  if (o.run !== undefined) {
+    const found = await survey(o.run);
+    const units = firstPrunings(found);
+    const { network } = both;
+    return {
+      words: `of ${o.run}`,
+      levels: units.length,
+      at: async (level) => {
+        const id = units[level - 1]?.[0].id as string;
+        return Masks.read(network, await found.folder.file(id, 'masks.safetensors'));
+      },
+    };
+  }
+  const file = await MaskFile.open(o.network, o.maskFile);
+  return {
+    words: file.header.made.command,
+    levels: file.header.levels,
+    at: (level) => file.at(both.network, level),
+  };
+}
+
+/** @throws LthError as Session.open and MaskFile.read; the signal's reason. */
+export async function benchImp(o: ImpOptions): Promise<ImpResult> {
+  const both = await Trainings.open(o);
+  try {
+    const start = await both.session.snapshot();
+    const source = await sourceOf(o, both, start);
+    const levels = o.levels ?? source.levels;
+    if (levels > source.levels || levels < 1)
+      throw new LthError(
+        'invalid-argument',
+        `There are masks of ${source.levels} levels ${source.words}, and ${levels} are asked for`,
+      );
+    const rows = [await both.measure(1, 0)];
+    for (let level = 1; level <= levels; level++) {
+      const masks = await source.at(level);
+      await both.session.setMasks(null);
+      await both.session.load(start);
+      await both.session.setMasks(masks);
+      const row = await both.measure(masks.density.prunable, level);
+      rows.push(row);
+      o.onProgress?.(
+        `level ${level}, ${percent(row.density)} %: ${threeDigits(row.ms.median)} ms${row.ratio ? `, ${row.ratio.median.toFixed(2)} times as fast as ${row.best}` : ''}`,
+      );
+    }
+    const dense = (rows[0] as StepRow).ms.median;
+    return {
+      setting: setting(),
+      ...both.settings,
+      masks: source.words,
+      rows,
+      cost: both.reference
+        ? rows.reduce((sum, { ratio }) => sum + 1 / (ratio?.median ?? Number.NaN), 0)
+        : null,
+      costOfOurs: rows.reduce((sum, { ms }) => sum + ms.median / dense, 0),
+    };
+  } finally {
+    both.close();
   }
 }
 
-const reference = await Reference.start({
-  network: values.network,
-  threads,
-  batch,
-  optimiser: pictures ? 'sgd' : 'adam',
-  ...(values.variants ? { variants: values.variants } : {}),
-});
-const rows: { level: number; prunable: number; ms: number; pytorch: number; ratio: number }[] = [];
-
-/** Both sides, now. */
-async function measure(level: number, prunable: number): Promise<void> {
-  await ours(1);
-  const mine: number[] = [];
-  const best: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    mine.push(await ours(steps));
-    const theirs: number[] = [];
-    for (const variant of reference.variants) theirs.push(await reference.measure(variant, steps));
-    best.push(Math.min(...theirs));
-  }
-  const [ms, pytorch] = [summary(mine).median, summary(best).median];
-  rows.push({ level, prunable, ms, pytorch, ratio: pytorch / ms });
-  if (!values.json)
-    console.log(
-      `  ${String(level).padStart(2)}  ${(100 * prunable).toFixed(2).padStart(6)} %  ${ms.toFixed(2).padStart(8)} ms  PyTorch ${pytorch.toFixed(2).padStart(8)} ms  ${(pytorch / ms).toFixed(2).padStart(5)} times as fast`,
-    );
+export function renderImpBench(result: ImpResult): string {
+  const { rows, torch, cost, costOfOurs } = result;
+  const table = columns([
+    ['level', 'weights %', 'ms', ...(torch ? ['PyTorch ms', 'times as fast', 'best of PyTorch'] : []), ''],
+    ...rows.map(({ level, density, ms, pytorch, best, ratio }) => [
+      String(level),
+      percent(density),
+      spread(ms),
+      ...(best && ratio ? [threeDigits(pytorch[best]?.median ?? Number.NaN), spread(ratio), best] : []),
+      '',
+    ]),
+  ]);
+  return [
+    `${describeTraining(result)}: an update at each level, masks ${result.masks}`,
+    `${describe(result.setting)}${torch ? `, PyTorch ${torch}` : ''}; median [quartiles] of ${result.rounds} rounds of ${result.steps} updates`,
+    ...describeDevice(result),
+    ...table,
+    `${rows.length} trainings take as long as ${costOfOurs.toFixed(2)} of our dense ones${cost === null ? '' : ` and as ${cost.toFixed(2)} dense ones of PyTorch's best variant (${rows.length} there)`}`,
+  ].join('\n');
 }
 
-if (!values.json) {
-  console.log(
-    `${values.network}, batch ${batch}, ${precision}, ${threads} threads: an update at each level, masks ${values.run ? `of ${values.run}` : `after ${values.train} updates a level`}`,
-  );
-  console.log(
-    `${describe(setting())}, PyTorch ${reference.torch}: the best of ${reference.variants.join(', ')}`,
-  );
+export function plotImp(result: ImpResult, command: string): SpeedPlot {
+  const dense = (result.rows[0] as StepRow).ms.median;
+  const points = result.rows.map(({ density, level, ms, ratio }) => {
+    const speedUp = ratio?.median ?? dense / ms.median;
+    return {
+      density,
+      speedUp,
+      words: `level ${level}, ${percent(density)} %: ${threeDigits(ms.median)} ms, ${speedUp.toFixed(2)} times as fast`,
+    };
+  });
+  return {
+    title: `${result.network}: an update at each level of IMP`,
+    unit: result.torch ? "PyTorch's best dense step" : 'our dense update',
+    lines: [{ label: 'masks of IMP', points }],
+    notes: [
+      `${describeTraining(result)}, masks ${result.masks}`,
+      `${describe(result.setting)}${result.torch ? `, PyTorch ${result.torch}` : ''}`,
+      result.cost === null
+        ? ''
+        : `${result.rows.length} trainings take as long as ${result.cost.toFixed(2)} dense ones of PyTorch's best variant`,
+      command,
+    ].filter((one) => one !== ''),
+  };
 }
-await measure(0, 1);
-let level = 0;
-for await (const masks of masksOfLevels()) {
-  await session.load(start);
-  await session.setMasks(masks);
-  level++;
-  await measure(level, masks.density.prunable);
-  await session.setMasks(null);
-}
-reference.stop();
-session.dispose();
-
-// Dense PyTorch trainings that as long a time would do for.
-const cost = rows.reduce((sum, { ratio }) => sum + 1 / ratio, 0);
-if (values.json)
-  console.log(
-    JSON.stringify({ setting: setting(), torch: reference.torch, ...values, precision, rows, cost }),
-  );
-else
-  console.log(
-    `${rows.length} trainings take as long as ${cost.toFixed(2)} dense ones of PyTorch's best variant (${rows.length} there)`,
-  );

@@ -1,62 +1,109 @@
-/** The other side of the benchmarks of steps, and pictures for both. */
+/** The other side of the benchmarks: PyTorch in a process of its own. And pictures for both. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface, type Interface } from 'node:readline';
+import { createInterface } from 'node:readline';
 import { Dataset } from '../lib/index.js';
+import { LthError } from '../lib/native/errors.js';
 import { packageRoot } from '../lib/package.js';
-import { pythonWithTorch } from './helpers.js';
+
+/** A script of bench/reference that answers each line of JSON with one. */
+export class PythonScript<First> {
+  private constructor(
+    private readonly child: ChildProcessWithoutNullStreams,
+    private readonly lines: AsyncIterator<string>,
+    private readonly name: string,
+    private readonly end: () => void,
+    /** What it said of itself. */
+    readonly first: First,
+  ) {}
+
+  /** @param options the script's first line. @throws LthError "io" where it ends instead of answering. */
+  static async start<First>(python: string, name: string, options: object): Promise<PythonScript<First>> {
+    const script = join(packageRoot, 'bench', 'reference', name);
+    const child = spawn(python, [script, JSON.stringify(options)]);
+    // A signal may end this process while the script is in the middle of a measurement of minutes.
+    const end = () => child.kill();
+    process.on('exit', end);
+    child.on('close', () => process.off('exit', end));
+    child.on('error', () => {}); // then it ends without a line
+    child.stdin.on('error', () => {});
+    child.stderr.pipe(process.stderr);
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    return new PythonScript(child, lines, name, end, await answer<First>(lines, name));
+  }
+
+  ask<Answer>(request: object): Promise<Answer> {
+    this.child.stdin.write(`${JSON.stringify(request)}\n`);
+    return answer<Answer>(this.lines, this.name);
+  }
+
+  stop(): void {
+    this.child.stdin.end();
+    this.end();
+  }
+}
+
+async function answer<Answer>(lines: AsyncIterator<string>, name: string): Promise<Answer> {
+  const line = await lines.next();
+  if (line.done) throw new LthError('io', `bench/reference/${name} ended without an answer; see above`);
+  return JSON.parse(line.value) as Answer;
+}
 
 export interface ReferenceOptions {
   network: string;
   threads: number;
   batch: number;
   optimiser: string;
-  /** Between commas; default: all that the network has. */
-  variants?: string;
-  device?: string;
+  /** Default: all that the network has on the device. */
+  variants: string[];
+  device: string;
 }
 
-/** PyTorch in a process of its own, asked for so many steps at a time. */
+/** PyTorch's training steps, asked for so many at a time. */
 export class Reference {
   private constructor(
-    private readonly child: ChildProcessWithoutNullStreams,
-    private readonly lines: AsyncIterator<string>,
-    readonly variants: string[],
-    readonly torch: string,
+    private readonly script: PythonScript<{ variants: string[]; torch: string }>,
+    /** Those that run here. */
+    public variants: string[],
   ) {}
 
-  static async start(o: ReferenceOptions): Promise<Reference> {
-    const script = join(packageRoot, 'bench', 'reference', 'step.py');
-    const child = spawn(pythonWithTorch(), [
-      script,
-      o.network,
-      String(o.threads),
-      String(o.batch),
-      o.optimiser,
-      o.variants ?? '',
-      o.device ?? 'cpu',
-    ]);
-    child.stderr.pipe(process.stderr);
-    const reader: Interface = createInterface({ input: child.stdout });
-    const lines = reader[Symbol.asyncIterator]();
-    const first = await lines.next();
-    if (first.done) throw new Error('PyTorch did not start, see above');
-    const { variants, torch } = JSON.parse(first.value) as { variants: string[]; torch: string };
-    return new Reference(child, lines, variants, torch);
+  static async start(python: string, options: ReferenceOptions): Promise<Reference> {
+    const script = await PythonScript.start<{ variants: string[]; torch: string }>(
+      python,
+      'step.py',
+      options,
+    );
+    return new Reference(script, script.first.variants);
   }
 
-  /** Milliseconds a step, mean of `steps`. */
-  async measure(variant: string, steps: number): Promise<number> {
-    this.child.stdin.write(`${JSON.stringify({ variant, steps })}\n`);
-    const { ms } = JSON.parse((await this.lines.next()).value) as { ms: number[] };
+  get torch(): string {
+    return this.script.first.torch;
+  }
+
+  /**
+   * Milliseconds a step, mean of `steps`.
+   * @param masked multiply masks into the weights after each step, as who trains a pruned network must.
+   */
+  async measure(variant: string, steps: number, masked: boolean): Promise<number> {
+    const { ms } = await this.script.ask<{ ms: number[] }>({ variant, steps, masked });
     return ms.reduce((a, b) => a + b, 0) / ms.length;
   }
 
+  /** Variants that take more than 1.5 times as long as the best one need not be asked again. @returns those. */
+  async drop(steps: number): Promise<string[]> {
+    const times = new Map<string, number>();
+    for (const variant of this.variants) times.set(variant, await this.measure(variant, steps, false));
+    const best = Math.min(...times.values());
+    const slow = this.variants.filter((variant) => (times.get(variant) as number) > 1.5 * best);
+    this.variants = this.variants.filter((variant) => !slow.includes(variant));
+    return slow;
+  }
+
   stop(): void {
-    this.child.stdin.end();
+    this.script.stop();
   }
 }
 

@@ -1,128 +1,163 @@
 /**
- * One training step against PyTorch's best ways to make it, interleaved in one run: median of the rounds' ratios.
- * Both sides gather a batch out of resident bytes, normalise it, go forward and backward, update with the fused
- * optimiser, and look at the loss; lth-train augments pictures too, PyTorch does not. Networks: lenet-300-100 (eager,
- * torch.compile), resnet-D and vgg-N ({eager fp32, bf16} x {NCHW, NHWC}, torch.compile).
- *
- *   npm run bench:step -- [--network lenet-300-100] [--precision fp32|bf16] [--threads 2] [--batch 60|128]
- *     [--optimiser adam|sgd] [--sparsity 0.95 [--pooling global|layerwise]] [--rounds 25] [--steps 200]
- *     [--variants eager,...] [--device cpu|cuda] [--json]
- *
- * With --sparsity that share of the prunable weights is pruned by its magnitude at initialisation: global keeps more of
- * some layers than of others, layerwise as much of each. PyTorch then makes its dense step, without the mask that it would
- * have to multiply by: it is spared that.
+ * `lth-train bench step`: one update over densities, beside PyTorch's best ways to make it, interleaved in one run. Both
+ * sides gather a batch out of resident bytes, normalise it, go forward and backward, update with the fused optimiser and
+ * look at the loss; lth-train augments pictures too, PyTorch does not. Where weights are pruned PyTorch makes its dense step
+ * and multiplies the masks in place, in one call.
  */
-import { parseArgs } from 'node:util';
-import { CompiledNetwork, Dataset, Masks, Session } from '../lib/index.js';
-import type { Precision } from '../lib/native/AddonTypes.js';
-import { describe, type Summary, setting, show, summary } from './helpers.js';
-import { noise, Reference } from './pytorch.js';
+import { columns } from '../lib/report/terminal.js';
+import { Masks } from '../lib/session/Masks.js';
+import { type BreakEven, breakEven, describeBreakEven } from './breakEven.js';
+import { describe, type Setting, setting, threeDigits } from './helpers.js';
+import { MaskFile } from './maskFile.js';
+import type { SpeedLine, SpeedPlot } from './plot.js';
+import {
+  describeDevice,
+  describeTraining,
+  percent,
+  type StepRow,
+  spread,
+  type TrainingOptions,
+  type TrainingSettings,
+  Trainings,
+} from './training.js';
 
-const { values } = parseArgs({
-  options: {
-    network: { type: 'string', default: 'lenet-300-100' },
-    precision: { type: 'string' },
-    threads: { type: 'string', default: '2' },
-    batch: { type: 'string' },
-    optimiser: { type: 'string' },
-    sparsity: { type: 'string', default: '0' },
-    pooling: { type: 'string', default: 'global' },
-    rounds: { type: 'string' },
-    steps: { type: 'string' },
-    variants: { type: 'string', default: '' },
-    device: { type: 'string', default: 'cpu' },
-    json: { type: 'boolean', default: false },
-  },
-});
-const pictures = !values.network.startsWith('lenet');
-const precision = (values.precision ?? (pictures ? 'bf16' : 'fp32')) as Precision;
-const optimiser = values.optimiser ?? (pictures ? 'sgd' : 'adam');
-const threads = Number(values.threads);
-const batch = Number(values.batch ?? (pictures ? 128 : 60));
-const sparsity = Number(values.sparsity);
-const rounds = Number(values.rounds ?? (pictures ? 7 : 25));
-const steps = Number(values.steps ?? (pictures ? 3 : 200));
+/** As much of each layer; by magnitude at initialisation in one pool, which keeps more of some layers; those of a real IMP. */
+export const maskKinds = ['uniform', 'magnitude', 'imp'] as const;
+export type MaskKind = (typeof maskKinds)[number];
 
-const network = CompiledNetwork.compile(values.network);
-const train = pictures ? await noise() : (await Dataset.open('mnist-10k')).train;
-const session = await Session.open({
-  network,
-  train,
-  batch,
-  threads,
-  precision,
-  device: values.device,
-  augment: pictures ? { crop: 4, flip: true } : null,
-  optimiser:
-    optimiser === 'adam'
-      ? { type: 'adam', learningRate: 1.2e-3 }
-      : { type: 'sgd', learningRate: 0.01, momentum: 0.9, weightDecay: pictures ? 1e-4 : 0 },
-});
-
-if (sparsity > 0) {
-  const pooling = values.pooling as 'global' | 'layerwise';
-  await session.setMasks(
-    await Masks.ones(network).prune(await session.snapshot(), { fraction: sparsity, pooling }),
-  );
+export interface StepOptions extends TrainingOptions {
+  /** Fractions of the prunable weights. */
+  densities: number[];
+  /** Default: uniform, and those of IMP where they come with the package. */
+  masks?: MaskKind[];
+  maskFile?: string;
 }
 
-async function ours(): Promise<number> {
-  const { end } = await session.trainToEnd({
-    until: session.step + steps,
-    metricsEvery: 0,
-    evaluate: [],
-    ends: false,
-  });
-  return (end.seconds * 1e3) / steps;
+export interface StepSeries {
+  masks: MaskKind;
+  /** Where masks of IMP are from. */
+  source: string | null;
+  rows: StepRow[];
+  /** Against PyTorch's best variant, or without PyTorch against our own dense update. */
+  breakEven: BreakEven;
 }
 
-const { network: name, variants, device } = values;
-const reference = await Reference.start({ network: name, threads, batch, optimiser, variants, device });
-const times: Record<string, number[]> = { 'lth-train': [] };
-for (const variant of reference.variants) times[variant] = [];
-await ours();
-for (let round = 0; round < rounds; round++) {
-  times['lth-train']?.push(await ours());
-  for (const variant of reference.variants) times[variant]?.push(await reference.measure(variant, steps));
+export interface StepResult extends TrainingSettings {
+  setting: Setting;
+  series: StepSeries[];
 }
-reference.stop();
 
-const mine = times['lth-train'] as number[];
-const ms: Record<string, Summary> = {};
-const ratio: Record<string, Summary> = {};
-for (const [name, all] of Object.entries(times)) {
-  ms[name] = summary(all);
-  if (name !== 'lth-train') ratio[name] = summary(all.map((time, round) => time / (mine[round] as number)));
+/** How many times as fast as the other side, of each row. */
+function speedUps(rows: StepRow[]): number[] {
+  const dense = rows.find(({ density }) => density === 1)?.ms.median;
+  return rows.map(({ ratio, ms }) => ratio?.median ?? (dense === undefined ? Number.NaN : dense / ms.median));
 }
-const least = Math.min(...Object.values(ratio).map((r) => r.median));
-const result = {
-  setting: setting(),
-  torch: reference.torch,
-  network: values.network,
-  precision,
-  device: values.device,
-  threads,
-  batch,
-  optimiser,
-  sparsity,
-  pooling: values.pooling,
-  steps,
-  ms,
-  ratio,
-  least,
-};
-if (values.json) {
-  console.log(JSON.stringify(result));
-} else {
-  console.log(
-    `${values.network}, batch ${batch}, ${optimiser}, ${precision}, ${values.device}, ${threads} threads: training step, ${sparsity > 0 ? `${100 * sparsity} % pruned, ${values.pooling}` : 'dense'}`,
-  );
-  console.log(
-    `${describe(result.setting)}, PyTorch ${reference.torch}; median [quartiles] of ${rounds} rounds`,
-  );
-  for (const [name, s] of Object.entries(ms)) {
-    const faster = ratio[name] ? `   lth-train is ${show(ratio[name], 2)} times as fast` : '';
-    console.log(`  ${name.padEnd(18)} ${show(s)} ms${faster}`);
+
+function pointsOf(rows: StepRow[]): { density: number; speedUp: number; row: StepRow }[] {
+  const all = speedUps(rows);
+  return rows
+    .map((row, i) => ({ density: row.density, speedUp: all[i] as number, row }))
+    .filter(({ speedUp }) => Number.isFinite(speedUp));
+}
+
+/** @throws LthError as Session.open and MaskFile.read; the signal's reason. */
+export async function benchStep(o: StepOptions): Promise<StepResult> {
+  const shipped = (await MaskFile.shipped()).includes(o.network);
+  const kinds: MaskKind[] = o.masks ?? (shipped || o.maskFile ? ['uniform', 'imp'] : ['uniform']);
+  if (!o.masks && kinds.length === 1)
+    o.onProgress?.(`no masks of IMP come with the package for ${o.network}: uniform ones alone`);
+  const file = kinds.includes('imp') ? await MaskFile.open(o.network, o.maskFile) : null;
+  const both = await Trainings.open(o);
+  try {
+    const start = await both.session.snapshot();
+    const series: StepSeries[] = [];
+    // The dense update is the same one for all kinds of masks.
+    const dense = o.densities.includes(1) ? [await both.measure(1, 0)] : [];
+    for (const kind of kinds) {
+      const rows = [...dense];
+      for (const asked of o.densities) {
+        if (asked === 1) continue;
+        await both.session.setMasks(null);
+        await both.session.load(start);
+        const level = kind === 'imp' ? (file as MaskFile).nearest(asked) : null;
+        const masks =
+          level === null
+            ? await Masks.ones(both.network).prune(start, {
+                fraction: 1 - asked,
+                pooling: kind === 'uniform' ? 'layerwise' : 'global',
+              })
+            : await (file as MaskFile).at(both.network, level);
+        await both.session.setMasks(masks);
+        const row = await both.measure(masks.density.prunable, level);
+        masks.dispose();
+        rows.push(row);
+        o.onProgress?.(
+          `${kind}, ${percent(row.density)} %: ${threeDigits(row.ms.median)} ms${row.ratio ? `, ${row.ratio.median.toFixed(2)} times as fast as ${row.best}` : ''}`,
+        );
+      }
+      const source = kind === 'imp' ? (file as MaskFile).header.made.command : null;
+      series.push({ masks: kind, source, rows, breakEven: breakEven(pointsOf(rows)) });
+    }
+    return { setting: setting(), ...both.settings, series };
+  } finally {
+    both.close();
   }
 }
-session.dispose();
+
+export function renderStepBench(result: StepResult): string {
+  const { torch, series } = result;
+  const variants = Object.keys(series[0]?.rows[0]?.pytorch ?? {});
+  const lines = [
+    `${describeTraining(result)}: an update over densities`,
+    `${describe(result.setting)}${torch ? `, PyTorch ${torch}` : ''}; median [quartiles] of ${result.rounds} rounds of ${result.steps} updates`,
+    ...describeDevice(result),
+  ];
+  for (const { masks, source, rows, breakEven: even } of series) {
+    lines.push('', `masks ${masks}${source ? ` (${source})` : ''}`);
+    const head = [
+      'weights %',
+      'ms',
+      ...variants,
+      torch ? 'times as fast as the best' : 'times as fast as dense',
+      '',
+    ];
+    const all = speedUps(rows);
+    lines.push(
+      ...columns([
+        head,
+        ...rows.map(({ density, ms, pytorch, ratio }, i) => [
+          percent(density),
+          spread(ms),
+          ...variants.map((variant) => threeDigits(pytorch[variant]?.median ?? Number.NaN)),
+          ratio ? spread(ratio) : Number.isFinite(all[i]) ? (all[i] as number).toFixed(2) : '-',
+          '',
+        ]),
+      ]),
+      `faster than ${torch ? "PyTorch's best" : 'dense'}: ${describeBreakEven(even)}`,
+    );
+  }
+  return lines.join('\n');
+}
+
+export function plotStep(result: StepResult, command: string): SpeedPlot {
+  const lines = result.series.map(
+    ({ masks, rows }): SpeedLine => ({
+      label: `masks ${masks}`,
+      points: pointsOf(rows).map(({ density, speedUp, row }) => ({
+        density,
+        speedUp,
+        words: `${masks}, ${percent(density)} %: ${threeDigits(row.ms.median)} ms, ${speedUp.toFixed(2)} times as fast`,
+      })),
+    }),
+  );
+  return {
+    title: `${result.network}: an update`,
+    unit: result.torch ? "PyTorch's best dense step" : 'our dense update',
+    lines,
+    notes: [
+      describeTraining(result),
+      `${describe(result.setting)}${result.torch ? `, PyTorch ${result.torch}` : ''}`,
+      command,
+    ],
+  };
+}

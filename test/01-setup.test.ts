@@ -308,6 +308,11 @@ test('the published package holds what an install needs, and nothing else', () =
     'bin/lth-train.js',
     'dist/lib/index.js',
     'dist/lib/index.d.ts',
+    'dist/bench/kernels.js',
+    'bench/reference/step.py',
+    'bench/reference/kernels.py',
+    'bench/masks/lenet-300-100.masks',
+    'bench/masks/resnet-20.masks',
     'lib/recipe/recipes/quickstart.yaml',
     'native/addon/addon.cc',
     'native/data/idx.cc',
@@ -321,12 +326,18 @@ test('the published package holds what an install needs, and nothing else', () =
     'README.md',
     'CHANGELOG.md',
     'docs/gpu-status.md',
+    'docs/benchmarks.md',
   ];
   for (const path of wanted) assert.ok(packed.includes(path), path);
   const kept =
-    /^(bin|docs|examples|dist\/lib|lib\/recipe\/recipes|native|cmake|scripts|data\/mnist-10k)\/|^[A-Za-z.]+$/;
+    /^(bin|docs|examples|dist\/lib|dist\/bench|bench\/reference|bench\/masks|lib\/recipe\/recipes|native|cmake|scripts|data\/mnist-10k)\/|^[A-Za-z.]+$/;
   assert.deepEqual(
     packed.filter((path) => !kept.test(path) || path.startsWith('native/test')),
+    [],
+  );
+  // What measures the package for its own developers alone.
+  assert.deepEqual(
+    packed.filter((path) => /^dist\/bench\/(boundary|checkpoint|soak)\b/.test(path)),
     [],
   );
 });

@@ -1,7 +1,8 @@
 """The other side of the step benchmark: PyTorch's best ways to make one training step.
 
-Speaks lines of JSON: reads {"variant": name, "steps": n} from standard input and answers {"ms": [per-step times]},
-so that the benchmark can interleave both sides in one run. The first line it writes names its variants.
+Speaks lines of JSON: reads {"variant": name, "steps": n, "masked": bool} from standard input and answers
+{"ms": [per-step times]}, so that the benchmark can interleave both sides in one run. The first line it writes names its
+variants. Masked: masks are multiplied into all weights of more than one dimension after each step, in one call.
 """
 import json
 import sys
@@ -30,9 +31,12 @@ def build(name, variant, optimiser_name, batch, device):
     images = (torch.rand(8000, *((3, 32, 32) if pictures else (784,))) * 255).to(torch.uint8).to(device)
     labels = torch.randint(0, 10, (8000,), device=device)
     if variant.startswith("compile"):
-        model = torch.compile(model, mode="reduce-overhead" if device == "cuda" else None)
+        model = torch.compile(model, mode=None if device == "cpu" else "reduce-overhead")
 
-    def step(i):
+    weights = [p for p in model.parameters() if p.dim() > 1]
+    masks = [(torch.rand_like(w) < 0.5).to(w.dtype) for w in weights]
+
+    def step(masked):
         # A batch out of resident bytes and its normalisation: what our step does too.
         rows = torch.randint(0, 8000, (batch,), device=device)
         x = images[rows].float().mul_(1 / 255)
@@ -40,20 +44,26 @@ def build(name, variant, optimiser_name, batch, device):
             x = x.to(memory_format=layout)
         y = labels[rows]
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled="bf16" in variant):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled="bf16" in variant):
             loss = torch.nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimiser.step()
+        if masked:
+            with torch.no_grad():
+                torch._foreach_mul_(weights, masks)
         return loss.item()  # ours looks at the loss of each step too
 
     return step
 
 
 def main():
-    name, threads, batch, optimiser = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    device = sys.argv[6]
-    pictures = PICTURES_CUDA if device == "cuda" else PICTURES
-    names = sys.argv[5].split(",") if sys.argv[5] else VECTORS if name.startswith("lenet") else pictures
+    options = json.loads(sys.argv[1])
+    name, threads, batch, optimiser = options["network"], options["threads"], options["batch"], options["optimiser"]
+    device = options["device"]
+    pictures = PICTURES if device == "cpu" else PICTURES_CUDA
+    names = options["variants"] or (VECTORS if name.startswith("lenet") else pictures)
+    if device != "cpu":
+        torch.cuda.set_device(torch.device(device))
     torch.backends.cudnn.benchmark = True
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -61,8 +71,8 @@ def main():
     for variant in names:
         try:
             variants[variant] = build(name, variant, optimiser, batch, device)
-            for i in range(30 if name.startswith("lenet") else 3):
-                variants[variant](i)
+            for _ in range(30 if name.startswith("lenet") else 3):
+                variants[variant](False)
         except Exception as error:  # a machine without what torch.compile needs still has eager
             variants.pop(variant, None)
             print(f"{variant}: {error}"[:300], file=sys.stderr)
@@ -71,9 +81,9 @@ def main():
         request = json.loads(line)
         step = variants[request["variant"]]
         times = []
-        for i in range(request["steps"]):
+        for _ in range(request["steps"]):
             start = time.perf_counter()
-            step(i)
+            step(request["masked"])
             times.append((time.perf_counter() - start) * 1e3)
         print(json.dumps({"ms": times}), flush=True)
 

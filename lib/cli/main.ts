@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { fromFileSystem } from '../files.js';
 import { type ErrorCode, LthError } from '../native/errors.js';
 import { packageRoot } from '../package.js';
+import { benchCommand } from './commands/bench.js';
 import { connectivityCommand } from './commands/connectivity.js';
 import { dataCommand } from './commands/data.js';
 import { doctorCommand } from './commands/doctor.js';
@@ -67,6 +68,7 @@ export async function main(argv: string[]): Promise<number> {
     verifyCommand(exit),
     recipesCommand(),
     dataCommand(),
+    benchCommand(),
     doctorCommand(exit),
   ];
   for (const command of commands) program.addCommand(command.exitOverride());

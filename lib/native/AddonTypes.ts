@@ -114,6 +114,26 @@ export interface NetworkSummary {
   flops: number;
   /** The plan, one line per operation, for people. */
   operations: string[];
+  /** Convolutions and linear layers, in their order. */
+  products: ProductLayer[];
+}
+
+/** A layer whose work is products with weights. */
+export interface ProductLayer {
+  layer: string;
+  /** Its weight's name. */
+  weight: string;
+  type: 'conv' | 'linear';
+  /** Of the weight: (K,C,R,S) or (K,C). */
+  shape: number[];
+  /** Of one example: [channels, height, width], or [features]. */
+  input: number[];
+  output: number[];
+  /** [height, width]; zeros of linear layers. */
+  stride: [number, number];
+  padding: [number, number];
+  /** Does anything want the gradient of its input? Not of a layer that reads the examples. */
+  inputGradient: boolean;
 }
 
 // -------------------------------------------------------------------------------------------- data
@@ -251,6 +271,53 @@ export interface RunEnd {
   loss: number;
   accuracy: number;
   examples: number;
+}
+
+// -------------------------------------------------------------------------------------- benchmarks
+
+export interface LayerBenchOptions {
+  batch: number;
+  /** Convolutions alone; else fp32. */
+  bf16: boolean;
+  threads: number;
+  /** Samples of each side. */
+  rounds: number;
+  /** Seconds that a sample lasts at least. */
+  sample: number;
+}
+
+/** One of a layer's three products, dense and sparse in turn. */
+export interface ProductTimes {
+  /** Seconds of one product, a number a sample. */
+  dense: number[];
+  /** null where there is no sparse product of so many weights. */
+  sparse: number[] | null;
+  /** Bytes that must be read or written at least: what is multiplied and what comes out, once each. */
+  denseBytes: number;
+  sparseBytes: number;
+  /** The largest between the results of both, where the dense one's largest value is 1. */
+  difference: number;
+}
+
+export interface LayerTimes {
+  weights: number;
+  remaining: number;
+  /** Of each product: multiply-adds x 2 of all weights, and of those that remain, at places inside the image. */
+  denseOperations: number;
+  sparseOperations: number;
+  forward: ProductTimes;
+  /** null for a layer that reads the examples. */
+  inputGradient: ProductTimes | null;
+  weightGradient: ProductTimes;
+}
+
+/** What the CPU does at most on so many threads. */
+export interface MachineLimits {
+  /** Operations a second, multiply-adds x 2, of loops in registers; bf16 null where there is no instruction for it. */
+  fp32: number;
+  bf16: number | null;
+  /** Bytes a second of out = a + b over arrays that no cache holds, three arrays counted. */
+  bandwidth: number;
 }
 
 // ------------------------------------------------------------------------------- snapshots and masks
@@ -438,6 +505,10 @@ export interface Addon {
   masksRandom(masks: MasksHandle, seed: number, replicate: number): Promise<MasksHandle>;
   /** From packed bits by name, e.g. an Arrow Bool vector's buffer. Missing names are an error. */
   masksFromBits(network: NetworkHandle, bits: Record<string, Uint8Array>): MasksHandle;
+  /** Of nested masks of levels 1, 2, ...: a byte per prunable weight, the level at which it goes; 0: at none. */
+  masksLevels(masks: MasksHandle[]): Promise<Uint8Array>;
+  /** The masks of a level out of these bytes; 0: all ones. */
+  masksAtLevel(network: NetworkHandle, levels: Uint8Array, level: number): Promise<MasksHandle>;
   masksTensors(masks: MasksHandle): MaskTensor[];
   /** Is every weight of `inner` also in `outer`? */
   masksNested(inner: MasksHandle, outer: MasksHandle): boolean;
@@ -453,6 +524,17 @@ export interface Addon {
   /** safetensors BOOL tensors. */
   masksWrite(masks: MasksHandle, path: string, metadata: Record<string, string>): Promise<void>;
   masksRead(network: NetworkHandle, path: string): Promise<MasksHandle>;
+
+  /**
+   * Times the three products of the only layer with weights of a network, on a thread of its own. `end` is null where
+   * runAbort stopped it. "native": dense and sparse results do not agree.
+   */
+  benchLayer(
+    network: NetworkHandle,
+    masks: MasksHandle,
+    options: LayerBenchOptions,
+  ): { run: RunHandle; end: Promise<LayerTimes | null> };
+  benchLimits(threads: number): { run: RunHandle; end: Promise<MachineLimits | null> };
 
   /** Non-blocking exclusive flock on `path` (created if missing); null if another process or handle holds it. */
   lockTry(path: string): LockHandle | null;

@@ -81,6 +81,12 @@ export function fallingLogScale(values: number[], room: LabelRoom): Scale {
   return { at, ticks: found ?? [tidy(high), tidy(low)] };
 }
 
+/** The same from the smallest to the largest value. */
+export function risingLogScale(values: number[], room: LabelRoom): Scale {
+  const falling = fallingLogScale(values, room);
+  return { at: (value) => 1 - falling.at(value), ticks: falling.ticks };
+}
+
 /**
  * Updates: linear, or logarithmic where they go over more than a factor of ten; 0 then stands one share before the
  * smallest. Ticks are the values themselves where they have room.

@@ -2,8 +2,24 @@
  * The report's style sheet. Colours are Okabe and Ito's, which colour-blind people tell apart; lighter ones of the same
  * hues in the dark. Fonts are the reader's own.
  */
-const light = `--paper:#fff;--ink:#1b1f24;--soft:#57606a;--hair:#d8dee4;--wash:#f6f8fa;
---c0:#0072b2;--c1:#d55e00;--c2:#008a64;--c3:#a8508a;--c4:#b07600;--c5:#3a8fc2;--c6:#5b5b5b;--c7:#7a5cc7;`;
+export const lightColours: Record<string, string> = {
+  paper: '#fff',
+  ink: '#1b1f24',
+  soft: '#57606a',
+  hair: '#d8dee4',
+  wash: '#f6f8fa',
+  c0: '#0072b2',
+  c1: '#d55e00',
+  c2: '#008a64',
+  c3: '#a8508a',
+  c4: '#b07600',
+  c5: '#3a8fc2',
+  c6: '#5b5b5b',
+  c7: '#7a5cc7',
+};
+const light = Object.entries(lightColours)
+  .map(([name, value]) => `--${name}:${value};`)
+  .join('');
 const dark = `--paper:#14171a;--ink:#e6e9ec;--soft:#9aa4ae;--hair:#343b42;--wash:#1d2126;
 --c0:#5cb3ec;--c1:#ff8a3d;--c2:#2fc79a;--c3:#e39bc8;--c4:#f0b93a;--c5:#8fd0f5;--c6:#bdbdbd;--c7:#b7a2f2;`;
 
@@ -52,6 +68,8 @@ ${colours}
 .whisker{stroke:var(--c);stroke-width:6;opacity:.25}
 .rule{fill:none;stroke:var(--ink);stroke-width:1.5;stroke-dasharray:9 5}
 .rule1{stroke-dasharray:2 4}
+.mark{fill:none;stroke:var(--c);stroke-width:1;stroke-dasharray:2 3}
+.mark-label{paint-order:stroke;stroke:var(--paper);stroke-width:4px}
 .swatch{flex:none;vertical-align:middle;overflow:visible}
 .legend{display:flex;flex-wrap:wrap;gap:.15rem 1.25rem;list-style:none;padding:0;margin:.25rem 0;font-size:.9rem}
 .legend li{display:flex;gap:.4rem;align-items:center}

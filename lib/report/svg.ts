@@ -4,6 +4,7 @@ import {
   type LabelRoom,
   linearScale,
   niceDomain,
+  risingLogScale,
   type Scale,
   updatesScale,
 } from './scales.js';
@@ -34,9 +35,17 @@ export interface Rule {
   y: number;
 }
 
+/** A place on the axis across that has a name of its own: a line from top to bottom. */
+export interface Mark {
+  label: string;
+  x: number;
+  /** Of the series that it is about. */
+  look: number;
+}
+
 export interface Axis {
   label: string;
-  scale: 'linear' | 'falling-log' | 'updates';
+  scale: 'linear' | 'falling-log' | 'rising-log' | 'updates';
   format: (value: number) => string;
   /** The axis is not widened beyond. */
   limits?: { low?: number; high?: number };
@@ -54,6 +63,7 @@ export interface Chart {
   y: Axis;
   series: Series[];
   rules: Rule[];
+  marks?: Mark[];
 }
 
 /** In units of the drawing, which are CSS pixels on a wide screen. */
@@ -117,8 +127,22 @@ function markerPath(series: Series, x: number, y: number, words: string | null):
   }</path>`;
 }
 
+/** Lines, then their labels: below each other, so that none is on top of another, on the side that has more room. */
+function marksOf(marks: Mark[], place: Place): Markup[] {
+  const lines = marks.map(
+    ({ x, look }) =>
+      markup`<path class="${colour(look)} mark" d="M${round(place(x))} ${plot.top}V${plot.bottom}"/>`,
+  );
+  const labels = marks.map(({ label, x }, row) => {
+    const at = place(x);
+    const right = at < (plot.left + plot.right) / 2;
+    return markup`<text class="mark-label" x="${round(at + (right ? 5 : -5))}" y="${plot.top + 12 + 15 * row}" text-anchor="${right ? 'start' : 'end'}">${label}</text>`;
+  });
+  return [...lines, ...labels];
+}
+
 /** The sample of a series that a legend shows. */
-function swatch(series: Series): Markup {
+export function swatch(series: Series): Markup {
   return markup`<svg class="swatch" viewBox="0 0 36 14" width="36" height="14" aria-hidden="true"><path class="${lineClass(series)}" d="M1 7H35"${dashAttribute(series)}/>${markerPath(series, 18, 7, null)}</svg>`;
 }
 
@@ -174,6 +198,7 @@ function scaleOf(axis: Axis, values: number[], length: number, letters: 'across'
     letters === 'up' ? 26 / length : (CHARACTER * (axis.format(value).length + 1.5)) / length;
   const all = [...values, ...(axis.include ?? [])];
   if (axis.scale === 'falling-log') return fallingLogScale(all, room);
+  if (axis.scale === 'rising-log') return risingLogScale(all, room);
   if (axis.scale === 'updates') return updatesScale(all, room);
   return linearScale(niceDomain(all, axis.limits), room);
 }
@@ -195,7 +220,7 @@ export function draw(chart: Chart): Markup {
   );
   const across = scaleOf(
     chart.x,
-    points.map((p) => p.x),
+    [...points.map((p) => p.x), ...(chart.marks ?? []).map((one) => one.x)],
     plot.right - plot.left,
     'across',
   );
@@ -227,7 +252,7 @@ export function draw(chart: Chart): Markup {
 <text class="y-label" x="4" y="18">${chart.y.label}</text>
 <text class="x-label" x="${(plot.left + plot.right) / 2}" y="${HEIGHT - 12}">${chart.x.label}</text>
 ${backToFront.map((one) => band(one, x, y))}
-${chart.rules.map((rule, i) => markup`<path class="rule rule${i % 2}" d="M${plot.left} ${round(y(rule.y))}H${plot.right}"/>`)}
+${chart.rules.map((rule, i) => markup`<path class="rule rule${i % 2}" d="M${plot.left} ${round(y(rule.y))}H${plot.right}"/>`)}${marksOf(chart.marks ?? [], x)}
 ${backToFront.map((one) => [line(one, x, y), dots(one, x, y)])}
 </svg>`;
 }

@@ -89,6 +89,24 @@ export class Masks extends Resource<MasksHandle> {
   }
 
   /**
+   * Of the nested masks of levels 1, 2, ... of one IMP: a byte per prunable weight, tensor after tensor, the level at
+   * which it was pruned; 0 where the last masks keep it.
+   * @throws LthError "invalid-argument" where they are not nested, none, or more than 255.
+   */
+  static levels(masks: Masks[]): Promise<Uint8Array> {
+    return loadAddon().masksLevels(masks.map((one) => checkResource(one, Masks, 'masks').handle));
+  }
+
+  /**
+   * The masks of a level out of what `levels` gives; 0: all ones.
+   * @throws LthError "wrong-shape" where there are not as many bytes as the network has prunable weights.
+   */
+  static async atLevel(network: CompiledNetwork, levels: Uint8Array, level: number): Promise<Masks> {
+    checkInteger(level, 'level', 0, 255);
+    return new Masks(await loadAddon().masksAtLevel(network.handle, levels, level), network);
+  }
+
+  /**
    * Magnitude pruning: of the weights that remain, the floor(fraction * remaining) smallest |w| go; ties by position.
    * @param weights of the trained subnetwork, W_T.
    * @throws LthError "diverged" where a remaining weight is not finite.

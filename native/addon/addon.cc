@@ -92,6 +92,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_snapshots(exports);
   define_masks(exports);
   define_analyse(exports);
+  define_bench(exports);
   return exports;
 }
 

@@ -63,6 +63,7 @@ struct Bridge {
   std::shared_ptr<Session> session;
   std::shared_ptr<Run> run;
   Napi::Promise::Deferred deferred;
+  std::function<Napi::Value(Napi::Env)> result;  // null: the run's end is the result
   Napi::ThreadSafeFunction notify;
   std::atomic<bool> notified{false};  // at most one notification is on its way
   napi_env env = nullptr;
@@ -87,6 +88,7 @@ void settle(Napi::Env env, Bridge& bridge, const RunEnd& end) {
     bridge.deferred.Reject(js_error(env, end.error_code, end.error_message).Value());
     return;
   }
+  if (bridge.result) return bridge.deferred.Resolve(bridge.result(env));
   Napi::Object result = Napi::Object::New(env);
   result.Set("state", name_of(end.state));
   result.Set("step", static_cast<double>(end.step));
@@ -104,13 +106,15 @@ void stop_runs_of(napi_env env) {
 }
 
 Napi::Value start_run(Napi::Env env, std::shared_ptr<Session> session, const Napi::Value& notify,
-                      const std::function<std::shared_ptr<Run>(RunEvents)>& launch) {
+                      const std::function<std::shared_ptr<Run>(RunEvents)>& launch,
+                      std::function<Napi::Value(Napi::Env)> of_result) {
   const Napi::Function callback = notify.IsFunction()
                                       ? notify.As<Napi::Function>()
                                       : Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
   auto bridge = std::make_shared<Bridge>(env);
   bridge->env = env;
   bridge->session = session;
+  bridge->result = std::move(of_result);
   // Unlimited as far as Node knows, bounded by us: one notification and the end.
   auto* held = new std::shared_ptr<Bridge>(bridge);
   bridge->notify = Napi::ThreadSafeFunction::New(

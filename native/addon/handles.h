@@ -9,7 +9,7 @@
 
 namespace lth {
 
-// A run as JavaScript holds it: it keeps the session alive while its thread is going on.
+// A run as JavaScript holds it: it keeps its session, if it is of one, alive while its thread is going on.
 struct RunHandle {
   std::shared_ptr<Session> session;
   std::shared_ptr<Run> run;
@@ -87,5 +87,6 @@ void define_sessions(Napi::Object& exports);
 void define_snapshots(Napi::Object& exports);
 void define_masks(Napi::Object& exports);
 void define_analyse(Napi::Object& exports);
+void define_bench(Napi::Object& exports);
 
 }  // namespace lth

@@ -1,6 +1,7 @@
 #include <map>
 
 #include "addon/handles.h"
+#include "analyse/mask_levels.h"
 #include "analyse/prune.h"
 #include "analyse/random_mask.h"
 
@@ -101,6 +102,30 @@ Napi::Value masks_tensors(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value masks_levels(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArray()) wrong_argument("masks", "an array");
+  const Napi::Array array = info[0].As<Napi::Array>();
+  std::vector<std::shared_ptr<const Masks>> masks;
+  for (uint32_t i = 0; i < array.Length(); ++i) masks.push_back(from_handle<const Masks>(array.Get(i)));
+  return PromiseWorker<std::shared_ptr<const std::vector<uint8_t>>>::run(
+      info.Env(),
+      [masks = std::move(masks)] { return std::make_shared<const std::vector<uint8_t>>(levels_of(masks)); },
+      [](Napi::Env env, std::shared_ptr<const std::vector<uint8_t>> levels) -> Napi::Value {
+        return Napi::Uint8Array::New(env, levels->size(), external_buffer(env, levels->data(), levels->size(), levels), 0);
+      });
+}
+
+Napi::Value masks_at_level(const Napi::CallbackInfo& info) {
+  const auto network = from_handle<const CompiledNetwork>(info[0]);
+  const HeldBytes held(info[1], "levels");
+  return PromiseWorker<std::shared_ptr<const Masks>>::run(
+      info.Env(),
+      [network, held, level = static_cast<int>(to_int(info[2], "level", 0, 255))] {
+        return masks_at(network->layout, held.bytes(), level);
+      },
+      handle_of);
+}
+
 Napi::Value masks_nested(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(),
                             is_nested(*from_handle<const Masks>(info[0]), *from_handle<const Masks>(info[1])));
@@ -131,6 +156,8 @@ void define_masks(Napi::Object& exports) {
   define<masks_random_scores>(exports, "masksRandomScores");
   define<masks_from_bits>(exports, "masksFromBits");
   define<masks_tensors>(exports, "masksTensors");
+  define<masks_levels>(exports, "masksLevels");
+  define<masks_at_level>(exports, "masksAtLevel");
   define<masks_nested>(exports, "masksNested");
   define<masks_violations>(exports, "masksViolations");
   define<pruned_count_of>(exports, "prunedCount");

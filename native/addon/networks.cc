@@ -85,6 +85,24 @@ Napi::Value network_summary(const Napi::CallbackInfo& info) {
   out.Set("counts", counts);
   out.Set("flops", static_cast<double>(network->flops));
   out.Set("operations", to_js(env, network->operation_lines));
+  Napi::Array products = Napi::Array::New(env);
+  for (const Operation& op : network->operations) {
+    const bool convolution = op.type == Operation::kConvolution;
+    if (!convolution && op.type != Operation::kLinear) continue;
+    const Value &in = network->values[static_cast<size_t>(op.inputs[0])], &to = network->values[static_cast<size_t>(op.output)];
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("layer", op.name);
+    one.Set("weight", network->layout->parameters[static_cast<size_t>(op.weight)].name);
+    one.Set("type", convolution ? "conv" : "linear");
+    one.Set("shape", shape_to_js(env, network->layout->parameters[static_cast<size_t>(op.weight)].shape));
+    one.Set("input", shape_to_js(env, convolution ? in.shape : std::vector<int64_t>{in.features}));
+    one.Set("output", shape_to_js(env, convolution ? to.shape : std::vector<int64_t>{to.features}));
+    one.Set("stride", shape_to_js(env, {op.stride.h, op.stride.w}));
+    one.Set("padding", shape_to_js(env, {op.padding.h, op.padding.w}));
+    one.Set("inputGradient", op.inputs[0] != network->input);
+    products.Set(products.Length(), one);
+  }
+  out.Set("products", products);
   return out;
 }
 

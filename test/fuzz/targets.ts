@@ -1,14 +1,17 @@
 // Readers of files from outside. Each must return, or throw an LthError.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { MaskFile } from '../../bench/maskFile.js';
 import { readIdx } from '../../lib/data/idx.js';
 import { readTarGz, TarReader } from '../../lib/data/tar.js';
 import { sealOfValue } from '../../lib/files.js';
 import { loadRecipe, toYaml } from '../../lib/recipe/load.js';
 import { metricsBatch } from '../../lib/session/arrow.js';
+import { CompiledNetwork } from '../../lib/session/CompiledNetwork.js';
 import { readCheckpoint } from '../../lib/store/Checkpoints.js';
 import { readMetrics, writeMetrics } from '../../lib/store/metrics.js';
 import { RunFolder } from '../../lib/store/RunFolder.js';
@@ -357,4 +360,64 @@ const targz: Target = {
   },
 };
 
-export const targets: Record<string, Target> = { idx, metrics, recipe, set, records, tar, targz };
+const masked = CompiledNetwork.compile({
+  name: 'tiny',
+  input: [4],
+  classes: 2,
+  layers: [
+    { name: 'fc1', type: 'linear', units: 3 },
+    { name: 'relu1', type: 'relu' },
+    { name: 'fc2', type: 'linear', units: 2 },
+  ],
+});
+/** Of 3 x 4 + 2 x 3 weights. */
+const levels = Buffer.from([0, 1, 0, 2, 2, 0, 1, 0, 0, 1, 2, 0, 0, 0, 1, 2, 0, 0]);
+const left = (level: number) => levels.filter((one) => one === 0 || one > level).length;
+const maskHeader = {
+  format: 1,
+  network: 'tiny',
+  levels: 2,
+  remaining: [0, 1, 2].map(left),
+  tensors: [
+    { name: 'fc1.weight', shape: [3, 4] },
+    { name: 'fc2.weight', shape: [2, 3] },
+  ],
+  made: {
+    command: 'lth-train run cifar10/resnet20 --set training.steps=600it --levels 21 --replicates 1 '.repeat(
+      3,
+    ),
+    recipe: 'y',
+    steps: '9it',
+    seed: 1,
+    rewind: 0,
+    replicate: 0,
+    method: 'iterative',
+  },
+};
+
+/** A line of JSON and levels, which are packed and sealed so that mutations get through; what is no JSON stays as it is. */
+function sealedMasks(input: Buffer): Buffer {
+  const end = input.indexOf('\n');
+  try {
+    const header = JSON.parse(input.subarray(0, end).toString()) as Record<string, unknown>;
+    const body = brotliCompressSync(input.subarray(end + 1));
+    header.body ??= { bytes: body.length, sha256: createHash('sha256').update(body).digest('hex') };
+    const line = JSON.stringify({ ...header, seal: sealOfValue(header) });
+    return Buffer.concat([Buffer.from(`${line}\n`), body]);
+  } catch {
+    return input;
+  }
+}
+
+const masks: Target = {
+  seeds: async () =>
+    [maskHeader, { ...maskHeader, levels: 1, remaining: [left(0), left(2)] }].map((header) =>
+      Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), levels]),
+    ),
+  async read(input) {
+    const read = MaskFile.read(file('input.masks', sealedMasks(input)));
+    for (let level = 0; level <= read.header.levels; level++) (await read.at(masked, level)).dispose();
+  },
+};
+
+export const targets: Record<string, Target> = { idx, metrics, recipe, set, records, tar, targz, masks };
