@@ -63,6 +63,7 @@ struct Bridge {
   std::shared_ptr<Session> session;
   std::shared_ptr<Run> run;
   Napi::Promise::Deferred deferred;
+  std::function<void(Napi::Object&)> add;
   Napi::ThreadSafeFunction notify;
   std::atomic<bool> notified{false};  // at most one notification is on its way
   napi_env env = nullptr;
@@ -94,6 +95,7 @@ void settle(Napi::Env env, Bridge& bridge, const RunEnd& end) {
   result.Set("loss", end.examples ? end.loss : std::numeric_limits<double>::quiet_NaN());
   result.Set("accuracy", end.examples ? end.accuracy : std::numeric_limits<double>::quiet_NaN());
   result.Set("examples", static_cast<double>(end.examples));
+  bridge.add(result);
   bridge.deferred.Resolve(result);
 }
 
@@ -104,13 +106,15 @@ void stop_runs_of(napi_env env) {
 }
 
 Napi::Value start_run(Napi::Env env, std::shared_ptr<Session> session, const Napi::Value& notify,
-                      const std::function<std::shared_ptr<Run>(RunEvents)>& launch) {
+                      const std::function<std::shared_ptr<Run>(RunEvents)>& launch,
+                      std::function<void(Napi::Object&)> add) {
   const Napi::Function callback = notify.IsFunction()
                                       ? notify.As<Napi::Function>()
                                       : Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
   auto bridge = std::make_shared<Bridge>(env);
   bridge->env = env;
   bridge->session = session;
+  bridge->add = std::move(add);
   // Unlimited as far as Node knows, bounded by us: one notification and the end.
   auto* held = new std::shared_ptr<Bridge>(bridge);
   bridge->notify = Napi::ThreadSafeFunction::New(

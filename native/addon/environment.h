@@ -14,8 +14,10 @@ namespace lth {
 // Stops and joins what is going on in this environment.
 void stop_runs_of(napi_env env);
 
-// Starts `launch` (Session::train or Session::evaluate with the events given) and returns { run, end }.
+// Starts `launch` (Session::train or Session::evaluate with the events given) and returns { run, end }; `add` gives the result
+// of an end what is its own.
 Napi::Value start_run(Napi::Env env, std::shared_ptr<Session> session, const Napi::Value& notify,
-                      const std::function<std::shared_ptr<Run>(RunEvents)>& launch);
+                      const std::function<std::shared_ptr<Run>(RunEvents)>& launch,
+                      std::function<void(Napi::Object&)> add = [](Napi::Object&) {});
 
 }  // namespace lth

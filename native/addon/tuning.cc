@@ -1,0 +1,75 @@
+// The table by which products are chosen: as JavaScript has it, and its measurement.
+#include "addon/environment.h"
+#include "exec/measure.h"
+
+namespace lth {
+namespace {
+
+ProductCosts costs_from(const Napi::Value& v, const std::string& name) {
+  const Napi::Object o = to_object(v, name);
+  const auto cost = [&](const char* key) { return to_double(o.Get(key), name + "." + key); };
+  return {cost("entryOfRun"), cost("entryOfPlace"), cost("gradientOfVector"), cost("gradientOfBand"), cost("splitOfVector")};
+}
+
+Napi::Value to_js(Napi::Env env, const ProductCosts& costs) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("entryOfRun", costs.entry_of_run);
+  out.Set("entryOfPlace", costs.entry_of_place);
+  out.Set("gradientOfVector", costs.gradient_of_vector);
+  out.Set("gradientOfBand", costs.gradient_of_band);
+  out.Set("splitOfVector", costs.split_of_vector);
+  return out;
+}
+
+Napi::Object to_js(Napi::Env env, const Tuning& tuning) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("fp32", to_js(env, tuning.fp32));
+  out.Set("bf16", to_js(env, tuning.bf16));
+  out.Set("linear", to_js(env, tuning.linear));
+  return out;
+}
+
+Napi::Value tuning_builtin(const Napi::CallbackInfo& info) { return to_js(info.Env(), Tuning{}); }
+
+Napi::Value tuning_name(const Napi::CallbackInfo& info) {
+  const std::string name = name_of(tuning_from(info[0], "tuning"));
+  return name.empty() ? info.Env().Null() : Napi::Value::From(info.Env(), name);
+}
+
+Napi::Value tuning_measure(const Napi::CallbackInfo& info) {
+  const int threads = static_cast<int>(to_int(info[0], "threads", 1, 1024));
+  auto measured = std::make_shared<Tuning>();
+  const auto work = [measured, threads, isa = chosen_isa()](Run& run) {
+    RunEnd end;
+    const double start = now_seconds();
+    const std::optional<Tuning> found = measure_costs(isa, threads, [&] { return run.stopping(); });
+    if (found) *measured = *found;
+    end.state = found ? RunEnd::kDone : RunEnd::kAborted;
+    end.seconds = now_seconds() - start;
+    return end;
+  };
+  return start_run(
+      info.Env(), nullptr, info.Env().Undefined(),
+      [&](RunEvents events) { return std::make_shared<Run>(work, std::move(events)); },
+      [measured](Napi::Object& result) { result.Set("tuning", to_js(result.Env(), *measured)); });
+}
+
+}  // namespace
+
+Tuning tuning_from(const Napi::Value& v, const std::string& name) {
+  const Napi::Object o = to_object(v, name);
+  Tuning t;
+  t.fp32 = costs_from(o.Get("fp32"), name + ".fp32");
+  t.bf16 = costs_from(o.Get("bf16"), name + ".bf16");
+  t.linear = costs_from(o.Get("linear"), name + ".linear");
+  check(t);
+  return t;
+}
+
+void define_tuning(Napi::Object& exports) {
+  define<tuning_builtin>(exports, "tuningBuiltin");
+  define<tuning_name>(exports, "tuningName");
+  define<tuning_measure>(exports, "tuningMeasure");
+}
+
+}  // namespace lth
