@@ -15,6 +15,7 @@ import { reportCommand } from './commands/report.js';
 import { runCommand } from './commands/run.js';
 import { showCommand } from './commands/show.js';
 import { stabilityCommand } from './commands/stability.js';
+import { tuneCommand } from './commands/tune.js';
 import { verifyCommand } from './commands/verify.js';
 import { watchCommand } from './commands/watch.js';
 import { exitOnSignal } from './signals.js';
@@ -67,6 +68,7 @@ export async function main(argv: string[]): Promise<number> {
     verifyCommand(exit),
     recipesCommand(),
     dataCommand(),
+    tuneCommand(),
     doctorCommand(exit),
   ];
   for (const command of commands) program.addCommand(command.exitOverride());

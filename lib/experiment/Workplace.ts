@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Tuning } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { CompiledNetwork } from '../session/CompiledNetwork.js';
@@ -81,11 +82,13 @@ export class Workplace {
     readonly recipe: Recipe,
     readonly network: CompiledNetwork,
     private readonly data: { train: Dataset; test: Dataset },
+    private readonly tuning: Tuning | null,
   ) {}
 
-  static async open(recipe: Recipe): Promise<Workplace> {
+  /** @param tuning by which products are chosen; null: the built-in table. */
+  static async open(recipe: Recipe, tuning: Tuning | null = null): Promise<Workplace> {
     const network = compiled(recipe);
-    return new Workplace(recipe, network, await Dataset.open(recipe.data.set, recipe.data.folder));
+    return new Workplace(recipe, network, await Dataset.open(recipe.data.set, recipe.data.folder), tuning);
   }
 
   /** Where units are read and written. */
@@ -139,6 +142,7 @@ export class Workplace {
       augment: recipe.data.augment,
       device: recipe.device,
       kernels: recipe.kernels,
+      ...(this.tuning && { tuning: this.tuning }),
       precision: recipe.training.precision,
       executor: recipe.training.executor,
       threads,
