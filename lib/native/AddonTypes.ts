@@ -348,8 +348,14 @@ export interface Addon {
   tuningBuiltin(): Tuning;
   /** 16 hexadecimal digits, a table's word in fingerprints; null for the built-in one. */
   tuningName(tuning: Tuning): string | null;
-  /** Measures this machine's costs with the instruction set in use, `threads` slices at a time, on a native thread: seconds. */
-  tuningMeasure(threads: number): { run: RunHandle; end: Promise<RunEnd & { tuning: Tuning }> };
+  /**
+   * Measures this machine's costs with the instruction set in use, `threads` slices at a time, on a native thread. A round
+   * is half a second to a second; the lower quartile of the rounds counts.
+   */
+  tuningMeasure(
+    threads: number,
+    rounds: number,
+  ): { run: RunHandle; end: Promise<RunEnd & { tuning: Tuning }> };
 
   networkCompile(network: NativeNetwork): NetworkHandle;
   networkSummary(network: NetworkHandle): NetworkSummary;

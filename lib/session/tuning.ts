@@ -13,6 +13,8 @@ export const costNames = [
 ] as const;
 
 const MOST_COST = 1e6;
+/** Of a measurement: fewer would round to other steps of the grid more often. */
+const ROUNDS = 9;
 
 /** A table that others made, without anything else that is in it. @throws LthError "invalid-argument". */
 export function checkTuning(value: unknown): Tuning {
@@ -57,7 +59,7 @@ export async function measureTuning(
   const threads = checkInteger(options.threads ?? 1, 'threads', 1, 1024);
   signal?.throwIfAborted();
   const addon = loadAddon();
-  const { run, end } = addon.tuningMeasure(threads);
+  const { run, end } = addon.tuningMeasure(threads, ROUNDS);
   const abort = () => addon.runAbort(run);
   signal?.addEventListener('abort', abort);
   try {

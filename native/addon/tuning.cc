@@ -38,11 +38,12 @@ Napi::Value tuning_name(const Napi::CallbackInfo& info) {
 
 Napi::Value tuning_measure(const Napi::CallbackInfo& info) {
   const int threads = static_cast<int>(to_int(info[0], "threads", 1, 1024));
+  const int rounds = static_cast<int>(to_int(info[1], "rounds", 1, 1000));
   auto measured = std::make_shared<Tuning>();
-  const auto work = [measured, threads, isa = chosen_isa()](Run& run) {
+  const auto work = [measured, threads, rounds, isa = chosen_isa()](Run& run) {
     RunEnd end;
     const double start = now_seconds();
-    const std::optional<Tuning> found = measure_costs(isa, threads, [&] { return run.stopping(); });
+    const std::optional<Tuning> found = measure_costs(isa, threads, rounds, [&] { return run.stopping(); });
     if (found) *measured = *found;
     end.state = found ? RunEnd::kDone : RunEnd::kAborted;
     end.seconds = now_seconds() - start;

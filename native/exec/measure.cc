@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
+#include <cstddef>
+#include <ctime>
+#include <memory>
 #include <vector>
 
 #include "core/random.h"
@@ -13,10 +15,7 @@
 namespace lth {
 namespace {
 
-// A round measures every product of a layer once, dense and sparse behind one another: what else the machine does meanwhile
-// slows both down.
-constexpr int kRounds = 7;
-// Of the weights are left: about where sparse products begin to pay, and well below. What costs the same for any number of
+// Shares of the weights that are left: about where sparse products begin to pay, and well below. What costs the same for any number of
 // weights is told from the rest by the two.
 constexpr std::array<double, 2> kDensities = {0.08, 0.25};
 constexpr double kShortest = 1e-4;  // seconds of work that are timed at once
@@ -25,24 +24,36 @@ struct Stopped {};
 
 struct Clock {
   const std::function<bool()>& stopping;
+  // All work is done by the calling thread: then its own time counts, and not what others take from it. On a busy machine a
+  // long product is interrupted more often than a short one, which would make sparse ones look cheap.
+  bool alone;
+
+  double now() const {
+    timespec t{};
+    clock_gettime(alone ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  }
 
   // Of one call.
   template <typename F>
   double seconds(F&& f) const {
     for (int64_t calls = 1;;) {
       if (stopping()) throw Stopped();
-      const auto start = std::chrono::steady_clock::now();
+      const double start = now();
       for (int64_t i = 0; i < calls; ++i) f();
-      const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double taken = now() - start;
       if (taken >= kShortest) return taken / static_cast<double>(calls);
       calls *= 2;
     }
   }
 };
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
+// A round measures every product of a layer once, dense and sparse behind one another: what else the machine does meanwhile
+// slows both down. Of the rounds the lower quartile counts, not the median: others only ever make it slower.
+double lower_quartile(std::vector<double> values) {
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 4);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
 }
 
 // Costs of forward and backward products, and of the gradients of weights.
@@ -56,10 +67,14 @@ struct Samples {
   }
 };
 
-// What one density's products took, for one of the dense ones'.
-struct Ratios {
+// Seconds of all rounds.
+struct Times {
   std::vector<double> forward, backward, gradient;
 };
+
+double ratio(const std::vector<double>& sparse, const std::vector<double>& dense) {
+  return lower_quartile(sparse) / lower_quartile(dense);
+}
 
 // In [0, 1).
 double uniform(uint64_t index) {
@@ -154,7 +169,7 @@ class MeasuredConvolution {
     }
   }
 
-  void measure(const Clock& clock, Samples& samples) {
+  void measure(const Clock& clock, int rounds, Samples& samples) {
     // The last mask's gradients take the most room in the store, and that one stays there.
     std::vector<std::shared_ptr<const Masks>> masks;
     for (size_t i = 0; i < kDensities.size(); ++i) {
@@ -162,22 +177,17 @@ class MeasuredConvolution {
       use(*layers_[i], masks[i], Products::kSparse);
     }
     use(*layers_.back(), masks.back(), Products::kDense);
-    std::array<Ratios, kDensities.size()> ratios;
-    for (int round = 0; round < kRounds; ++round) {
-      const auto dense = seconds(*layers_.back(), clock);
-      for (size_t i = 0; i < kDensities.size(); ++i) {
-        const auto sparse = seconds(*layers_[i], clock);
-        ratios[i].forward.push_back(sparse[0] / dense[0]);
-        ratios[i].backward.push_back(sparse[1] / dense[1]);
-        ratios[i].gradient.push_back(sparse[2] / dense[2]);
-      }
+    std::vector<Times> times(layers_.size());
+    for (int round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < layers_.size(); ++i) time(*layers_[i], clock, times[i]);
     }
+    const Times& dense = times.back();
     for (size_t i = 0; i < kDensities.size(); ++i) {
       const SparseConvolution<S>& sparse = layers_[i]->sparse();
-      samples.products.push_back({sparse.forward_work(masks[i]->words), median(ratios[i].forward)});
-      samples.products.push_back({sparse.backward_work(masks[i]->words), median(ratios[i].backward)});
+      samples.products.push_back({sparse.forward_work(masks[i]->words), ratio(times[i].forward, dense.forward)});
+      samples.products.push_back({sparse.backward_work(masks[i]->words), ratio(times[i].backward, dense.backward)});
       // Of very many weights it is never sparse.
-      if (sparse.gradient()) samples.gradients.push_back({sparse.gradient_work(masks[i]->remaining[op_.weight]), median(ratios[i].gradient)});
+      if (sparse.gradient()) samples.gradients.push_back({sparse.gradient_work(masks[i]->remaining[op_.weight]), ratio(times[i].gradient, dense.gradient)});
     }
   }
 
@@ -209,13 +219,14 @@ class MeasuredConvolution {
     for (int64_t task = 0; task < layer.pack_back_tasks(); ++task) layer.pack_back(task);
   }
 
-  std::array<double, 3> seconds(Convolution<S>& layer, const Clock& clock) {
-    return {clock.seconds([&] { pool_.parallel(values_.slices, [&](int64_t slice) { layer.forward(slice); }); }),
-            clock.seconds([&] { pool_.parallel(values_.slices, [&](int64_t slice) { layer.input_gradient(dy(slice), dx(slice)); }); }),
-            clock.seconds([&] {
-              pool_.parallel(values_.slices, [&](int64_t slice) { layer.weight_gradient(slice, dy(slice)); });
-              layer.join();
-            })};
+  void time(Convolution<S>& layer, const Clock& clock, Times& times) {
+    times.forward.push_back(clock.seconds([&] { pool_.parallel(values_.slices, [&](int64_t slice) { layer.forward(slice); }); }));
+    times.backward.push_back(
+        clock.seconds([&] { pool_.parallel(values_.slices, [&](int64_t slice) { layer.input_gradient(dy(slice), dx(slice)); }); }));
+    times.gradient.push_back(clock.seconds([&] {
+      pool_.parallel(values_.slices, [&](int64_t slice) { layer.weight_gradient(slice, dy(slice)); });
+      layer.join();
+    }));
   }
 
   Pool& pool_;
@@ -229,9 +240,9 @@ class MeasuredConvolution {
 };
 
 template <typename S>
-ProductCosts of_convolutions(Isa isa, Pool& pool, const Clock& clock) {
+ProductCosts of_convolutions(Isa isa, Pool& pool, int rounds, const Clock& clock) {
   Samples samples;
-  for (const ConvolutionShape& shape : kConvolutions) MeasuredConvolution<S>(shape, isa, pool).measure(clock, samples);
+  for (const ConvolutionShape& shape : kConvolutions) MeasuredConvolution<S>(shape, isa, pool).measure(clock, rounds, samples);
   return samples.costs();
 }
 
@@ -261,28 +272,27 @@ class MeasuredLinear {
     store_.initialise(0, 0, 0);
   }
 
-  void measure(const Clock& clock, Samples& samples) {
+  void measure(const Clock& clock, int rounds, Samples& samples) {
     for (double density : kDensities) {
       store_.set_masks(masks_of(*net_, op_.weight, density));
       store_.want_gradients(false);
       SparseLinear<float> sparse(store_, sparse_kernels_, ProductCosts{}, op_, true);
       sparse.set_mask(shape_.lanes, Products::kSparse, true);
-      Ratios ratios;
-      for (int round = 0; round < kRounds; ++round) {
-        ratios.forward.push_back(clock.seconds([&] { sparse.forward(of(x_), nullptr, of(y_), 0, shape_.units); }) /
-                                 clock.seconds([&] { dense_forward(); }));
-        ratios.backward.push_back(clock.seconds([&] { sparse.input_gradient(of(y_), of(dx_), 0, shape_.features); }) /
-                                  clock.seconds([&] { dense_input_gradient(); }));
-        if (sparse.gradient()) {
-          ratios.gradient.push_back(clock.seconds([&] { sparse.weight_gradient(of(y_), of(x_), 0, shape_.units); }) /
-                                    clock.seconds([&] { dense_weight_gradient(); }));
-        }
+      Times times, dense;
+      for (int round = 0; round < rounds; ++round) {
+        times.forward.push_back(clock.seconds([&] { sparse.forward(of(x_), nullptr, of(y_), 0, shape_.units); }));
+        dense.forward.push_back(clock.seconds([&] { dense_forward(); }));
+        times.backward.push_back(clock.seconds([&] { sparse.input_gradient(of(y_), of(dx_), 0, shape_.features); }));
+        dense.backward.push_back(clock.seconds([&] { dense_input_gradient(); }));
+        if (!sparse.gradient()) continue;
+        times.gradient.push_back(clock.seconds([&] { sparse.weight_gradient(of(y_), of(x_), 0, shape_.units); }));
+        dense.gradient.push_back(clock.seconds([&] { dense_weight_gradient(); }));
       }
       const ProductWork work = sparse.work();
       // Both are chosen together.
-      samples.products.push_back({work, (median(ratios.forward) + median(ratios.backward)) / 2});
+      samples.products.push_back({work, (ratio(times.forward, dense.forward) + ratio(times.backward, dense.backward)) / 2});
       if (!sparse.gradient()) continue;
-      samples.gradients.push_back({{work.dense, work.number, 1, work.places, 0}, median(ratios.gradient)});
+      samples.gradients.push_back({{work.dense, work.number, 1, work.places, 0}, ratio(times.gradient, dense.gradient)});
     }
   }
 
@@ -321,15 +331,15 @@ class MeasuredLinear {
 
 }  // namespace
 
-std::optional<Tuning> measure_costs(Isa isa, int threads, const std::function<bool()>& stopping) {
-  const Clock clock{stopping};
+std::optional<Tuning> measure_costs(Isa isa, int threads, int rounds, const std::function<bool()>& stopping) {
+  const Clock clock{stopping, threads == 1};
   Pool pool(threads, [] { at::set_num_threads(1); });
   Tuning tuning;
   try {
-    tuning.fp32 = of_convolutions<float>(isa, pool, clock);
-    tuning.bf16 = of_convolutions<Bf16>(isa, pool, clock);
+    tuning.fp32 = of_convolutions<float>(isa, pool, rounds, clock);
+    tuning.bf16 = of_convolutions<Bf16>(isa, pool, rounds, clock);
     Samples linear;
-    for (const LinearShape& shape : kLinear) MeasuredLinear(shape, isa).measure(clock, linear);
+    for (const LinearShape& shape : kLinear) MeasuredLinear(shape, isa).measure({stopping, true}, rounds, linear);
     tuning.linear = linear.costs();
   } catch (const Stopped&) {
     return {};
