@@ -13,7 +13,7 @@ import { writeRecord } from '../lib/files.js';
 import type { ProductCosts, Tuning } from '../lib/native/AddonTypes.js';
 import { loadAddon } from '../lib/native/load.js';
 import { networkByName } from '../lib/networks/catalogue.js';
-import { parseRecipe } from '../lib/recipe/schema.js';
+import type { Recipe } from '../lib/recipe/Recipe.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
@@ -30,6 +30,7 @@ import { readTuning, writeTuning } from '../lib/store/tuningFile.js';
 import { differences, openSession } from './helpers/digits.js';
 import { killAll, start } from './helpers/processes.js';
 import { bitsOf, executable, firstDifference, temporaryFolder } from './helpers/runs.js';
+import { tinyRecipe } from './helpers/tiny.js';
 
 const folder = temporaryFolder('tuning');
 after(killAll);
@@ -78,7 +79,8 @@ for (const [network, precision] of [
       [much, 'dense'],
     ] as const) {
       const session = await openSession({ network, precision, tuning });
-      await prune(network, session, 0.6);
+      // Gradients of linear layers are made of what is left alone where it lies packed.
+      await prune(network, session, network === lenet ? 0.95 : 0.6);
       assert.deepEqual([...made(session)], [kind]);
       session.dispose();
     }
@@ -204,19 +206,8 @@ test('a measurement is stopped by its signal, in the middle too, with the reason
 
 // -------------------------------------------------------------------------------------------------- runs
 
-const recipe = (more: object = {}) =>
-  parseRecipe(
-    {
-      name: 'tuned',
-      network: 'lenet-20-12',
-      data: { set: 'mnist-10k', validation: 504 },
-      training: { steps: 40, batch: 60, optimiser: { type: 'adam', learningRate: 0.0012 } },
-      pruning: { levels: 2, fraction: 0.5 },
-      controls: [],
-      ...more,
-    },
-    'recipe',
-  );
+const recipe = (changes: Partial<Recipe> = {}, pruning: Partial<Recipe['pruning']> = {}) =>
+  tinyRecipe({ rewind: ['0it'], controls: [], ...changes }, pruning);
 const read = (...parts: string[]) => readFileSync(join(...parts), 'utf8');
 const fingerprintOf = (run: string) =>
   (JSON.parse(read(run, 'experiment.json')) as { fingerprint: string }).fingerprint;
@@ -238,7 +229,7 @@ test('a run keeps its table, and whoever goes on with it or looks at it uses tha
   // More levels, in two job processes, and copies: nobody names the table again.
   const more = join(folder, 'more');
   cpSync(tuned, more, { recursive: true });
-  const deeper = recipe({ pruning: { levels: 3, fraction: 0.5 } });
+  const deeper = recipe({}, { levels: 3 });
   const found = await runExperiment(deeper, { out: more, threads: 2, jobs: 2 });
   assert.ok(found.complete, JSON.stringify(found.problems));
   assert.equal(found.fingerprints.length, 1);
@@ -263,7 +254,7 @@ test('another table than the run began with is refused as other bits, unless tha
     code: 'different-bits',
     message: new RegExp(`not tuning=${tuningName(nothing)}`),
   });
-  const deeper = recipe({ pruning: { levels: 3, fraction: 0.5 } });
+  const deeper = recipe({}, { levels: 3 });
   const { fingerprints } = await runExperiment(deeper, { ...asked, allowDifferentBits: true });
   assert.equal(fingerprints.length, 2);
   assert.equal(read(out, 'tuning.json'), before);
@@ -304,12 +295,12 @@ test('runs with the built-in table hold none, and go on with it whatever a machi
     assert.ok(complete && !existsSync(join(out, 'tuning.json')));
     // What LTH_TUNING names is for new runs.
     const named = join(folder, 'named');
-    await runExperiment(recipe({ pruning: { levels: 0 } }), { out: named, threads: 1 });
+    await runExperiment(recipe({}, { levels: 0 }), { out: named, threads: 1 });
     assert.deepEqual((await readTuning(join(named, 'tuning.json'))).tuning, nothing);
     // Nothing is chosen by a table here.
-    for (const kernels of ['dense', 'sparse']) {
+    for (const kernels of ['dense', 'sparse'] as const) {
       const chosen = join(folder, kernels);
-      await runExperiment(recipe({ kernels, pruning: { levels: 0 } }), { out: chosen, threads: 1 });
+      await runExperiment(recipe({ kernels }, { levels: 0 }), { out: chosen, threads: 1 });
       assert.ok(!existsSync(join(chosen, 'tuning.json')));
     }
     process.env.LTH_TUNING = join(folder, 'missing.json');
@@ -325,7 +316,7 @@ test("somebody's own tuning.json in a folder without a run is not overwritten", 
   for (const name of ['experiment.json', 'requests.json', 'recipe.yaml', 'units'])
     rmSync(join(out, name), { recursive: true });
   // What a killed first command leaves: the next one goes on with its table.
-  await runExperiment(recipe({ pruning: { levels: 0 } }), { out, threads: 1 });
+  await runExperiment(recipe({}, { levels: 0 }), { out, threads: 1 });
   assert.ok(fingerprintOf(out).endsWith(` tuning=${tuningName(nothing)}`));
   rmSync(join(out, 'experiment.json'));
   writeFileSync(join(out, 'tuning.json'), '{"mine": true}');
@@ -346,7 +337,7 @@ writeFileSync(
   `name: tiny
 network: lenet-20-12
 data: { set: mnist-10k, validation: 504 }
-training: { steps: 40, batch: 60, optimiser: { type: adam, learningRate: 0.0012 } }
+training: { steps: 40it, batch: 60, optimiser: { type: adam, learningRate: 0.0012 }, evaluateEvery: 20it }
 pruning: { levels: 1, fraction: 0.5 }
 `,
 );
