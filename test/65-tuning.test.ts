@@ -14,6 +14,7 @@ import type { ProductCosts, Tuning } from '../lib/native/AddonTypes.js';
 import { loadAddon } from '../lib/native/load.js';
 import { networkByName } from '../lib/networks/catalogue.js';
 import type { Recipe } from '../lib/recipe/Recipe.js';
+import { reportExtras } from '../lib/report/extras.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
@@ -226,6 +227,11 @@ test('a run keeps its table, and whoever goes on with it or looks at it uses tha
     ['sparse', 'sparse', 'sparse'],
   );
   assert.deepEqual((await verifyRun(tuned)).problems, []);
+  // The report's command makes it again with the same table.
+  assert.match(
+    (await reportExtras(tuned)).commands[0] ?? '',
+    /--tuning \S+\/tuned\/tuning\.json --out again$/,
+  );
   // More levels, in two job processes, and copies: nobody names the table again.
   const more = join(folder, 'more');
   cpSync(tuned, more, { recursive: true });

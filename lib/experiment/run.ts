@@ -36,7 +36,7 @@ export interface RunOptions {
   checkpoint?: { seconds?: number | null; updates?: number | null };
   /** Which weights stay on disk: "all", or only those "needed" to go on (see retention.ts). Default "all". */
   keep?: Keep;
-  /** Go on where another LibTorch, instruction set or device made the bits so far. Default false. */
+  /** Go on where another LibTorch, instruction set, device or table of costs made the bits so far. Default false. */
   allowDifferentBits?: boolean;
   /**
    * The table by which products are chosen (OpenOptions.tuning), or the path of a file that holds one. Default: the run

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cacheFolder } from '../data/folders.js';
 import { ioError, makeFolder, sealOfValue } from '../files.js';
-import type { Tuning } from '../native/AddonTypes.js';
+import type { LockHandle, Tuning } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
@@ -87,6 +87,19 @@ async function makeCache(): Promise<string> {
   return folder;
 }
 
+const isIo = (error: unknown): error is LthError => error instanceof LthError && error.code === 'io';
+
+/** The lock of the cache's tables, after the wait for another process that measures. @throws LthError "io". */
+async function lockCache(signal: AbortSignal | undefined): Promise<LockHandle> {
+  const folder = await makeCache();
+  for (;;) {
+    signal?.throwIfAborted();
+    const lock = loadAddon().lockTry(join(folder, '.lock'));
+    if (lock) return lock;
+    await sleep(50);
+  }
+}
+
 /** This machine's table, measured first where there is none; of several processes that want one, one measures. */
 async function machineTuningOrMeasure(
   signal: AbortSignal | undefined,
@@ -94,36 +107,32 @@ async function machineTuningOrMeasure(
 ): Promise<Tuning> {
   const there = await machineTuning();
   if (there) return there;
-  const tell = () =>
+  let lock: LockHandle | null = null;
+  // A home that cannot be written to is normal on a cluster, and the run keeps its own copy.
+  let notKept: string | null = null;
+  try {
+    try {
+      lock = await lockCache(signal);
+    } catch (error) {
+      if (!isIo(error)) throw error;
+      notKept = error.message;
+    }
+    const meanwhile = await machineTuning();
+    if (meanwhile) return meanwhile;
     onNotice(
       `measuring once what sparse products cost on this machine: about ${MEASURE_SECONDS} seconds (\`lth-train tune\` does it again)`,
     );
-  let folder: string;
-  try {
-    folder = await makeCache();
-  } catch (error) {
-    if (!(error instanceof LthError)) throw error;
-    // A home that cannot be written to is normal on a cluster: the run keeps its own copy.
-    tell();
     const tuning = await measureTuning({ ...(signal && { signal }) });
-    onNotice(`its table is in the run folder alone: ${error.message}`);
-    return tuning;
-  }
-  for (;;) {
-    signal?.throwIfAborted();
-    const lock = loadAddon().lockTry(join(folder, '.lock'));
-    if (!lock) {
-      await sleep(50);
-      continue;
-    }
     try {
-      const meanwhile = await machineTuning();
-      if (meanwhile) return meanwhile;
-      tell();
-      return (await tuneMachine({ ...(signal && { signal }) })).tuning;
-    } finally {
-      loadAddon().dispose(lock);
+      if (notKept === null) await writeTuning(machineTuningPath(), tuning, thisMachine());
+    } catch (error) {
+      if (!isIo(error)) throw error;
+      notKept = error.message;
     }
+    if (notKept !== null) onNotice(`this machine's table is in the run folder alone: ${notKept}`);
+    return tuning;
+  } finally {
+    if (lock) loadAddon().dispose(lock);
   }
 }
 

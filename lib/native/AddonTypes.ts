@@ -349,8 +349,8 @@ export interface Addon {
   /** 16 hexadecimal digits, a table's word in fingerprints; null for the built-in one. */
   tuningName(tuning: Tuning): string | null;
   /**
-   * Measures this machine's costs with the instruction set in use, `threads` slices at a time, on a native thread. A round
-   * is half a second to a second; the lower quartile of the rounds counts.
+   * Measures this machine's costs with the instruction set in use, `threads` slices at a time, on a native thread. At most
+   * so many rounds, fewer where kernels are slow; their lower quartile counts.
    */
   tuningMeasure(
     threads: number,

@@ -19,6 +19,9 @@ namespace {
 // weights is told from the rest by the two.
 constexpr std::array<double, 2> kDensities = {0.08, 0.25};
 constexpr double kShortest = 1e-4;  // seconds of work that are timed at once
+// A layer has so many rounds at least, and no more when they have taken so many seconds: portable kernels are slow.
+constexpr int kFewestRounds = 3;
+constexpr double kEnough = 0.5;
 
 struct Stopped {};
 
@@ -49,7 +52,14 @@ struct Clock {
 };
 
 // A round measures every product of a layer once, dense and sparse behind one another: what else the machine does meanwhile
-// slows both down. Of the rounds the lower quartile counts, not the median: others only ever make it slower.
+// slows both down.
+template <typename F>
+void repeat(const Clock& clock, int rounds, F&& round) {
+  const double start = clock.now();
+  for (int i = 0; i < rounds && (i < kFewestRounds || clock.now() - start < kEnough); ++i) round();
+}
+
+// Of the rounds this counts, not the median: others only ever make them slower.
 double lower_quartile(std::vector<double> values) {
   const auto at = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 4);
   std::nth_element(values.begin(), at, values.end());
@@ -178,9 +188,9 @@ class MeasuredConvolution {
     }
     use(*layers_.back(), masks.back(), Products::kDense);
     std::vector<Times> times(layers_.size());
-    for (int round = 0; round < rounds; ++round) {
+    repeat(clock, rounds, [&] {
       for (size_t i = 0; i < layers_.size(); ++i) time(*layers_[i], clock, times[i]);
-    }
+    });
     const Times& dense = times.back();
     for (size_t i = 0; i < kDensities.size(); ++i) {
       const SparseConvolution<S>& sparse = layers_[i]->sparse();
@@ -279,15 +289,15 @@ class MeasuredLinear {
       SparseLinear<float> sparse(store_, sparse_kernels_, ProductCosts{}, op_, true);
       sparse.set_mask(shape_.lanes, Products::kSparse, true);
       Times times, dense;
-      for (int round = 0; round < rounds; ++round) {
+      repeat(clock, rounds, [&] {
         times.forward.push_back(clock.seconds([&] { sparse.forward(of(x_), nullptr, of(y_), 0, shape_.units); }));
         dense.forward.push_back(clock.seconds([&] { dense_forward(); }));
         times.backward.push_back(clock.seconds([&] { sparse.input_gradient(of(y_), of(dx_), 0, shape_.features); }));
         dense.backward.push_back(clock.seconds([&] { dense_input_gradient(); }));
-        if (!sparse.gradient()) continue;
+        if (!sparse.gradient()) return;
         times.gradient.push_back(clock.seconds([&] { sparse.weight_gradient(of(y_), of(x_), 0, shape_.units); }));
         dense.gradient.push_back(clock.seconds([&] { dense_weight_gradient(); }));
-      }
+      });
       const ProductWork work = sparse.work();
       // Both are chosen together.
       samples.products.push_back({work, (ratio(times.forward, dense.forward) + ratio(times.backward, dense.backward)) / 2});

@@ -7,8 +7,8 @@
 
 namespace lth {
 
-// Runs the kernels of `isa` on layers of the networks that are pruned here, `threads` slices at a time, so many rounds: half a
-// second each, on the calling thread and on those of a pool. None where `stopping` says so on the way.
+// Runs the kernels of `isa` on layers of the networks that are pruned here, `threads` slices at a time, so many rounds at most:
+// some seconds, on the calling thread and on those of a pool. None where `stopping` says so on the way.
 std::optional<Tuning> measure_costs(Isa isa, int threads, int rounds, const std::function<bool()>& stopping);
 
 }  // namespace lth

@@ -18,7 +18,7 @@ const FAILED = 1;
 
 export function runCommand(exit: (code: number) => void): Command {
   return takesRecipe(new Command('run').description('run an experiment; the same command continues it'))
-    .option('--allow-different-bits', 'go on where another LibTorch, instruction set or device began')
+    .option('--allow-different-bits', 'go on where another LibTorch, instruction set, device or table began')
     .option(
       '--tuning <table>',
       "costs by which kernels auto chooses: builtin, or a file of `tune --out` (default: the run's, of a new one this machine's)",
