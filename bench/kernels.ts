@@ -2,6 +2,7 @@
  * Does `auto` choose well? A training step with dense products alone, sparse ones wherever they can be, and the choice by
  * the built-in table and by this machine's, interleaved in one run, at the densities of IMP's levels and others. `loss` is
  * how much longer a choice takes than the better of dense and sparse: median of the rounds' ratios; below 0 where it mixes both.
+ * With one thread its own time counts, so that others on the machine hardly matter.
  *
  *   npm run bench:kernels -- [--network resnet-20] [--precision fp32|bf16] [--densities 0.41,0.21,...] [--pooling layerwise|global]
  *     [--threads 1] [--batch 60|128] [--rounds 9] [--steps N] [--tuning FILE] [--json]
@@ -59,13 +60,15 @@ for (const name of names) {
 }
 
 async function milliseconds(session: Session): Promise<number> {
+  const before = process.cpuUsage();
   const { end } = await session.trainToEnd({
     until: session.step + steps,
     metricsEvery: 0,
     evaluate: [],
     ends: false,
   });
-  return (end.seconds * 1e3) / steps;
+  const { user, system } = process.cpuUsage(before);
+  return (threads === 1 ? (user + system) / 1e3 : end.seconds * 1e3) / steps;
 }
 
 interface Row {

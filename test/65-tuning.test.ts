@@ -50,6 +50,18 @@ const table = (all: number): Tuning => ({ fp32: costs(all), bf16: costs(all), li
 const nothing = table(0);
 const much = table(1e6);
 
+const recipe = (changes: Partial<Recipe> = {}, pruning: Partial<Recipe['pruning']> = {}) =>
+  tinyRecipe({ rewind: ['0it'], controls: [], ...changes }, pruning);
+const read = (...parts: string[]) => readFileSync(join(...parts), 'utf8');
+const fingerprintOf = (run: string) =>
+  (JSON.parse(read(run, 'experiment.json')) as { fingerprint: string }).fingerprint;
+
+const file = join(folder, 'nothing.json');
+await writeTuning(file, nothing, null);
+/** A run with a table in which nothing costs anything: all its products are sparse. */
+const tuned = join(folder, 'tuned');
+await runExperiment(recipe(), { out: tuned, threads: 2, tuning: file });
+
 const sgd: Partial<OpenOptions> = {
   optimiser: { type: 'sgd', learningRate: 0.05, momentum: 0.9, weightDecay: 1e-4 },
 };
@@ -205,18 +217,19 @@ test('a measurement is stopped by its signal, in the middle too, with the reason
   await assert.rejects(measureTuning({ threads: 0 }), { code: 'invalid-argument' });
 });
 
+test('the end of the process or of the worker in the middle of a measurement is safe', () => {
+  const library = JSON.stringify(new URL('../lib/index.js', import.meta.url).href);
+  const measure = `import(${library}).then(({ measureTuning }) => measureTuning())`;
+  const worker = `const { Worker } = require('node:worker_threads');
+    const one = new Worker(${JSON.stringify(measure)}, { eval: true });
+    setTimeout(() => one.terminate().then(() => process.exit(7)), 700);`;
+  for (const script of [`${measure}; setTimeout(() => process.exit(7), 700);`, worker]) {
+    const { status, signal, stderr } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
+    assert.deepEqual([status, signal], [7, null], stderr);
+  }
+});
+
 // -------------------------------------------------------------------------------------------------- runs
-
-const recipe = (changes: Partial<Recipe> = {}, pruning: Partial<Recipe['pruning']> = {}) =>
-  tinyRecipe({ rewind: ['0it'], controls: [], ...changes }, pruning);
-const read = (...parts: string[]) => readFileSync(join(...parts), 'utf8');
-const fingerprintOf = (run: string) =>
-  (JSON.parse(read(run, 'experiment.json')) as { fingerprint: string }).fingerprint;
-
-const file = join(folder, 'nothing.json');
-await writeTuning(file, nothing, null);
-const tuned = join(folder, 'tuned');
-await runExperiment(recipe(), { out: tuned, threads: 2, tuning: file });
 
 test('a run keeps its table, and whoever goes on with it or looks at it uses that one', async () => {
   assert.deepEqual((await readTuning(join(tuned, 'tuning.json'))).tuning, nothing);

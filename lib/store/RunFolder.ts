@@ -201,13 +201,14 @@ export class RunFolder {
   /** The table goes into the folder where the fingerprint has it; the built-in one is in none. */
   private async keepTuning(fingerprint: string, tuning: Tuning | undefined): Promise<void> {
     // What a killed command left may go, but no file of somebody else's.
-    if (existsSync(this.tuningPath))
+    const there = existsSync(this.tuningPath);
+    if (there)
       await readTuning(
         this.tuningPath,
         'This run would put its table there: choose another folder with --out',
       );
     if (tuning && tuningWord(fingerprint) !== null) await writeTuning(this.tuningPath, tuning, null);
-    else await rm(this.tuningPath, { force: true });
+    else if (there) await rm(this.tuningPath);
   }
 
   /**
