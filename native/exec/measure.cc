@@ -15,8 +15,8 @@
 namespace lth {
 namespace {
 
-// Shares of the weights that are left: about where sparse products begin to pay, and well below. What costs the same for any number of
-// weights is told from the rest by the two.
+// Shares of the weights that are left: about where sparse products begin to pay, and well below. The two tell what costs the
+// same for any number of weights from the rest.
 constexpr std::array<double, 2> kDensities = {0.08, 0.25};
 constexpr double kShortest = 1e-4;  // seconds of work that are timed at once
 // A layer has so many rounds at least, and no more when they have taken so many seconds: portable kernels are slow.
@@ -146,8 +146,9 @@ struct ConvolutionShape {
 };
 
 // Of ResNets and VGGs for pictures of 32 x 32: maps of all sizes, weights that fit into each cache.
-constexpr ConvolutionShape kConvolutions[] = {{16, 16, 32, 1, 1},   {32, 64, 16, 2, 1},  {64, 64, 8, 1, 1},  {128, 128, 16, 1, 1},
-                                              {256, 256, 8, 1, 1}, {512, 512, 4, 1, 2}, {512, 512, 2, 1, 8}};
+constexpr ConvolutionShape kConvolutions[] = {{16, 16, 32, 1, 1},   {32, 64, 16, 2, 1},  {64, 64, 8, 1, 1},
+                                              {128, 128, 16, 1, 1}, {256, 256, 8, 1, 1}, {512, 512, 4, 1, 2},
+                                              {512, 512, 2, 1, 8}};
 
 template <typename S>
 class MeasuredConvolution {
@@ -156,16 +157,18 @@ class MeasuredConvolution {
       : pool_(pool),
         // The measured layer does not read the examples, so that there is a gradient of its input.
         net_(compile({"measured", {1, shape.size, shape.size}, 2,
-                      {convolution("before", "input", shape.channels, 1, 1), convolution("layer", "before", shape.units, 3, shape.stride),
+                      {convolution("before", "input", shape.channels, 1, 1),
+                       convolution("layer", "before", shape.units, 3, shape.stride),
                        layer(LayerSpec::kGlobalPool, "pool", "layer"), layer(LayerSpec::kLinear, "head", "pool", 2)}})),
         op_(operation(*net_, "layer")),
         store_(net_, Dtype::kFloat32, at::Device(at::kCPU), ParameterStore::kPacked, no_states()),
-        values_(store_, pool, layer_kernels(isa, static_cast<const S*>(nullptr)), kernels_f32(isa), shape.slices * pool.threads() * kLane),
+        values_(store_, pool, layer_kernels(isa, static_cast<const S*>(nullptr)), kernels_f32(isa),
+                shape.slices * pool.threads() * kLane),
         turned_(values_) {
     for (size_t i = 0; i <= kDensities.size(); ++i) {
-      auto& one = layers_.emplace_back(std::make_unique<Convolution<S>>(values_, turned_, sparse_kernels(isa, static_cast<const S*>(nullptr)),
-                                                                        ProductCosts{}, op_));
-      one->plan_backward();
+      const SparseKernels<S>& sparse = sparse_kernels(isa, static_cast<const S*>(nullptr));
+      layers_.push_back(std::make_unique<Convolution<S>>(values_, turned_, sparse, ProductCosts{}, op_));
+      layers_.back()->plan_backward();
       turned_.end_stage();
     }
     turned_.make();
@@ -196,8 +199,9 @@ class MeasuredConvolution {
       const SparseConvolution<S>& sparse = layers_[i]->sparse();
       samples.products.push_back({sparse.forward_work(masks[i]->words), ratio(times[i].forward, dense.forward)});
       samples.products.push_back({sparse.backward_work(masks[i]->words), ratio(times[i].backward, dense.backward)});
-      // Of very many weights it is never sparse.
-      if (sparse.gradient()) samples.gradients.push_back({sparse.gradient_work(masks[i]->remaining[op_.weight]), ratio(times[i].gradient, dense.gradient)});
+      if (!sparse.gradient()) continue;  // as it never is of very many weights
+      const ProductWork work = sparse.gradient_work(masks[i]->remaining[op_.weight]);
+      samples.gradients.push_back({work, ratio(times[i].gradient, dense.gradient)});
     }
   }
 
@@ -272,7 +276,8 @@ class MeasuredLinear {
         kernels_(kernels_f32(isa)),
         sparse_kernels_(sparse_kernels(isa, static_cast<const float*>(nullptr))),
         net_(compile({"measured", {shape.features}, 2,
-                      {layer(LayerSpec::kLinear, "layer", "input", shape.units), layer(LayerSpec::kLinear, "head", "layer", 2)}})),
+                      {layer(LayerSpec::kLinear, "layer", "input", shape.units),
+                       layer(LayerSpec::kLinear, "head", "layer", 2)}})),
         op_(operation(*net_, "layer")),
         store_(net_, Dtype::kFloat32, at::Device(at::kCPU), ParameterStore::kPacked, no_states()),
         x_(floats(shape.features * shape.lanes)),
@@ -313,8 +318,8 @@ class MeasuredLinear {
 
   // As direct_cpu.cc makes them.
   void dense_forward() {
-    kernels_.product(linear_forward<float>(weights(), nullptr, shape_.features, of(x_), of(y_), shape_.lanes, false), 0, shape_.units, 0,
-                     shape_.lanes);
+    kernels_.product(linear_forward<float>(weights(), nullptr, shape_.features, of(x_), of(y_), shape_.lanes, false), 0,
+                     shape_.units, 0, shape_.lanes);
   }
   void dense_input_gradient() {
     kernels_.product(linear_input_gradient<float>(weights(), shape_.features, shape_.units, of(y_), of(dx_), shape_.lanes, false), 0,

@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
-#include <optional>
 #include <vector>
 
 #include "core/error.h"
@@ -37,12 +36,12 @@ constexpr size_t kCosts = 3;
 using Row = std::array<double, kCosts>;
 
 // What samples cannot tell apart (a few bands among hundreds of vectors) stays near what is usual, or each measurement would
-// give it another share: as a sample of little weight for each cost.
+// give it another share: for each cost one more sample says so.
 constexpr Row kUsual = {3, 2, 8};
-constexpr double kWeightOfUsual = 1;
 
-// Least squares of rows * c = 1, and of kWeightOfUsual * (c / kUsual - 1), over the costs whose bit is set in `chosen`, by Gauss; none where they cannot be told apart.
-std::optional<Row> solve(std::span<const Row> rows, unsigned chosen) {
+// Least squares of rows * c = 1, and of c / kUsual = 1, over the costs whose bit is set in `chosen`, by Gauss.
+// The matrix is positive definite.
+Row solve(std::span<const Row> rows, unsigned chosen) {
   double m[kCosts][kCosts + 1] = {};
   for (size_t i = 0; i < kCosts; ++i) {
     if (!(chosen >> i & 1)) {
@@ -53,16 +52,10 @@ std::optional<Row> solve(std::span<const Row> rows, unsigned chosen) {
       for (size_t j = 0; j < kCosts; ++j) m[i][j] += chosen >> j & 1 ? row[i] * row[j] : 0;
       m[i][kCosts] += row[i];
     }
-    m[i][i] += kWeightOfUsual * kWeightOfUsual / (kUsual[i] * kUsual[i]);
-    m[i][kCosts] += kWeightOfUsual * kWeightOfUsual / kUsual[i];
+    m[i][i] += 1 / (kUsual[i] * kUsual[i]);
+    m[i][kCosts] += 1 / kUsual[i];
   }
   for (size_t i = 0; i < kCosts; ++i) {
-    size_t best = i;
-    for (size_t r = i + 1; r < kCosts; ++r) {
-      if (std::fabs(m[r][i]) > std::fabs(m[best][i])) best = r;
-    }
-    std::swap_ranges(m[i], m[i] + kCosts + 1, m[best]);
-    if (!(std::fabs(m[i][i]) > 1e-12)) return {};
     for (size_t r = 0; r < kCosts; ++r) {
       if (r == i) continue;
       const double factor = m[r][i] / m[i][i];
@@ -92,8 +85,8 @@ std::string name_of(const Tuning& tuning) {
 void check(const Tuning& tuning) {
   for (const Named& one : costs_of(tuning)) {
     if (one.value >= 0 && one.value <= 1e6 && !std::signbit(one.value)) continue;
-    throw Error("invalid-argument", std::string("[tuning] ") + one.name + ": expected a number between 0 and 1000000 but received " +
-                                        std::to_string(one.value));
+    throw Error("invalid-argument", std::string("[tuning] ") + one.name +
+                                        ": expected a number between 0 and 1000000 but received " + std::to_string(one.value));
   }
 }
 
@@ -112,15 +105,15 @@ FittedCosts fit(std::span<const ProductSample> samples) {
   double least = std::numeric_limits<double>::infinity();
   for (unsigned chosen = 1; chosen < 1u << kCosts; ++chosen) {
     if (chosen & ~known) continue;
-    const std::optional<Row> c = solve(rows, chosen);
-    if (!c || std::any_of(c->begin(), c->end(), [](double x) { return !(x >= 0); })) continue;
+    const Row c = solve(rows, chosen);
+    if (std::any_of(c.begin(), c.end(), [](double x) { return !(x >= 0); })) continue;
     double error = 0;
     const auto add = [&](double off) { error += off * off; };
-    for (const Row& row : rows) add(row[0] * (*c)[0] + row[1] * (*c)[1] + row[2] * (*c)[2] - 1);
-    for (size_t i = 0; i < kCosts; ++i) add(kWeightOfUsual * ((*c)[i] / kUsual[i] - 1));
+    for (const Row& row : rows) add(row[0] * c[0] + row[1] * c[1] + row[2] * c[2] - 1);
+    for (size_t i = 0; i < kCosts; ++i) add(c[i] / kUsual[i] - 1);
     if (error < least) {
       least = error;
-      best = *c;
+      best = c;
     }
   }
   return {best[0], best[1], best[2]};

@@ -56,13 +56,14 @@ struct ProductSample {
   double ratio;  // seconds of the sparse product for one of the dense one
 };
 
-// The costs, none below 0, that explain the samples best, all of which count the same (least squares of relative errors).
+// The costs, none below 0, that explain the samples best, all of which count the same (least squares of relative errors); 0
+// where no sample has any.
 struct FittedCosts {
   double of_run, of_place, of_split;
 };
 FittedCosts fit(std::span<const ProductSample> samples);
 
-// The nearest of 2^(i/4) in three digits, between 1/64 and 1024; 0 where x is nearer to nothing. So coarse that a machine that
+// The nearest of 2^(i/4) in three digits, between 1/64 and 1024; 0 where x is below that. So coarse that a machine that
 // is measured twice mostly gets the same table.
 double on_grid(double x);
 
