@@ -77,18 +77,18 @@ const notAResult = { result: null, rewind: null, method: null };
 /** Carries units out: the three verbs of the method, train, prune and rewind, on one network and data set. */
 export class Workplace {
   private home: RunFolder | undefined;
+  /** By which products are chosen; null: the built-in table. */
+  tuning: Tuning | null = null;
 
   private constructor(
     readonly recipe: Recipe,
     readonly network: CompiledNetwork,
     private readonly data: { train: Dataset; test: Dataset },
-    private readonly tuning: Tuning | null,
   ) {}
 
-  /** @param tuning by which products are chosen; null: the built-in table. */
-  static async open(recipe: Recipe, tuning: Tuning | null = null): Promise<Workplace> {
+  static async open(recipe: Recipe): Promise<Workplace> {
     const network = compiled(recipe);
-    return new Workplace(recipe, network, await Dataset.open(recipe.data.set, recipe.data.folder), tuning);
+    return new Workplace(recipe, network, await Dataset.open(recipe.data.set, recipe.data.folder));
   }
 
   /** Where units are read and written. */

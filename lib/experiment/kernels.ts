@@ -18,7 +18,9 @@ export interface LevelKernels {
  */
 export async function kernelsOf(run: string): Promise<LevelKernels[]> {
   const found = await survey(run);
-  const place = await Workplace.open(found.recipe, await found.folder.tuning());
+  const tuning = await found.folder.tuning();
+  const place = await Workplace.open(found.recipe);
+  place.tuning = tuning;
   try {
     const session = await place.openSession(0, 1);
     const choices = (level: number, masks: Masks | null): LevelKernels => ({

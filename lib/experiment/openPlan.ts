@@ -9,16 +9,18 @@ import { Workplace } from './Workplace.js';
 
 /**
  * Opens a recipe's network and data and plans its units; nothing is written. The caller disposes of the workplace.
- * @param tuning by which products are chosen, a matter of bits alone; null: the built-in table.
+ * @param tuning by which products are chosen, a matter of bits alone; null: the built-in table. A function is asked when
+ *   network and data are there: a measurement is not for a recipe that cannot run.
  * @throws LthError "recipe", "io", "corrupt-file", "no-cuda".
  */
 export async function openPlan(
   recipe: Recipe,
-  tuning: Tuning | null = null,
+  tuning: Tuning | null | (() => Promise<Tuning>) = null,
 ): Promise<{ workplace: Workplace; plan: Plan; experiment: Experiment }> {
-  const workplace = await Workplace.open(recipe, tuning);
+  const workplace = await Workplace.open(recipe);
   try {
     checkPruning(recipe, workplace.network.summary.parameters);
+    workplace.tuning = typeof tuning === 'function' ? await tuning() : tuning;
     const session = await workplace.openSession(0, 1);
     const { updatesPerEpoch, fingerprint } = session.info;
     session.dispose();

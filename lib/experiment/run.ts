@@ -5,7 +5,7 @@ import type { Tuning } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
-import { checkTuning } from '../session/tuning.js';
+import { builtinTuning, checkTuning } from '../session/tuning.js';
 import { cureOfBits, RunFolder } from '../store/RunFolder.js';
 import type { Analysis, UnitRecord } from '../store/records.js';
 import { diskBytes } from './disk.js';
@@ -74,13 +74,15 @@ export async function runExperiment(
   if (recipe.data.folder) recipe.data.folder = resolve(recipe.data.folder);
   const checked = checkRunOptions(options);
   const named = typeof options.tuning === 'string' ? await tuningByName(options.tuning) : options.tuning;
-  const tuning = await tuningForRun(recipe, options.out, {
-    asked: named && checkTuning(named),
-    signal: options.signal,
-    onNotice: (message) => checked.tell({ type: 'notice', message }),
-  });
+  const tuningOf = () =>
+    tuningForRun(recipe, options.out, {
+      asked: named && checkTuning(named),
+      signal: options.signal,
+      onNotice: (message) => checked.tell({ type: 'notice', message }),
+    });
   // Everything that can be wrong with the recipe is found before the folder is touched.
-  const { workplace, plan, experiment } = await openPlan(recipe, tuning);
+  const { workplace, plan, experiment } = await openPlan(recipe, tuningOf);
+  const tuning = workplace.tuning ?? builtinTuning();
   try {
     workplace.folder = await RunFolder.create(options.out, recipe, experiment, {
       allowDifferentBits: options.allowDifferentBits ?? false,

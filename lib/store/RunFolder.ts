@@ -226,7 +226,9 @@ export class RunFolder {
     const begun = existsSync(experiment)
       ? tuningWord((await readAs(experiment, anyExperiment, experimentCure)).fingerprint)
       : undefined;
-    const cure = `Remove it and give the same \`lth-train run\` again with \`--tuning FILE\`, where FILE is the table ${begun ?? ''} that the run began with`;
+    const cure = begun
+      ? `Remove it and give the same \`lth-train run\` again with \`--tuning FILE\`, where FILE is the table ${begun} that the run began with`
+      : 'Remove it, or choose another folder with --out';
     if (!existsSync(file)) {
       if (!begun) return null;
       throw new LthError(
