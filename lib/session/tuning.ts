@@ -47,8 +47,8 @@ export function tuningName(tuning: Tuning): string | null {
 
 /**
  * Measures what sparse products cost beside dense ones on this machine, with the instruction set in use: some seconds on a
- * native thread of its own. Costs are rounded to steps of 2^(1/4), so that a machine that is measured twice mostly gets the
- * same table. Aborting throws the signal's reason.
+ * native thread of its own. Costs are rounded to steps of 2^(1/4): a machine that is measured twice has the same ones, or a
+ * few that are a step apart, which make another table. Aborting throws the signal's reason.
  * @param options.threads slices of a batch that are worked on at a time. Default 1.
  * @throws LthError "invalid-argument".
  */

@@ -63,8 +63,8 @@ struct FittedCosts {
 };
 FittedCosts fit(std::span<const ProductSample> samples);
 
-// The nearest of 2^(i/4) in three digits, between 1/64 and 1024; 0 where x is below that. So coarse that a machine that
-// is measured twice mostly gets the same table.
+// The nearest of 2^(i/4) in three digits, between 1/64 and 1024; 0 where x is below that. So coarse that a
+// machine that is measured twice has the same costs or such that are a step apart.
 double on_grid(double x);
 
 }  // namespace lth
