@@ -38,10 +38,12 @@ export type {
   KernelRule,
   NetworkSummary,
   ParameterInfo,
+  ProductCosts,
   RunEnd,
   ScoreMethod,
   SessionInfo,
   SessionMemory,
+  Tuning,
 } from './native/AddonTypes.js';
 export { type ErrorCode, LthError } from './native/errors.js';
 export { networkByName, networkNames } from './networks/catalogue.js';
@@ -86,3 +88,4 @@ export {
   type TrainOptions,
 } from './session/Session.js';
 export { Snapshot, type SnapshotDistance, type SnapshotView } from './session/Snapshot.js';
+export { builtinTuning, measureTuning, tuningName } from './session/tuning.js';

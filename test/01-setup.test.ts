@@ -21,6 +21,7 @@ import { gunzipSync } from 'node:zlib';
 import type { Diagnosis } from '../lib/cli/commands/doctor.js';
 import { loadAddon } from '../lib/native/load.js';
 import { packageRoot } from '../lib/package.js';
+import './helpers/builtinTuning.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-setup-'));
 after(() => rmSync(folder, { recursive: true }));

@@ -27,6 +27,7 @@ import { Masks } from '../lib/session/Masks.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { network } from './helpers/digits.js';
 import { tinyRecipe } from './helpers/tiny.js';
+import './helpers/builtinTuning.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-experiment-'));
 after(() => rmSync(folder, { recursive: true }));

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { Result } from '../lib/experiment/Result.js';
 import { packageRoot } from '../lib/package.js';
+import './helpers/builtinTuning.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-cli-'));
 after(() => rmSync(folder, { recursive: true }));

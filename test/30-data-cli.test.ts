@@ -15,6 +15,7 @@ import { LthError } from '../lib/native/errors.js';
 import { packageRoot } from '../lib/package.js';
 import { Dataset } from '../lib/session/Dataset.js';
 import { honest, type Mirror, mirror, stallAfter, status } from './helpers/mirror.js';
+import './helpers/builtinTuning.js';
 
 const root = mkdtempSync(join(tmpdir(), 'lth-data-cli-'));
 const mirrors: Mirror[] = [];

@@ -387,6 +387,7 @@ test('lth-train report writes the page of a real run: layers, overlap, recipe, c
   const script = `printf '%s\\n' ${command}`;
   const words = spawnSync('sh', ['-c', script], { encoding: 'utf8' }).stdout.trim().split('\n');
   assert.deepEqual(words.slice(0, 3), ['lth-train', 'run', 'quickstart']);
+  assert.deepEqual(words.slice(words.indexOf('--tuning')), ['--tuning', 'builtin', '--out', 'again']);
   const set = words.filter((_, i) => words[i - 1] === '--set');
   assert.deepEqual(loadRecipe('quickstart', { set }), recipe);
   assert.ok(text.includes('fc3.weight: 0.25'));

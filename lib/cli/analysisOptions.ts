@@ -32,7 +32,7 @@ export function takesRun(command: Command, orders: number): Command {
     .option('--jobs <n>', 'processes that share the units (default: 1)', integer(1, 1024))
     .option('--keep <rule>', 'weights that stay on disk, as in `run`; copies always do (default: all)', keep)
     .option('--checkpoint-every <cadence>', 'as in `run`', cadence)
-    .option('--allow-different-bits', 'go on where another LibTorch, instruction set or device began')
+    .option('--allow-different-bits', 'go on where another LibTorch, instruction set, device or table began')
     .option('--json', 'every sample as one JSON object on stdout; everything else on stderr');
 }
 

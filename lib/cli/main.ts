@@ -16,6 +16,7 @@ import { reportCommand } from './commands/report.js';
 import { runCommand } from './commands/run.js';
 import { showCommand } from './commands/show.js';
 import { stabilityCommand } from './commands/stability.js';
+import { tuneCommand } from './commands/tune.js';
 import { verifyCommand } from './commands/verify.js';
 import { watchCommand } from './commands/watch.js';
 import { exitOnSignal } from './signals.js';
@@ -68,6 +69,7 @@ export async function main(argv: string[]): Promise<number> {
     verifyCommand(exit),
     recipesCommand(),
     dataCommand(),
+    tuneCommand(),
     benchCommand(),
     doctorCommand(exit),
   ];

@@ -147,7 +147,7 @@ export interface RunSummary {
   complete: boolean;
   units: UnitCounts;
   problems: Problem[];
-  /** Of LibTorch, device, instruction set and kernels; more than one where --allow-different-bits mixed them. */
+  /** Of LibTorch, device, instruction set, kernels and table of costs; more than one where --allow-different-bits mixed them. */
   fingerprints: string[];
   /** What a paper reports of the same experiment, where the recipe says it. */
   paper: PaperFigures | null;

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Tuning } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { CompiledNetwork } from '../session/CompiledNetwork.js';
@@ -76,6 +77,8 @@ const notAResult = { result: null, rewind: null, method: null };
 /** Carries units out: the three verbs of the method, train, prune and rewind, on one network and data set. */
 export class Workplace {
   private home: RunFolder | undefined;
+  /** By which products are chosen; null: the built-in table. */
+  tuning: Tuning | null = null;
 
   private constructor(
     readonly recipe: Recipe,
@@ -139,6 +142,7 @@ export class Workplace {
       augment: recipe.data.augment,
       device: recipe.device,
       kernels: recipe.kernels,
+      ...(this.tuning && { tuning: this.tuning }),
       precision: recipe.training.precision,
       executor: recipe.training.executor,
       threads,

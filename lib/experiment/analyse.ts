@@ -1,6 +1,7 @@
 import { checkInteger, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import type { Steps } from '../recipe/Recipe.js';
 import { toUpdates } from '../recipe/steps.js';
+import { builtinTuning } from '../session/tuning.js';
 import { RunFolder } from '../store/RunFolder.js';
 import type { Analysis, ConnectivityAnalysis, StabilityAnalysis } from '../store/records.js';
 import { placesOf, planAnalysis } from './analyses.js';
@@ -11,7 +12,7 @@ import { carryOut, checkRunOptions, type RunOptions } from './run.js';
 import { countsOf, problemsOf } from './summary.js';
 import { survey } from './survey.js';
 
-export interface AnalysisOptions extends Omit<RunOptions, 'out'> {
+export interface AnalysisOptions extends Omit<RunOptions, 'out' | 'tuning'> {
   /** Default: all of the run. */
   rewind?: Steps[];
   /** Default: the last level that all of these rewind points have. */
@@ -138,7 +139,8 @@ async function analyse<R>(
       'recipe',
       `${run}: copies start from the rewind point, and this run's imp from final weights (retraining: ${recipe.retraining}). \`lth-train run ${run}/recipe.yaml --set retraining=rewind --out NEW\` makes a run that can be analysed.`,
     );
-  const { workplace, experiment } = await openPlan(recipe);
+  const tuning = (await there.tuning()) ?? builtinTuning();
+  const { workplace, experiment } = await openPlan(recipe, tuning);
   let analysis: Analysis;
   try {
     const whole = planRequests(recipe, await there.requests(), experiment);
@@ -151,9 +153,10 @@ async function analyse<R>(
       allowDifferentBits: checked.allowDifferentBits,
       request: requestOf(recipe),
       analysis,
+      tuning,
     });
     const plan = planAnalysis(whole, recipe, analysis);
-    await carryOut(workplace, plan, experiment.fingerprint, checked, analysis);
+    await carryOut(workplace, plan, { fingerprint: experiment.fingerprint, tuning }, checked, analysis);
   } finally {
     workplace.dispose();
   }

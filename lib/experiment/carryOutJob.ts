@@ -14,7 +14,7 @@ export async function carryOutJob(
   signal: AbortSignal,
   onEvent: (event: UnitEvent) => void,
 ): Promise<void> {
-  const { workplace, plan: asked, experiment } = await openPlan(order.recipe);
+  const { workplace, plan: asked, experiment } = await openPlan(order.recipe, order.tuning);
   try {
     if (experiment.fingerprint !== order.how.fingerprint)
       throw new LthError(

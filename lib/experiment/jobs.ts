@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { Tuning } from '../native/AddonTypes.js';
 import { type ErrorCode, LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
@@ -11,6 +12,8 @@ import type { ScheduleOptions } from './scheduler.js';
 /** What a job process is told first. */
 export interface JobOrder {
   recipe: Recipe;
+  /** By which products are chosen. */
+  tuning: Tuning;
   /** What to measure on the run; null: the run itself. */
   analysis: Analysis | null;
   out: string;
@@ -28,6 +31,7 @@ export type JobReport =
 
 export interface JobsOptions {
   recipe: Recipe;
+  tuning: Tuning;
   analysis: Analysis | null;
   folder: RunFolder;
   how: Omit<JobOrder['how'], 'threads' | 'command'>;
@@ -45,9 +49,9 @@ export interface JobsOptions {
  * unit is noted as failed and another process takes the dead one's place.
  */
 export async function runJobs(o: JobsOptions): Promise<void> {
-  const { recipe, analysis, folder, command } = o;
+  const { recipe, tuning, analysis, folder, command } = o;
   const threads = Math.max(1, Math.floor(o.threads / o.jobs));
-  const order: JobOrder = { recipe, analysis, out: folder.path, how: { ...o.how, threads, command } };
+  const order: JobOrder = { recipe, tuning, analysis, out: folder.path, how: { ...o.how, threads, command } };
   const children = new Set<ChildProcess>();
   let failure: unknown;
   let stopping = false;

@@ -12,13 +12,15 @@ export interface LevelKernels {
 }
 
 /**
- * The choice of products here and now, with this machine's kernels and the run's recipe, for the masks of IMP that are there
+ * The choice of products here and now, with this machine's kernels, the run's table and recipe, for the masks of IMP that are there
  * so far, of the first rewind point and replicate. Nothing is written.
  * @throws LthError "io" where there is no run or no data set, "corrupt-file", "no-cuda".
  */
 export async function kernelsOf(run: string): Promise<LevelKernels[]> {
   const found = await survey(run);
+  const tuning = await found.folder.tuning();
   const place = await Workplace.open(found.recipe);
+  place.tuning = tuning;
   try {
     const session = await place.openSession(0, 1);
     const choices = (level: number, masks: Masks | null): LevelKernels => ({

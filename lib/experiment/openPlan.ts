@@ -1,4 +1,4 @@
-import type { ParameterInfo } from '../native/AddonTypes.js';
+import type { ParameterInfo, Tuning } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { networkByName } from '../networks/catalogue.js';
 import { resolveNetwork } from '../networks/validate.js';
@@ -9,14 +9,18 @@ import { Workplace } from './Workplace.js';
 
 /**
  * Opens a recipe's network and data and plans its units; nothing is written. The caller disposes of the workplace.
+ * @param tuning by which products are chosen, a matter of bits alone; null: the built-in table. A function is asked when
+ *   network and data are there: a measurement is not for a recipe that cannot run.
  * @throws LthError "recipe", "io", "corrupt-file", "no-cuda".
  */
 export async function openPlan(
   recipe: Recipe,
+  tuning: Tuning | null | (() => Promise<Tuning>) = null,
 ): Promise<{ workplace: Workplace; plan: Plan; experiment: Experiment }> {
   const workplace = await Workplace.open(recipe);
   try {
     checkPruning(recipe, workplace.network.summary.parameters);
+    workplace.tuning = typeof tuning === 'function' ? await tuning() : tuning;
     const session = await workplace.openSession(0, 1);
     const { updatesPerEpoch, fingerprint } = session.info;
     session.dispose();

@@ -189,7 +189,7 @@ export interface Experiment {
   seed: number;
   /** Follows from the data, the split and the batch: what step counts in epochs mean. */
   updatesPerEpoch: number;
-  /** LibTorch, device, instruction set, kernels: the same experiment has other bits on other ones (contract 4). */
+  /** LibTorch, device, instruction set, kernels, table of costs: the same experiment has other bits on other ones (contract 4). */
   fingerprint: string;
 }
 

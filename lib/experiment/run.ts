@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
+import type { Tuning } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
+import { builtinTuning, checkTuning } from '../session/tuning.js';
 import { cureOfBits, RunFolder } from '../store/RunFolder.js';
 import type { Analysis, UnitRecord } from '../store/records.js';
 import { diskBytes } from './disk.js';
@@ -17,6 +19,7 @@ import type { Keep } from './retention.js';
 import { runPlan } from './scheduler.js';
 import { summarise } from './summary.js';
 import { type Cadence, defaultCadence } from './training.js';
+import { tuningByName, tuningForRun } from './tuning.js';
 import type { Workplace } from './Workplace.js';
 
 export interface RunOptions {
@@ -33,8 +36,14 @@ export interface RunOptions {
   checkpoint?: { seconds?: number | null; updates?: number | null };
   /** Which weights stay on disk: "all", or only those "needed" to go on (see retention.ts). Default "all". */
   keep?: Keep;
-  /** Go on where another LibTorch, instruction set or device made the bits so far. Default false. */
+  /** Go on where another LibTorch, instruction set, device or table of costs made the bits so far. Default false. */
   allowDifferentBits?: boolean;
+  /**
+   * The table by which products are chosen (OpenOptions.tuning), or the path of a file that holds one. Default: the run
+   * folder's; of a new one what LTH_TUNING names, else this machine's, which is measured first where it has none. An
+   * existing run refuses another one than its own as other bits.
+   */
+  tuning?: Tuning | string;
   /** Saves and stops at the step at hand. */
   signal?: AbortSignal;
   onEvent?: (event: ExperimentEvent) => void;
@@ -53,7 +62,8 @@ function cadenceOf({ checkpoint }: Pick<RunOptions, 'checkpoint'>): Cadence {
  * Runs an experiment: IMP with rewinding and its controls, for all replicates and rewind points of the recipe.
  * @returns the results so far; `stopped` where the signal ended it before all was done. Units that failed are in
  *   `problems`: the next run tries them again.
- * @throws LthError "recipe", "io", "corrupt-file", "other-experiment", "different-bits", "no-cuda".
+ * @throws LthError "recipe", "io", "corrupt-file", "other-experiment", "different-bits", "no-cuda"; the signal's reason
+ *   where it came before there was anything to save.
  */
 export async function runExperiment(
   asked: Recipe,
@@ -63,14 +73,23 @@ export async function runExperiment(
   const recipe = parseRecipe(asked, 'recipe');
   if (recipe.data.folder) recipe.data.folder = resolve(recipe.data.folder);
   const checked = checkRunOptions(options);
+  const named = typeof options.tuning === 'string' ? await tuningByName(options.tuning) : options.tuning;
+  const tuningOf = () =>
+    tuningForRun(recipe, options.out, {
+      asked: named && checkTuning(named),
+      signal: options.signal,
+      onNotice: (message) => checked.tell({ type: 'notice', message }),
+    });
   // Everything that can be wrong with the recipe is found before the folder is touched.
-  const { workplace, plan, experiment } = await openPlan(recipe);
+  const { workplace, plan, experiment } = await openPlan(recipe, tuningOf);
+  const tuning = workplace.tuning ?? builtinTuning();
   try {
     workplace.folder = await RunFolder.create(options.out, recipe, experiment, {
       allowDifferentBits: options.allowDifferentBits ?? false,
       request: requestOf(recipe),
+      tuning,
     });
-    await carryOut(workplace, plan, experiment.fingerprint, checked);
+    await carryOut(workplace, plan, { fingerprint: experiment.fingerprint, tuning }, checked);
   } finally {
     workplace.dispose();
   }
@@ -79,7 +98,7 @@ export async function runExperiment(
 }
 
 /** Options with defaults. @throws LthError "invalid-argument". */
-export function checkRunOptions(options: Omit<RunOptions, 'out'>) {
+export function checkRunOptions(options: Omit<RunOptions, 'out' | 'tuning'>) {
   return {
     threads: checkInteger(options.threads ?? availableParallelism(), 'threads', 1, 1024),
     jobs: checkInteger(options.jobs ?? 1, 'jobs', 1, 1024),
@@ -95,7 +114,7 @@ export function checkRunOptions(options: Omit<RunOptions, 'out'>) {
 export async function carryOut(
   workplace: Workplace,
   plan: Plan,
-  fingerprint: string,
+  { fingerprint, tuning }: { fingerprint: string; tuning: Tuning },
   options: ReturnType<typeof checkRunOptions>,
   analysis: Analysis | null = null,
 ): Promise<void> {
@@ -120,7 +139,7 @@ export async function carryOut(
   const onEvent = (event: UnitEvent) => meter.take(event);
   const command = randomUUID();
   if (jobs === 1) await runPlan(plan, workplace, { ...how, threads, command, finished, signal, onEvent });
-  else await runJobs({ recipe, analysis, folder, how, jobs, threads, command, signal, onEvent });
+  else await runJobs({ recipe, tuning, analysis, folder, how, jobs, threads, command, signal, onEvent });
 }
 
 /**

@@ -41,7 +41,7 @@ export interface Verification {
  * leaves, nested from level to level, random ones with IMP's counts; that pruned entries are exactly +0 in every
  * snapshot; that distances are those of the copies they were measured between; that masks follow from the weights they were made of,
  * where these were kept.
- * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json, requests.json, recipe.yaml.
+ * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json, tuning.json, requests.json, recipe.yaml.
  */
 export async function verifyRun(path: string): Promise<Verification> {
   const verifier = new Verifier(await survey(path));
@@ -84,6 +84,8 @@ export class Verifier {
       problems: [],
       commands: [],
     };
+    // Is it the one that the run began with?
+    await this.folder.tuning();
     for (const id of await this.folder.ids()) {
       const findings = await this.look(id);
       if (!findings) {

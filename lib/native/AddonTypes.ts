@@ -46,6 +46,8 @@ export interface BuildInfo {
   isa: 'avx512_bf16' | 'avx512' | 'avx2' | 'portable';
   /** What the CPU offers, best first. */
   isaAvailable: ('avx512_bf16' | 'avx512' | 'avx2' | 'portable')[];
+  /** Versions of the kernels: raised by whatever changes bits. */
+  kernels: string;
   /** Hardware threads. */
   threads: number;
   cuda: {
@@ -185,6 +187,8 @@ export interface SessionOptions {
   augment: { crop: number; flip: boolean } | null;
   device: string;
   kernels: KernelRule;
+  /** Of kernels "auto", executor "direct" on the CPU, fp32 and bf16; others do not look at it. */
+  tuning: Tuning;
   precision: Precision;
   executor: 'direct' | 'aten' | 'autograd';
   /** Threads of this session. Never changes a bit of the result. */
@@ -201,6 +205,32 @@ export interface KernelChoice {
   /** null where nothing wants it: of a layer that reads the examples. */
   inputGradient: 'dense' | 'sparse' | null;
   weightGradient: 'dense' | 'sparse';
+}
+
+/**
+ * What sparse products cost, where a dense one costs 1 for each vector: of a convolution a place, a unit and a channel (in
+ * bf16 two) for 16 examples, of a linear layer a weight for 16 examples. Numbers from 0 to 1e6.
+ */
+export interface ProductCosts {
+  /** Forward and gradient of the input, of each weight that is left (in bf16, pair of channels): for each run of places. */
+  entryOfRun: number;
+  /** And for each place of these. */
+  entryOfPlace: number;
+  /** Gradient of each weight that is left: for each vector of places. */
+  gradientOfVector: number;
+  /** And for each band of rows; a linear layer has one. */
+  gradientOfBand: number;
+  /** Before that, each vector that is split into rows. */
+  splitOfVector: number;
+}
+
+/** The table by which "auto" chooses between dense and sparse products: another one is another set of bits. */
+export interface Tuning {
+  /** Convolutions by precision. fp64 always has the built-in costs. */
+  fp32: ProductCosts;
+  bf16: ProductCosts;
+  /** Linear layers of networks without convolutions, in fp32. */
+  linear: ProductCosts;
 }
 
 /** Bytes that a session holds of its parameters, beside the values of a batch. */
@@ -380,6 +410,16 @@ export interface Addon {
   info(): BuildInfo;
   /** Idempotent. On a session: aborts and joins what is running. Snapshot and mask memory lives on until its views are collected. */
   dispose(handle: AnyHandle): void;
+
+  /** The table of who has none: as measured once on an AMD EPYC with AVX512_BF16, and never changed. */
+  tuningBuiltin(): Tuning;
+  /** 16 hexadecimal digits, a table's word in fingerprints; null for the built-in one. */
+  tuningName(tuning: Tuning): string | null;
+  /**
+   * Measures this machine's costs with the instruction set in use, `threads` slices at a time, on a native thread. At most
+   * so many rounds, fewer where kernels are slow; their lower quartile counts.
+   */
+  tuningMeasure(threads: number, rounds: number): { run: RunHandle; end: Promise<Tuning | null> };
 
   networkCompile(network: NativeNetwork): NetworkHandle;
   networkSummary(network: NetworkHandle): NetworkSummary;

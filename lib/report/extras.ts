@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { maskOverlap } from '../experiment/overlap.js';
 import type { OverlapResult, Result } from '../experiment/Result.js';
 import { type Survey, survey, type UnitState } from '../experiment/survey.js';
+import { dependsOnTuning } from '../experiment/tuning.js';
 import { LthError } from '../native/errors.js';
 import { loadRecipe, recipeNames, toYaml } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
@@ -61,6 +64,13 @@ function settings(recipe: Recipe): string[] | null {
   }
 }
 
+/** So that the run that is made again has the same bits on another machine too. */
+function tuningWords(path: string, recipe: Recipe): string[] {
+  if (!dependsOnTuning(recipe)) return [];
+  const own = join(path, 'tuning.json');
+  return ['--tuning', existsSync(own) ? own : 'builtin'];
+}
+
 function runCommands(path: string, recipe: Recipe, requests: Request[]): string[] {
   return requests.map(({ levels, replicates, rewind, controls }) => {
     const asked = { ...recipe, pruning: { ...recipe.pruning, levels }, replicates, rewind, controls };
@@ -69,7 +79,9 @@ function runCommands(path: string, recipe: Recipe, requests: Request[]): string[
     const words = set
       ? [recipe.name, ...set.flatMap((one) => ['--set', one])]
       : [`${path}/recipe.yaml`, ...own, '--set', `controls=${JSON.stringify(controls)}`];
-    return ['lth-train', 'run', ...words, '--out', 'again'].map(quoted).join(' ');
+    return ['lth-train', 'run', ...words, ...tuningWords(path, recipe), '--out', 'again']
+      .map(quoted)
+      .join(' ');
   });
 }
 

@@ -12,6 +12,7 @@ import type {
   SessionHandle,
   SessionInfo,
   SessionMemory,
+  Tuning,
 } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -21,6 +22,7 @@ import { Dataset } from './Dataset.js';
 import { Masks } from './Masks.js';
 import { checkResource, Resource } from './Resource.js';
 import { Snapshot } from './Snapshot.js';
+import { checkTuning } from './tuning.js';
 
 export type SplitName = 'train' | 'validation' | 'test';
 
@@ -80,6 +82,11 @@ export interface OpenOptions {
    * nowhere, "sparse" wherever they can be; the same training within rounding. Default "auto".
    */
   kernels?: KernelRule;
+  /**
+   * By what "auto" chooses, in fp32 and bf16: costs of sparse products, as `measureTuning` gives them. Another table is
+   * another set of bits, and another fingerprint. Default: the built-in one.
+   */
+  tuning?: Tuning;
   /** bf16 is for networks with convolutions. Default "fp32". */
   precision?: Precision;
   /**
@@ -203,6 +210,7 @@ export class Session extends Resource<SessionHandle> {
         : null,
       device: o.device ?? 'cpu',
       kernels: checkOneOf(o.kernels ?? 'auto', 'kernels', ['auto', 'dense', 'sparse']),
+      tuning: o.tuning === undefined ? loadAddon().tuningBuiltin() : checkTuning(o.tuning),
       precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'bf16', 'fp64']),
       executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'aten', 'autograd']),
       threads,

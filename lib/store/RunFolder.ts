@@ -5,12 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { damage, ioError, makeFolder, readRecord, removeTemporaries, sealOf, writeRecord } from '../files.js';
-import type { LockHandle } from '../native/AddonTypes.js';
+import type { LockHandle, Tuning } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { toYaml } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
+import { tuningName } from '../session/tuning.js';
 import { isCheckpointFile, removeCheckpoints } from './Checkpoints.js';
 import { pulseFile } from './Heartbeat.js';
 import {
@@ -24,6 +25,7 @@ import {
   type UnitRecord,
   unitRecord,
 } from './records.js';
+import { readTuning, writeTuning } from './tuningFile.js';
 
 /** `training.batch is 60 there, 128 here`: the first place where two plain values differ, or null. */
 function firstDifference(there: unknown, here: unknown, place = ''): string | null {
@@ -68,6 +70,8 @@ export interface CreateOptions {
   request: Request;
   /** What this command asks of the subnetworks. Default: nothing. */
   analysis?: Analysis;
+  /** By which products are chosen. Default: the built-in table. */
+  tuning?: Tuning;
 }
 
 /** Does the first request include all of the second? */
@@ -79,6 +83,9 @@ function includes(a: Request, b: Request): boolean {
     b.controls.every((control) => a.controls.includes(control))
   );
 }
+
+/** The name of the table in a fingerprint; null where that is the built-in one or none. */
+const tuningWord = (fingerprint: string) => / tuning=([0-9a-f]{16})\b/.exec(fingerprint)?.[1] ?? null;
 
 /** In which of their words two fingerprints differ, and what may be why. */
 function otherWords(there: string, here: string): string {
@@ -162,6 +169,8 @@ export class RunFolder {
     const path = join(this.path, 'experiment.json');
     const here = { format: FORMAT, ...JSON.parse(JSON.stringify(experiment)) };
     if (!existsSync(path)) {
+      // The table first: an experiment that has one is never without it.
+      await this.keepTuning(experiment.fingerprint, options.tuning);
       await writeRecord(path, here);
       return;
     }
@@ -181,6 +190,60 @@ export class RunFolder {
           cureOfBits(options.analysis !== undefined),
       );
     }
+    if (there.fingerprint === here.fingerprint && !existsSync(this.tuningPath))
+      await this.keepTuning(here.fingerprint, options.tuning);
+  }
+
+  private get tuningPath(): string {
+    return join(this.path, 'tuning.json');
+  }
+
+  /** The table goes into the folder where the fingerprint has it; the built-in one is in none. */
+  private async keepTuning(fingerprint: string, tuning: Tuning | undefined): Promise<void> {
+    // What a killed command left may go, but no file of somebody else's.
+    const there = existsSync(this.tuningPath);
+    if (there)
+      await readTuning(
+        this.tuningPath,
+        'This run would put its table there: choose another folder with --out',
+      );
+    if (tuning && tuningWord(fingerprint) !== null) await writeTuning(this.tuningPath, tuning, null);
+    else if (there) await rm(this.tuningPath);
+  }
+
+  /**
+   * The table by which the run's products are chosen, or null where that is the built-in one.
+   * @throws LthError "corrupt-file" where the table is not the one that the run began with.
+   */
+  async tuning(): Promise<Tuning | null> {
+    return RunFolder.tuningIn(this.path);
+  }
+
+  /** The same of a folder that may hold no run, or one whose first command was killed before it began. */
+  static async tuningIn(path: string): Promise<Tuning | null> {
+    const file = join(path, 'tuning.json');
+    const experiment = join(path, 'experiment.json');
+    const begun = existsSync(experiment)
+      ? tuningWord((await readAs(experiment, anyExperiment, experimentCure)).fingerprint)
+      : undefined;
+    const cure = begun
+      ? `Remove it and give the same \`lth-train run\` again with \`--tuning FILE\`, where FILE is the table ${begun} that the run began with`
+      : 'Remove it, or choose another folder with --out';
+    if (!existsSync(file)) {
+      if (!begun) return null;
+      throw new LthError(
+        'corrupt-file',
+        `${file} is missing: the run chooses its products by table ${begun}. Give that one with \`lth-train run --tuning FILE\``,
+      );
+    }
+    const { tuning } = await readTuning(file, cure);
+    const name = tuningName(tuning);
+    if (begun !== undefined && name !== begun)
+      throw new LthError(
+        'corrupt-file',
+        `${file}: is table ${name ?? 'builtin'}, and the run began with ${begun ?? 'the built-in one'}. ${cure}`,
+      );
+    return tuning;
   }
 
   /** @throws LthError "io" where there is no run. */

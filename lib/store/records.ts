@@ -134,6 +134,28 @@ export const failureRecord = z.strictObject({
 });
 export type FailureRecord = z.infer<typeof failureRecord>;
 
+const cost = z.number().min(0).max(1e6);
+const costs = z.strictObject({
+  entryOfRun: cost,
+  entryOfPlace: cost,
+  gradientOfVector: cost,
+  gradientOfBand: cost,
+  splitOfVector: cost,
+});
+
+/** Format of a table of costs on disk, which lives longer than a run folder's. */
+export const TUNING_FORMAT = 1;
+
+/** What `tuning.json` of a run and a machine's file in the cache say. */
+export const tuningRecord = z.strictObject({
+  format: z.literal(TUNING_FORMAT),
+  kind: z.literal('tuning'),
+  /** What it was measured on, and the version of the kernels; null where a program made it. */
+  machine: z.strictObject({ cpu: name, isa: name, kernels: name }).nullable(),
+  tuning: z.strictObject({ fp32: costs, bf16: costs, linear: costs }),
+});
+export type TuningRecord = z.infer<typeof tuningRecord>;
+
 /** What may grow from command to command on one run folder. */
 const request = z.strictObject({
   levels: count,

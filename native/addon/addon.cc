@@ -25,6 +25,7 @@ Napi::Value info(const Napi::CallbackInfo& call) {
     if (available(isa)) isas.Set(isas.Length(), name_of(isa));
   }
   out.Set("isaAvailable", isas);
+  out.Set("kernels", std::to_string(kKernelsVersion) + "." + std::to_string(kConvolutionsVersion));
   out.Set("threads", static_cast<double>(std::thread::hardware_concurrency()));
   const CudaInfo cuda = cuda_info();
   Napi::Object c = Napi::Object::New(env);
@@ -93,6 +94,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_masks(exports);
   define_analyse(exports);
   define_bench(exports);
+  define_tuning(exports);
   return exports;
 }
 

@@ -1,29 +1,9 @@
 // What benchmarks measure below the level of sessions.
-#include "addon/environment.h"
+#include "addon/measurement.h"
 #include "exec/layer_bench.h"
 
 namespace lth {
 namespace {
-
-// Work on a thread of its own that gives a Result, or nothing where it was stopped.
-template <typename Result>
-Napi::Value start_measurement(Napi::Env env, std::function<std::optional<Result>(const Stopping&)> work,
-                              Napi::Value (*to_js)(Napi::Env, const Result&)) {
-  auto result = std::make_shared<std::optional<Result>>();
-  return start_run(
-      env, nullptr, env.Undefined(),
-      [&](RunEvents events) {
-        return std::make_shared<Run>(
-            [work = std::move(work), result](Run& run) {
-              *result = work([&run] { return run.stopping(); });
-              RunEnd end;
-              end.state = *result ? RunEnd::kDone : RunEnd::kAborted;
-              return end;
-            },
-            std::move(events));
-      },
-      [result, to_js](Napi::Env js_env) { return *result ? to_js(js_env, **result) : js_env.Null(); });
-}
 
 Napi::Value product_to_js(Napi::Env env, const ProductTimes& times) {
   Napi::Object out = Napi::Object::New(env);

@@ -11,7 +11,7 @@ namespace lth {
 
 // A run as JavaScript holds it: it keeps its session, if it is of one, alive while its thread is going on.
 struct RunHandle {
-  std::shared_ptr<Session> session;
+  std::shared_ptr<Session> session;  // null: of none
   std::shared_ptr<Run> run;
 };
 
@@ -88,5 +88,8 @@ void define_snapshots(Napi::Object& exports);
 void define_masks(Napi::Object& exports);
 void define_analyse(Napi::Object& exports);
 void define_bench(Napi::Object& exports);
+void define_tuning(Napi::Object& exports);
+
+Tuning tuning_from(const Napi::Value& v, const std::string& name);
 
 }  // namespace lth

@@ -84,7 +84,8 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.bf16 = precision == "bf16";
   s.precision = precision == "fp64" ? Dtype::kFloat64 : Dtype::kFloat32;
   s.executor = executor_from(to_string(o.Get("executor"), "executor"));
-  s.products = products_from(to_string(o.Get("kernels"), "kernels"));
+  s.choice.products = products_from(to_string(o.Get("kernels"), "kernels"));
+  s.choice.tuning = tuning_from(o.Get("tuning"), "tuning");
   s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
   return PromiseWorker<std::shared_ptr<Session>>::run(
       info.Env(), [s = std::move(s)] { return std::make_shared<Session>(s); },

@@ -27,10 +27,10 @@ class DirectConv final : public Executor {
 
  public:
   DirectConv(ParameterStore& store, Pool& pool, const LayerKernels<S>& images, const SparseKernels<S>& sparse,
-             const Kernels<R>& vectors, Products products, Normaliser normaliser, int64_t largest)
+             const Kernels<R>& vectors, const Choice& choice, Normaliser normaliser, int64_t largest)
       : net_(*store.network),
         sparse_(sparse),
-        products_(products),
+        choice_(choice),
         v_(store, pool, images, vectors, std::max(largest, kEvaluationBatch)),
         gradients_(v_),
         turned_(v_),
@@ -131,7 +131,8 @@ class DirectConv final : public Executor {
   Step forward_of(const Operation& op) {
     switch (op.type) {
       case Operation::kConvolution: {
-        Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, turned_, sparse_, op)).get();
+        const ProductCosts costs = convolution_costs(choice_.tuning, static_cast<const S*>(nullptr));
+        Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, turned_, sparse_, costs, op)).get();
         return [conv](int64_t slice) { conv->forward(slice); };
       }
       case Operation::kLinear: return [this, &op](int64_t slice) { linear_.forward(op, slice); };
@@ -296,7 +297,7 @@ class DirectConv final : public Executor {
     for (auto* tasks : {&narrow_, &pack_, &pack_back_}) tasks->clear();
     for (const auto& one : convolutions_) {
       Convolution<S>* conv = one.get();
-      conv->set_mask(v_.store.masks->words, products_, wanted == Wanted::kForUpdate);
+      conv->set_mask(v_.store.masks->words, choice_.products, wanted == Wanted::kForUpdate);
       for (int64_t task = 0; task < conv->narrow_tasks(); ++task) narrow_.push_back([conv, task] { conv->narrow(task); });
       for (int64_t task = 0; task < conv->pack_tasks(); ++task) pack_.push_back([conv, task] { conv->pack(task); });
       for (int64_t task = 0; task < conv->pack_back_tasks(); ++task) pack_back_.push_back([conv, task] { conv->pack_back(task); });
@@ -347,7 +348,7 @@ class DirectConv final : public Executor {
 
   const CompiledNetwork& net_;
   const SparseKernels<S>& sparse_;
-  const Products products_;
+  const Choice choice_;
   Values<S> v_;
   ImageGradients<S> gradients_;
   TurnedImages<S> turned_;
@@ -370,22 +371,22 @@ class DirectConv final : public Executor {
 };
 
 template <typename S>
-std::unique_ptr<Executor> make(ParameterStore& store, Pool& pool, Isa isa, const Kernels<Real<S>>& vectors, Products products,
+std::unique_ptr<Executor> make(ParameterStore& store, Pool& pool, Isa isa, const Kernels<Real<S>>& vectors, const Choice& choice,
                                Normaliser normaliser, int64_t largest) {
   return std::make_unique<DirectConv<S>>(store, pool, layer_kernels(isa, static_cast<const S*>(nullptr)),
                                          sparse_kernels(isa, static_cast<const S*>(nullptr)), vectors,
-                                         products, std::move(normaliser), largest);
+                                         choice, std::move(normaliser), largest);
 }
 
 }  // namespace
 
-std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Products products,
+std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, const Choice& choice,
                                       Normaliser normaliser, int64_t largest) {
   if (store.dtype == Dtype::kFloat64) {
-    return make<double>(store, pool, isa, kernels_f64(), products, std::move(normaliser), largest);
+    return make<double>(store, pool, isa, kernels_f64(), choice, std::move(normaliser), largest);
   }
-  if (bf16) return make<Bf16>(store, pool, isa, kernels_f32(isa), products, std::move(normaliser), largest);
-  return make<float>(store, pool, isa, kernels_f32(isa), products, std::move(normaliser), largest);
+  if (bf16) return make<Bf16>(store, pool, isa, kernels_f32(isa), choice, std::move(normaliser), largest);
+  return make<float>(store, pool, isa, kernels_f32(isa), choice, std::move(normaliser), largest);
 }
 
 }  // namespace lth

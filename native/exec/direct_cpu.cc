@@ -24,12 +24,12 @@ template <typename T>
 class DirectCpu final : public Executor {
  public:
   DirectCpu(ParameterStore& store, Pool& pool, const Kernels<T>& kernels, const SparseKernels<T>& sparse,
-            Products products, Normaliser normaliser, int64_t largest)
+            const Choice& choice, Normaliser normaliser, int64_t largest)
       : store_(store),
         pool_(pool),
         kernels_(kernels),
         sparse_kernels_(sparse),
-        products_(products),
+        choice_(choice),
         normaliser_(std::move(normaliser)),
         net_(*store.network),
         largest_(padded(largest)) {
@@ -185,8 +185,9 @@ class DirectCpu final : public Executor {
     for (const Operation& op : net_.operations) {
       auto& one = plan.emplace_back();
       if (op.type != Operation::kLinear) continue;
-      one = std::make_unique<SparseLinear<T>>(store_, sparse_kernels_, op, op.inputs[0] != net_.input);
-      one->set_mask(lanes, products_, wanted_ == Wanted::kForUpdate);
+      one = std::make_unique<SparseLinear<T>>(store_, sparse_kernels_, linear_costs(choice_.tuning, static_cast<const T*>(nullptr)), op,
+                                              op.inputs[0] != net_.input);
+      one->set_mask(lanes, choice_.products, wanted_ == Wanted::kForUpdate);
     }
   }
 
@@ -299,7 +300,7 @@ class DirectCpu final : public Executor {
   Pool& pool_;
   const Kernels<T>& kernels_;
   const SparseKernels<T>& sparse_kernels_;
-  const Products products_;
+  const Choice choice_;
   const Normaliser normaliser_;
   const CompiledNetwork& net_;
   const int64_t largest_;  // lanes of the largest training batch
@@ -315,14 +316,14 @@ class DirectCpu final : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Products products, Normaliser normaliser,
+std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, const Choice& choice, Normaliser normaliser,
                                      int64_t largest) {
   if (store.dtype == Dtype::kFloat32) {
     return std::make_unique<DirectCpu<float>>(store, pool, kernels_f32(isa), sparse_kernels(isa, static_cast<const float*>(nullptr)),
-                                              products, std::move(normaliser), largest);
+                                              choice, std::move(normaliser), largest);
   }
   return std::make_unique<DirectCpu<double>>(store, pool, kernels_f64(), sparse_kernels(isa, static_cast<const double*>(nullptr)),
-                                               products, std::move(normaliser), largest);
+                                               choice, std::move(normaliser), largest);
 }
 
 }  // namespace lth

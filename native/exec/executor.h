@@ -12,6 +12,7 @@
 #include "data/dataset.h"
 #include "exec/store.h"
 #include "kernels/kernels.h"
+#include "kernels/tuning.h"
 
 namespace lth {
 
@@ -57,6 +58,12 @@ struct KernelChoice {
 // Which products may be sparse: where that is cheaper, none, or all that can be.
 enum class Products { kAuto, kDense, kSparse };
 
+// By what each product is chosen.
+struct Choice {
+  Products products = Products::kAuto;
+  Tuning tuning = {};  // of kAuto
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -74,11 +81,11 @@ class Executor {
 };
 
 // Our kernels on the CPU. `largest` is the largest training batch.
-std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, Products products, Normaliser normaliser,
+std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa, const Choice& choice, Normaliser normaliser,
                                      int64_t largest);
 // The same for networks with convolutions; bf16: images are kept and multiplied in it, weights, their gradients and
 // everything that is summed stay in fp32.
-std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, Products products,
+std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, const Choice& choice,
                                       Normaliser normaliser, int64_t largest);
 // Explicit forward and backward through ATen: any device, any dtype; bf16 as above. `our_kernels`: where the device has some,
 // which is CUDA in bf16.

@@ -151,7 +151,8 @@ bool time_convolution(ParameterStore& store, Pool& pool, const Operation& op, co
   Values<S> v(store, pool, images, kernels_f32(isa), o.batch);
   v.begin(o.batch);
   TurnedImages<S> turned(v);
-  Convolution<S> dense(v, turned, sparse_kernels(isa, tag), op), sparse(v, turned, sparse_kernels(isa, tag), op);
+  Convolution<S> dense(v, turned, sparse_kernels(isa, tag), ProductCosts{}, op),
+      sparse(v, turned, sparse_kernels(isa, tag), ProductCosts{}, op);
   for (Convolution<S>* one : {&dense, &sparse}) {
     one->plan_backward();
     turned.end_stage();
@@ -248,7 +249,7 @@ bool time_linear(ParameterStore& store, Pool& pool, const Operation& op, bool wa
   const Kernels<float>& kernels = kernels_f32(isa);
   const ParameterSpec& spec = store.layout().parameters[static_cast<size_t>(op.weight)];
   const int64_t k = spec.shape[0], c = spec.shape[1], n = o.batch, lanes = padded(n), row = padded(c);
-  SparseLinear<float> sparse(store, sparse_kernels(isa, static_cast<const float*>(nullptr)), op, wants_dx);
+  SparseLinear<float> sparse(store, sparse_kernels(isa, static_cast<const float*>(nullptr)), ProductCosts{}, op, wants_dx);
   sparse.set_mask(lanes, Products::kSparse, true);
   std::vector<float> x(static_cast<size_t>(c * lanes)), rows(static_cast<size_t>(lanes * row)), y(static_cast<size_t>(k * lanes)),
       dy(y.size()), dx(x.size());

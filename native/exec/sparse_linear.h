@@ -10,18 +10,16 @@
 #include "core/bitmask.h"
 #include "exec/executor.h"
 #include "kernels/sparse_plan.h"
+#include "kernels/tuning.h"
 
 namespace lth {
 
 template <typename T>
 class SparseLinear {
-  // What sparse products cost, where a dense one of kLane examples costs 1: an entry for each run of places and for each
-  // place, a weight's gradient for itself and for each place. As measured on an AMD EPYC with AVX-512.
-  static constexpr double kEntryOfRun = 3, kEntryOfPlace = 1.5, kGradient = 4, kGradientOfPlace = 1.5;
-
  public:
-  SparseLinear(ParameterStore& store, const SparseKernels<T>& kernels, const Operation& op, bool wants_dx)
-      : store_(store), kernels_(kernels), op_(op), wants_dx_(wants_dx) {
+  SparseLinear(ParameterStore& store, const SparseKernels<T>& kernels, const ProductCosts& costs, const Operation& op,
+               bool wants_dx)
+      : store_(store), kernels_(kernels), costs_(costs), op_(op), wants_dx_(wants_dx) {
     const std::vector<int64_t>& shape = store.layout().parameters[op.weight].shape;
     units_ = shape[0];
     features_ = shape[1];
@@ -43,7 +41,7 @@ class SparseLinear {
       const auto first = static_cast<int32_t>(at);
       runs_.push_back({first, first, 1, 1, static_cast<int32_t>(std::min(kRun, lanes / kLane - at)), 0, 1, 0, 1});
     }
-    const double entry = kEntryOfRun * static_cast<double>(runs_.size()) + kEntryOfPlace * places;
+    const double entry = costs_.entry_of_run * static_cast<double>(runs_.size()) + costs_.entry_of_place * places;
     const SparseAxis one = SparseAxis::forward(1, 1, 1, 1, 0);
     const int64_t plane = lanes / kLane;
     const bool all_sparse = products == Products::kSparse;
@@ -56,7 +54,7 @@ class SparseLinear {
       }
     }
     gradient_ = gradient && store_.packed_gradients(op_.weight) &&
-                (all_sparse || left * (kGradient + kGradientOfPlace * places) < all * places);
+                (all_sparse || left * (costs_.gradient_of_band + costs_.gradient_of_vector * places) < all * places);
     if (!gradient_) return;
     for (int64_t unit = 0; unit < units_; ++unit) {
       starts_.push_back(static_cast<int32_t>(offsets_.size()));
@@ -71,6 +69,13 @@ class SparseLinear {
   bool forward() const { return forward_; }
   bool backward() const { return backward_; }
   bool gradient() const { return gradient_; }
+  // What the forward product is made of, and all but the cost of the other two, with the mask at hand.
+  ProductWork work() const {
+    const ParameterSpec& spec = store_.layout().parameters[op_.weight];
+    const double places = static_cast<double>(lanes_ / kLane);
+    return {static_cast<double>(spec.size) * places, static_cast<double>(count_bits(store_.masks->words, spec.offset, spec.size)),
+            static_cast<double>(runs_.size()), places, 0};
+  }
   KernelChoice kernels() const { return {op_.name, forward_, wants_dx_ && backward_, gradient_, wants_dx_}; }
 
   // y(K, L) rows [k0, k1) = w x + bias, of the weights as they are now.
@@ -95,6 +100,7 @@ class SparseLinear {
 
   ParameterStore& store_;
   const SparseKernels<T>& kernels_;
+  const ProductCosts costs_;
   const Operation& op_;
   const bool wants_dx_;
   int64_t units_ = 0, features_ = 0, lanes_ = 0;

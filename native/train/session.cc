@@ -33,6 +33,7 @@ std::string shape_of(const std::vector<int64_t>& shape) {
 }
 
 void check(const SessionOptions& o) {
+  check(o.choice.tuning);
   const NetworkSpec& spec = o.network->spec;
   for (const Dataset* data : {o.train.get(), o.test.get()}) {
     if (!data) continue;
@@ -53,7 +54,7 @@ void check(const SessionOptions& o) {
     throw Error("unsupported", "[session] executor autograd knows fp32 and fp64 alone, not bf16");
   }
   const bool has_a_choice = o.executor == SessionOptions::kDirect && o.device == "cpu";
-  if (o.products != Products::kAuto && !has_a_choice) {
+  if (o.choice.products != Products::kAuto && !has_a_choice) {
     throw Error("unsupported", "[session] kernels dense and sparse are for executor direct on the CPU: use auto");
   }
   if (o.validation < 0 || o.validation >= o.train->count) {
@@ -142,9 +143,9 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
     const bool our_kernels = options_.executor == SessionOptions::kDirect;
     executor_ = direct_aten(*store_, options_.bf16, our_kernels, std::move(normaliser));
   } else if (options_.network->convolutional()) {
-    executor_ = direct_conv(*store_, *pool_, isa_, options_.bf16, options_.products, std::move(normaliser), largest);
+    executor_ = direct_conv(*store_, *pool_, isa_, options_.bf16, options_.choice, std::move(normaliser), largest);
   } else {
-    executor_ = direct_cpu(*store_, *pool_, isa_, options_.products, std::move(normaliser), largest);
+    executor_ = direct_cpu(*store_, *pool_, isa_, options_.choice, std::move(normaliser), largest);
   }
   store_->initialise(options_.seed, options_.replicate, 0);
 }
@@ -166,15 +167,19 @@ std::shared_ptr<Session::Claim> Session::claim(const char* operation) {
 
 std::string Session::fingerprint() const {
   const bool fp64 = options_.precision == Dtype::kFloat64, cpu = store_->device.is_cpu();
-  std::string text = "kernels=2 libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : device_words(store_->device)) +
+  std::string text = "kernels=" + std::to_string(kKernelsVersion) + " libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : device_words(store_->device)) +
                      " executor=" + name_of(options_.executor) +
                      " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32");
   // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.
   if (cpu) text += std::string(" isa=") + name_of(fp64 ? Isa::kPortable : options_.bf16 ? isa_ : kernels_f32(isa_).isa);
   // LibTorch's own decides what scores of pruning at initialisation are, which go through its autograd.
-  if (cpu && options_.network->convolutional()) text += " convolutions=3 libtorch-isa=" + libtorch_isa();
-  if (options_.products != Products::kAuto) {
-    text += options_.products == Products::kDense ? " products=dense" : " products=sparse";
+  if (cpu && options_.network->convolutional()) {
+    text += " convolutions=" + std::to_string(kConvolutionsVersion) + " libtorch-isa=" + libtorch_isa();
+  }
+  if (options_.choice.products != Products::kAuto) {
+    text += options_.choice.products == Products::kDense ? " products=dense" : " products=sparse";
+  } else if (cpu && !fp64 && options_.executor == SessionOptions::kDirect && !(options_.choice.tuning == Tuning{})) {
+    text += " tuning=" + name_of(options_.choice.tuning);
   }
   return text;
 }

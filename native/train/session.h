@@ -37,7 +37,7 @@ struct SessionOptions {
   bool bf16 = false;                  // images between layers, and what convolutions multiply; with kFloat32 alone
   // kDirect is kAten where our kernels do not run; kAten on the CPU is for tests of that; kAutograd is the oracle.
   enum Executor { kDirect, kAten, kAutograd } executor = kDirect;
-  Products products = Products::kAuto;  // of kDirect on the CPU
+  Choice choice = {};  // of kDirect on the CPU
   int threads = 1;
 };
 

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Ended } from './driver.js';
+import './builtinTuning.js';
 
 /** Runs command lines, one at a time, in a process of their own that lives on from one to the next. */
 export class CommandLine {

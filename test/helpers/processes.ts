@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { executable } from './runs.js';
+import './builtinTuning.js';
 
 /** How a command ended, with all processes that it started. */
 export interface End {

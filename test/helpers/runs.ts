@@ -7,6 +7,7 @@ import { runExperiment } from '../../lib/experiment/run.js';
 import { packageRoot } from '../../lib/package.js';
 import type { Recipe } from '../../lib/recipe/Recipe.js';
 import type { UnitRecord } from '../../lib/store/records.js';
+import './builtinTuning.js';
 
 export const executable = join(packageRoot, 'bin', 'lth-train.js');
 

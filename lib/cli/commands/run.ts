@@ -8,6 +8,7 @@ import { summaryOf } from './show.js';
 
 interface Options extends RecipeOptions {
   allowDifferentBits?: boolean;
+  tuning?: string;
   json?: boolean;
 }
 
@@ -17,23 +18,34 @@ const FAILED = 1;
 
 export function runCommand(exit: (code: number) => void): Command {
   return takesRecipe(new Command('run').description('run an experiment; the same command continues it'))
-    .option('--allow-different-bits', 'go on where another LibTorch, instruction set or device began')
+    .option('--allow-different-bits', 'go on where another LibTorch, instruction set, device or table began')
+    .option(
+      '--tuning <table>',
+      "costs by which kernels auto chooses: builtin, or a file of `tune --out` (default: the run's, of a new one this machine's)",
+    )
     .option('--json', 'the results as one JSON object on stdout; everything else on stderr')
     .action(async (name: string, options: Options) => {
       const { recipe, out } = recipeOf(name, options);
       const signal = abortOnSignal((which) =>
         process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
       );
-      const { stopped, ...summary } = await runExperiment(recipe, {
+      const found = await runExperiment(recipe, {
         out,
         signal,
         onEvent: progressPrinter(process.stderr),
         allowDifferentBits: options.allowDifferentBits ?? false,
+        ...(options.tuning === undefined ? {} : { tuning: options.tuning }),
         ...(options.threads === undefined ? {} : { threads: options.threads }),
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
         ...(options.keep === undefined ? {} : { keep: options.keep }),
         ...(options.checkpointEvery === undefined ? {} : { checkpoint: options.checkpointEvery }),
+      }).catch((error) => {
+        // Before there was a run to save.
+        if (!signal.aborted || error !== signal.reason) throw error;
+        return null;
       });
+      if (!found) return exit(STOPPED);
+      const { stopped, ...summary } = found;
       const human = `\n${renderTable(summary)}\n\n${renderCurve(summary)}\n\n`;
       if (options.json) {
         process.stderr.write(human);

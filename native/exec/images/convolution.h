@@ -23,10 +23,11 @@ class Convolution {
   static constexpr int64_t kBand = 192 << 10;       // bytes of turned rows that stay in the second cache
 
  public:
-  Convolution(Values<S>& values, TurnedImages<S>& turned, const SparseKernels<S>& sparse, const Operation& op)
+  Convolution(Values<S>& values, TurnedImages<S>& turned, const SparseKernels<S>& sparse, const ProductCosts& costs,
+              const Operation& op)
       : v_(values),
         turned_(turned),
-        sparse_(values, sparse, op),
+        sparse_(values, sparse, costs, op),
         op_(op),
         window_(values.window(op)),
         channels_(shape()[1]),
@@ -79,6 +80,7 @@ class Convolution {
     sparse_.set_mask(mask, products, gradient);
   }
 
+  const SparseConvolution<S>& sparse() const { return sparse_; }
   KernelChoice kernels() const {
     return {op_.name, sparse_.forward(), wants_dx_ && sparse_.backward(), sparse_.gradient(), wants_dx_};
   }

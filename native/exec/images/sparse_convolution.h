@@ -7,6 +7,7 @@
 
 #include "exec/images/values.h"
 #include "kernels/sparse_plan.h"
+#include "kernels/tuning.h"
 
 namespace lth {
 
@@ -14,17 +15,14 @@ template <typename S>
 class SparseConvolution {
   using R = Real<S>;
   static constexpr int64_t kBand = 1 << 20;  // bytes of rows that a band makes, beside those above and below it
-  // What sparse products cost, where a dense one of a vector costs 1: an entry for each run and for each of its places; a
-  // weight's gradient for each vector and for each band. As measured on an AMD EPYC with AVX512_BF16, until a table of the
-  // machine's own says it.
-  static constexpr double kEntryOfRun = 8, kEntryOfPlace = 1.5, kGradientOfVector = 3, kGradientOfBand = 12;
   // Each slice has sums of its own: of more weights they would take much memory.
   static constexpr int64_t kMostGradients = 1 << 18;
 
  public:
-  SparseConvolution(Values<S>& values, const SparseKernels<S>& kernels, const Operation& op)
+  SparseConvolution(Values<S>& values, const SparseKernels<S>& kernels, const ProductCosts& costs, const Operation& op)
       : v_(values),
         kernels_(kernels),
+        costs_(costs),
         op_(op),
         window_(values.window(op)),
         units_(shape()[0]),
@@ -56,25 +54,22 @@ class SparseConvolution {
     partial_ = {};
     if (!fits_ || products == Products::kDense) return;
     const bool all_sparse = products == Products::kSparse;
-    const Window& w = window_;
     const int64_t first = v_.net.layout->parameters[op_.weight].offset, size = units_ * channels_ * taps_;
-    const int64_t row = channels_ * taps_;
-    const SparseShape shape = {units_, channels_, row, taps_, op_.kernel.w, op_.kernel.h, w.height * w.width, w.width};
+    const SparseShape shape = forward_shape();
     if (all_sparse || cheaper(shape, runs_, mask, first)) {
       entries_ = {shape, rows_, columns_, mask, first};
       forward_ = true;
     }
-    const SparseShape back = {channels_, units_, taps_, row, op_.kernel.w, op_.kernel.h, w.out_height * w.out_width, w.out_width};
+    const SparseShape back = backward_shape();
     if (wants_dx_ && (all_sparse || cheaper(back, runs_back_, mask, first))) {
       entries_back_ = {back, rows_back_, columns_back_, mask, first};
       backward_ = true;
     }
     const int64_t left = count_bits(mask, first, size);
-    // Of all weights, and of one.
-    const double dense = static_cast<double>(units_ * channels_) * taps_seen(runs_) / static_cast<double>(kPack<S>);
-    const double sparse = static_cast<double>(w.out_height * dy_row_ / kCell<S>) * kGradientOfVector +
-                          static_cast<double>(tasks_for(w.out_height, band_)) * kGradientOfBand;
-    if (gradient && (all_sparse || static_cast<double>(left) * sparse < dense) && left <= kMostGradients) {
+    const ProductWork work = gradient_work(left);
+    const double each = work.places * costs_.gradient_of_vector + work.runs * costs_.gradient_of_band;
+    const double sparse = work.number * each + work.split * costs_.split_of_vector;
+    if (gradient && (all_sparse || sparse < work.dense) && left <= kMostGradients) {
       plan_gradient(mask, first);
       gradient_ = true;
     }
@@ -83,6 +78,18 @@ class SparseConvolution {
   bool forward() const { return forward_; }
   bool backward() const { return backward_; }
   bool gradient() const { return gradient_; }
+
+  // What the products are made of with a mask: for who measures what they cost.
+  ProductWork forward_work(std::span<const uint64_t> mask) const { return work_of(forward_shape(), runs_, mask); }
+  ProductWork backward_work(std::span<const uint64_t> mask) const { return work_of(backward_shape(), runs_back_, mask); }
+  // Of `left` weights.
+  ProductWork gradient_work(int64_t left) const {
+    const Window& w = window_;
+    const int64_t bands = tasks_for(w.out_height, band_);
+    return {static_cast<double>(units_ * channels_) * taps_seen(runs_) / static_cast<double>(kPack<S>),
+            static_cast<double>(left), static_cast<double>(bands), static_cast<double>(w.out_height * dy_row_ / kCell<S>),
+            static_cast<double>(bands * (band_x() + band_dy()) / kCell<S>)};
+  }
 
   // ---- Values of the weights, as S: so many tasks
 
@@ -148,13 +155,36 @@ class SparseConvolution {
     return sum;
   }
 
-  bool cheaper(const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask, int64_t first) const {
-    const double dense = static_cast<double>(shape.units * planes_of<S>(shape.channels)) * taps_seen(runs);
-    // Of one entry, as often as a run sees its tap.
-    double each = 0;
+  // From weights (K,C,h,w) to Y's units, and to dX's.
+  SparseShape forward_shape() const {
+    return {units_, channels_, channels_ * taps_, taps_, op_.kernel.w, op_.kernel.h, window_.height * window_.width, window_.width};
+  }
+  SparseShape backward_shape() const {
+    return {channels_,    units_, taps_, channels_ * taps_, op_.kernel.w, op_.kernel.h, window_.out_height * window_.out_width,
+            window_.out_width};
+  }
+
+  static double dense_vectors(const SparseShape& shape, const std::vector<PlaceRun>& runs) {
+    return static_cast<double>(shape.units * planes_of<S>(shape.channels)) * taps_seen(runs);
+  }
+
+  // Of one entry, as often as a run sees its tap.
+  double each(const std::vector<PlaceRun>& runs, double of_run, double of_place) const {
+    double sum = 0;
     for (const PlaceRun& run : runs) {
-      each += static_cast<double>(taps_of(run)) / static_cast<double>(taps_) * (kEntryOfRun + kEntryOfPlace * run.count);
+      sum += static_cast<double>(taps_of(run)) / static_cast<double>(taps_) * (of_run + of_place * run.count);
     }
+    return sum;
+  }
+
+  ProductWork work_of(const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask) const {
+    const int64_t first = v_.net.layout->parameters[op_.weight].offset;
+    return {dense_vectors(shape, runs), static_cast<double>(SparseEntries<S>::count(shape, taps_, mask, first)), each(runs, 1, 0),
+            each(runs, 0, 1), 0};
+  }
+
+  bool cheaper(const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask, int64_t first) const {
+    const double dense = dense_vectors(shape, runs), each = this->each(runs, costs_.entry_of_run, costs_.entry_of_place);
     // In bf16 there are no fewer entries than half the weights: many weights need not be looked at one by one.
     const auto left = static_cast<double>(count_bits(mask, first, units_ * channels_ * taps_));
     if (left / static_cast<double>(kPack<S>) * each >= dense) return false;
@@ -246,6 +276,7 @@ class SparseConvolution {
 
   Values<S>& v_;
   const SparseKernels<S>& kernels_;
+  const ProductCosts costs_;
   const Operation& op_;
   const Window window_;
   const int64_t units_, channels_, taps_;

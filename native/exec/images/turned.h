@@ -30,29 +30,29 @@ class TurnedImages {
   void make() {
     band_.make(v_.pool.threads());
     for (Both& one : kept_) one.make(v_.most_slices);
-    sums_.resize(sums_size_);
+    sums_ = Arena(static_cast<size_t>(sums_size_) * sizeof(R));
   }
 
   // ---- Running
 
-  S* band_x() { return band_.x.data() + Pool::thread() * band_.size_x; }
-  S* band_dy() { return band_.dy.data() + Pool::thread() * band_.size_dy; }
-  S* x(int kept, int64_t slice) { return kept_[kept].x.data() + slice * kept_[kept].size_x; }
-  S* dy(int kept, int64_t slice) { return kept_[kept].dy.data() + slice * kept_[kept].size_dy; }
-  R* sums() { return sums_.data(); }  // for one convolution at a time
+  S* band_x() { return as<S>(band_.x) + Pool::thread() * band_.size_x; }
+  S* band_dy() { return as<S>(band_.dy) + Pool::thread() * band_.size_dy; }
+  S* x(int kept, int64_t slice) { return as<S>(kept_[kept].x) + slice * kept_[kept].size_x; }
+  S* dy(int kept, int64_t slice) { return as<S>(kept_[kept].dy) + slice * kept_[kept].size_dy; }
+  R* sums() { return as<R>(sums_); }  // for one convolution at a time
 
  private:
   struct Both {
     int64_t size_x = 0, size_dy = 0;
-    std::vector<S> x, dy;
+    Arena x, dy;  // whose lines are whole vectors
 
     void want(int64_t of_x, int64_t of_dy) {
       size_x = std::max(size_x, of_x);
       size_dy = std::max(size_dy, of_dy);
     }
     void make(int64_t number) {
-      x.resize(number * size_x);
-      dy.resize(number * size_dy);
+      x = Arena(static_cast<size_t>(number * size_x) * sizeof(S));
+      dy = Arena(static_cast<size_t>(number * size_dy) * sizeof(S));
     }
   };
 
@@ -61,7 +61,7 @@ class TurnedImages {
   std::vector<Both> kept_;  // per slice
   int kept_in_stage_ = 0;
   int64_t sums_size_ = 0;
-  std::vector<R> sums_;
+  Arena sums_;
 };
 
 }  // namespace lth

@@ -1,0 +1,74 @@
+import { Command } from 'commander';
+import { MEASURE_SECONDS, machineTuning, thisMachine, tuneMachine } from '../../experiment/tuning.js';
+import type { Tuning } from '../../native/AddonTypes.js';
+import { wrongValue } from '../../native/errors.js';
+import { costNames, measureTuning, tuningName, tuningParts } from '../../session/tuning.js';
+import { writeTuning } from '../../store/tuningFile.js';
+import { integer } from '../options.js';
+import { table } from '../words.js';
+
+interface Options {
+  threads?: number;
+  out?: string;
+  json?: boolean;
+}
+
+const titles: Record<(typeof costNames)[number], string> = {
+  entryOfRun: 'run',
+  entryOfPlace: 'place',
+  gradientOfVector: 'gradient: vector',
+  gradientOfBand: 'band',
+  splitOfVector: 'split',
+};
+
+function describe(tuning: Tuning): string {
+  const rows = tuningParts.map((part) => [part, ...costNames.map((name) => tuning[part][name]), '']);
+  return table([['', ...costNames.map((name) => titles[name]), ''], ...rows]);
+}
+
+/** `lth-train tune`: measures this machine's table of costs, by which `--kernels auto` chooses. */
+export function tuneCommand(): Command {
+  return new Command('tune')
+    .description('measure what sparse products cost on this machine; new runs choose by it')
+    .option('--threads <n>', 'slices of a batch that are worked on at a time (default: 1)', integer(1, 1024))
+    .option('--out <file>', "write the table there, not where this machine's is kept")
+    .option('--json', 'the table as one JSON object on stdout')
+    .action(async ({ threads, out, json }: Options) => {
+      if (out === '') throw wrongValue('a file', '--out', out);
+      const options = threads === undefined ? {} : { threads };
+      process.stderr.write(`measuring for about ${MEASURE_SECONDS} seconds\n`);
+      let tuning: Tuning;
+      if (out !== undefined) {
+        tuning = await measureTuning(options);
+        await writeTuning(out, tuning, thisMachine());
+        process.stderr.write(`written to ${out}\n`);
+      } else {
+        const found = await tuneMachine(options);
+        tuning = found.tuning;
+        if (found.replaced) process.stderr.write(`replaced what was there: ${found.replaced}\n`);
+        process.stderr.write(
+          found.kept
+            ? `as before, within a step of rounding: ${found.path} stays\n`
+            : `written to ${found.path}; runs that have begun keep theirs\n`,
+        );
+      }
+      const name = tuningName(tuning) ?? 'builtin';
+      process.stdout.write(
+        json
+          ? `${JSON.stringify({ name, machine: thisMachine(), tuning })}\n`
+          : `table ${name}: costs of sparse products, where a dense one's vector costs 1\n${describe(tuning)}\n`,
+      );
+    });
+}
+
+/** What `doctor` says of this machine's table: never a reason to fail. */
+export async function describeMachineTuning(): Promise<string> {
+  try {
+    const tuning = await machineTuning();
+    return tuning
+      ? `table ${tuningName(tuning) ?? 'builtin'}`
+      : 'no table yet: `lth-train tune` or the first run measures it';
+  } catch (error) {
+    return (error as Error).message;
+  }
+}

@@ -1,0 +1,171 @@
+import { existsSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cacheFolder } from '../data/folders.js';
+import { ioError, makeFolder, sealOfValue } from '../files.js';
+import type { LockHandle, Tuning } from '../native/AddonTypes.js';
+import { LthError } from '../native/errors.js';
+import { loadAddon } from '../native/load.js';
+import type { Recipe } from '../recipe/Recipe.js';
+import { builtinTuning, costNames, measureTuning, tuningParts } from '../session/tuning.js';
+import { RunFolder } from '../store/RunFolder.js';
+import type { TuningRecord } from '../store/records.js';
+import { readTuning, writeTuning } from '../store/tuningFile.js';
+
+/** What a table is about. */
+export type Machine = NonNullable<TuningRecord['machine']>;
+
+export function thisMachine(): Machine {
+  const { isa, kernels } = loadAddon().info();
+  return { cpu: cpus()[0]?.model.trim() || 'unknown', isa, kernels };
+}
+
+/** Where this machine's table is kept, with these kernels and the instruction set in use. */
+export function machineTuningPath(): string {
+  return join(cacheFolder(), 'tuning', `${sealOfValue(thisMachine()).slice(0, 16)}.json`);
+}
+
+/** This machine's table, or null before it was measured. @throws LthError "corrupt-file". */
+export async function machineTuning(): Promise<Tuning | null> {
+  const path = machineTuningPath();
+  if (!existsSync(path)) return null;
+  const cure = '`lth-train tune` measures this machine again and puts its table there';
+  const { machine, tuning } = await readTuning(path, cure);
+  if (sealOfValue(machine) !== sealOfValue(thisMachine()))
+    throw new LthError('corrupt-file', `${path}: is of another machine, ${machine?.cpu ?? 'none'}. ${cure}`);
+  return tuning;
+}
+
+/** Seconds that a measurement takes, for people: it is said before. */
+export const MEASURE_SECONDS = 7;
+/** Steps of 2^(1/4), and a little for the rounding to three digits. */
+const ONE_STEP = 2 ** 0.25 * 1.01;
+
+/** Is no cost more than a step of the measurement's grid away from the other table's? */
+function nearlySame(a: Tuning, b: Tuning): boolean {
+  return tuningParts.every((part) =>
+    costNames.every((name) => {
+      const [x, y] = [a[part][name], b[part][name]];
+      return x === y || (x <= y * ONE_STEP && y <= x * ONE_STEP);
+    }),
+  );
+}
+
+/**
+ * Measures this machine and puts its table where runs look for it. A table that is there already stays where the new one is
+ * within a step of the grid of it: measuring again does not change bits without a reason.
+ * @returns the table that is there now; `replaced`: what was wrong with one that could not be read.
+ * @throws LthError "io"; the signal's reason.
+ */
+export async function tuneMachine(
+  options: { threads?: number; signal?: AbortSignal } = {},
+): Promise<{ path: string; tuning: Tuning; kept: boolean; replaced: string | null }> {
+  const path = machineTuningPath();
+  const measured = await measureTuning(options);
+  let before: Tuning | null = null;
+  let replaced: string | null = null;
+  try {
+    before = await machineTuning();
+  } catch (error) {
+    if (!(error instanceof LthError) || error.code !== 'corrupt-file') throw error;
+    replaced = error.message;
+  }
+  if (before && nearlySame(before, measured)) return { path, tuning: before, kept: true, replaced };
+  await makeCache();
+  await writeTuning(path, measured, thisMachine());
+  return { path, tuning: measured, kept: false, replaced };
+}
+
+async function makeCache(): Promise<string> {
+  const folder = join(cacheFolder(), 'tuning');
+  try {
+    await makeFolder(folder);
+  } catch (cause) {
+    throw ioError(folder, cause);
+  }
+  return folder;
+}
+
+const isIo = (error: unknown): error is LthError => error instanceof LthError && error.code === 'io';
+
+/** The lock of the cache's tables, after the wait for another process that measures. @throws LthError "io". */
+async function lockCache(signal: AbortSignal | undefined): Promise<LockHandle> {
+  const folder = await makeCache();
+  for (;;) {
+    signal?.throwIfAborted();
+    const lock = loadAddon().lockTry(join(folder, '.lock'));
+    if (lock) return lock;
+    await sleep(50);
+  }
+}
+
+/** This machine's table, measured first where there is none; of several processes that want one, one measures. */
+async function machineTuningOrMeasure(
+  signal: AbortSignal | undefined,
+  onNotice: (message: string) => void,
+): Promise<Tuning> {
+  const there = await machineTuning();
+  if (there) return there;
+  let lock: LockHandle | null = null;
+  // A home that cannot be written to is normal on a cluster, and the run keeps its own copy.
+  let notKept: string | null = null;
+  try {
+    try {
+      lock = await lockCache(signal);
+    } catch (error) {
+      if (!isIo(error)) throw error;
+      notKept = error.message;
+    }
+    const meanwhile = await machineTuning();
+    if (meanwhile) return meanwhile;
+    onNotice(
+      `measuring once what sparse products cost on this machine: about ${MEASURE_SECONDS} seconds (\`lth-train tune\` does it again)`,
+    );
+    const tuning = await measureTuning({ ...(signal && { signal }) });
+    try {
+      if (notKept === null) await writeTuning(machineTuningPath(), tuning, thisMachine());
+    } catch (error) {
+      if (!isIo(error)) throw error;
+      notKept = error.message;
+    }
+    if (notKept !== null) onNotice(`this machine's table is in the run folder alone: ${notKept}`);
+    return tuning;
+  } finally {
+    if (lock) loadAddon().dispose(lock);
+  }
+}
+
+/** Do bits of the recipe's trainings depend on a table? */
+export function dependsOnTuning({ device, kernels, training }: Recipe): boolean {
+  const { executor, precision } = training;
+  return device === 'cpu' && kernels === 'auto' && executor === 'direct' && precision !== 'fp64';
+}
+
+/** A table by its name: "builtin", or a file of `lth-train tune` or of a run. @throws LthError "io", "corrupt-file". */
+export async function tuningByName(name: string): Promise<Tuning> {
+  return name === 'builtin' ? builtinTuning() : (await readTuning(name)).tuning;
+}
+
+/**
+ * The table of a run: what is asked for; else the one in its folder, which is the built-in one where the run is there and
+ * has none; else what LTH_TUNING names; else this machine's, measured first where there is none.
+ * @throws LthError "io", "corrupt-file"; the signal's reason.
+ */
+export async function tuningForRun(
+  recipe: Recipe,
+  out: string,
+  how: {
+    asked: Tuning | undefined;
+    signal: AbortSignal | undefined;
+    onNotice: (message: string) => void;
+  },
+): Promise<Tuning> {
+  if (!dependsOnTuning(recipe)) return builtinTuning();
+  if (how.asked) return how.asked;
+  const there = await RunFolder.tuningIn(out);
+  if (there) return there;
+  if (RunFolder.is(out)) return builtinTuning();
+  const named = process.env.LTH_TUNING;
+  return named ? tuningByName(named) : machineTuningOrMeasure(how.signal, how.onNotice);
+}
