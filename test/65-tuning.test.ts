@@ -199,7 +199,7 @@ test('measured costs are finite and on the grid, and the event loop goes on mean
   for (const part of tuningParts) {
     for (const name of costNames) {
       const cost = tuning[part][name];
-      const onGrid = cost === 0 ? 0 : Number((2 ** (Math.round(Math.log2(cost) * 4) / 4)).toPrecision(3));
+      const onGrid: number = cost === 0 ? 0 : Number((2 ** (Math.round(Math.log2(cost) * 4) / 4)).toPrecision(3));
       assert.equal(cost, onGrid, `${part}.${name}`);
     }
     // Whatever the machine: places and vectors cost something.
