@@ -198,8 +198,9 @@ test('measured costs are finite and on the grid, and the event loop goes on mean
   assert.deepEqual(checkTuning(tuning), tuning);
   for (const part of tuningParts) {
     for (const name of costNames) {
-      const cost = tuning[part][name];
-      const onGrid: number = cost === 0 ? 0 : Number((2 ** (Math.round(Math.log2(cost) * 4) / 4)).toPrecision(3));
+      const cost: number = tuning[part][name];
+      const onGrid: number =
+        cost === 0 ? 0 : Number((2 ** (Math.round(Math.log2(cost) * 4) / 4)).toPrecision(3));
       assert.equal(cost, onGrid, `${part}.${name}`);
     }
     // Whatever the machine: places and vectors cost something.
