@@ -82,16 +82,30 @@ export class Trainings {
     });
     const { python, why } = o.reference ? pythonWithTorch() : { python: null, why: 'it was not asked for' };
     if (!python) o.onProgress?.(`PyTorch is left out: ${why}`);
-    const reference = python
-      ? await Reference.start(python, { network: o.network, threads, batch, optimiser, variants, device })
-      : null;
     const steps = o.steps ?? (pictures ? 3 : 50);
-    if (reference && reference.variants.length === 0)
-      throw new LthError('unsupported', 'None of the variants of PyTorch runs here; see above');
-    if (reference && variants.length === 0) {
-      const dropped = await reference.drop(steps);
-      if (dropped.length > 0)
-        o.onProgress?.(`far behind the best of PyTorch and not measured any more: ${dropped.join(', ')}`);
+    let reference: Reference | null = null;
+    try {
+      if (python)
+        reference = await Reference.start(python, {
+          network: o.network,
+          threads,
+          batch,
+          optimiser,
+          variants,
+          device,
+        });
+      if (reference && reference.variants.length === 0)
+        throw new LthError('unsupported', 'None of the variants of PyTorch runs here; see above');
+      if (reference && variants.length === 0) {
+        const dropped = await reference.drop(steps);
+        if (dropped.length > 0)
+          o.onProgress?.(`far behind the best of PyTorch and not measured any more: ${dropped.join(', ')}`);
+      }
+    } catch (error) {
+      // Its process would keep this one alive.
+      reference?.stop();
+      session.dispose();
+      throw error;
     }
     const rounds = o.rounds ?? (pictures ? 5 : 9);
     const torch = reference?.torch ?? null;

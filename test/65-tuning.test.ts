@@ -313,6 +313,15 @@ test('runs with the built-in table hold none, and go on with it whatever a machi
   try {
     const { complete } = await runExperiment(recipe(), { out, threads: 1 });
     assert.ok(complete && !existsSync(join(out, 'tuning.json')));
+    // A record that is missing is written again, as its cure says, and the run stays what it was.
+    const units = readdirSync(join(out, 'units'));
+    for (const name of ['requests.json', 'experiment.json']) {
+      rmSync(join(out, name));
+      const again = await runExperiment(recipe(), { out, threads: 1 });
+      assert.ok(again.complete && !existsSync(join(out, 'tuning.json')), name);
+      assert.doesNotMatch(fingerprintOf(out), /tuning/);
+      assert.deepEqual(readdirSync(join(out, 'units')), units);
+    }
     // What LTH_TUNING names is for new runs.
     const named = join(folder, 'named');
     await runExperiment(recipe({}, { levels: 0 }), { out: named, threads: 1 });

@@ -138,6 +138,8 @@ def main():
     device = options["device"]
     torch.set_num_threads(options["threads"])
     torch.manual_seed(0)
+    # fp32 as lth-train has it.
+    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
     if device != "cpu":
         torch.cuda.set_device(torch.device(device))

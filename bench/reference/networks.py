@@ -77,6 +77,9 @@ class LeNet(nn.Sequential):
 
 
 def network(name):
-    """Of a name: lenet-300-100, resnet-20, vgg-19."""
-    kind, *numbers = name.split("-")
-    return {"lenet": LeNet, "resnet": ResNet, "vgg": Vgg}[kind](*map(int, numbers))
+    """Of a name: lenet-300-100, resnet-20, resnet-20-w0.5-c100, vgg-19."""
+    kind, *words = name.split("-")
+    options = {"w": ("width", float), "c": ("classes", int)}
+    numbers = [int(word) for word in words if word[0] not in options]
+    named = {options[word[0]][0]: options[word[0]][1](word[1:]) for word in words if word[0] in options}
+    return {"lenet": LeNet, "resnet": ResNet, "vgg": Vgg}[kind](*numbers, **named)

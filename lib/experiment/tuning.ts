@@ -148,8 +148,8 @@ export async function tuningByName(name: string): Promise<Tuning> {
 }
 
 /**
- * The table of a run: what is asked for; else the one in its folder, which is the built-in one where the run is there and
- * has none; else what LTH_TUNING names; else this machine's, measured first where there is none.
+ * The table of a run: what is asked for; else the one in its folder, which is the built-in one where a run has begun there
+ * and has none, also where one of its records is missing; else what LTH_TUNING names; else this machine's, measured first where there is none.
  * @throws LthError "io", "corrupt-file"; the signal's reason.
  */
 export async function tuningForRun(
@@ -165,7 +165,7 @@ export async function tuningForRun(
   if (how.asked) return how.asked;
   const there = await RunFolder.tuningIn(out);
   if (there) return there;
-  if (RunFolder.is(out)) return builtinTuning();
+  if (RunFolder.begun(out)) return builtinTuning();
   const named = process.env.LTH_TUNING;
   return named ? tuningByName(named) : machineTuningOrMeasure(how.signal, how.onNotice);
 }

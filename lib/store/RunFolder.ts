@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -251,6 +251,13 @@ export class RunFolder {
     const folder = new RunFolder(path);
     if (!RunFolder.is(path)) throw new LthError('io', `${path} is no run: it has no requests.json`);
     return folder;
+  }
+
+  /** Has a run begun there, even if one of its records is missing? */
+  static begun(path: string): boolean {
+    if (existsSync(join(path, 'experiment.json'))) return true;
+    const units = join(path, 'units');
+    return existsSync(units) && readdirSync(units).some((id) => existsSync(join(units, id, 'unit.json')));
   }
 
   static is(path: string): boolean {

@@ -22,7 +22,8 @@ CudaInfo cuda_info();
 // "cpu", "cuda" or "cuda:N". A CUDA device that cannot be used is an error "no-cuda" that tells what to do.
 at::Device device_from(const std::string& name);
 
-// What decides bits on a device, as words without spaces: "cuda:NVIDIA-H100-80GB-HBM3 cudnn=91900 device-kernels=1".
+// What decides bits on a device, as words without spaces: "cuda:NVIDIA-H100-80GB-HBM3 multiprocessors=132
+// cudnn=91900 device-kernels=1".
 std::string device_words(const at::Device& device);
 
 // What was launched once, to be launched again at the price of one launch: the hundreds of small kernels of an update

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -40,6 +41,8 @@ struct Libraries {
   int (*cubin_size)(Program, size_t*);
   int (*cubin)(Program, char*);
   int (*destroy)(Program*);
+  int (*architectures)(int*);
+  int (*supported)(int*);
   const char* (*words)(int);
   int (*load)(void** module, const void* image);
   int (*function)(void** function, void* module, const char* name);
@@ -58,6 +61,8 @@ struct Libraries {
     find(cubin_size, "nvrtcGetCUBINSize");
     find(cubin, "nvrtcGetCUBIN");
     find(destroy, "nvrtcDestroyProgram");
+    find(architectures, "nvrtcGetNumSupportedArchs");
+    find(supported, "nvrtcGetSupportedArchs");
     find(words, "nvrtcGetErrorString");
     find(load, "cuModuleLoadData");
     find(function, "cuModuleGetFunction");
@@ -77,6 +82,25 @@ struct Libraries {
 const Libraries& libraries() {
   static const Libraries all;
   return all;
+}
+
+// The newest that this NVRTC knows and that runs on a device of compute capability major.minor: what is compiled for an older
+// minor one does.
+std::string architecture_for(int major, int minor) {
+  const Libraries& lib = libraries();
+  int count = 0;
+  std::vector<int> known;
+  if (lib.architectures(&count) == 0) known.resize(static_cast<size_t>(count));
+  if (!known.empty() && lib.supported(known.data()) != 0) known.clear();
+  int best = 0;
+  for (int one : known) {
+    if (one / 10 == major && one % 10 <= minor) best = std::max(best, one);
+  }
+  if (best == 0) {
+    throw Error("no-cuda", "[cuda] LibTorch's NVRTC knows no device of compute capability " + std::to_string(major) + "." +
+                               std::to_string(minor) + ", which this one has: a newer LibTorch does");
+  }
+  return "sm_" + std::to_string(best);
 }
 
 std::vector<char> compiled(const std::string& architecture) {
@@ -146,8 +170,9 @@ class Compiled final : public DeviceKernels {
 
 const DeviceKernels* DeviceKernels::of(const at::Device& device) {
   if (device.is_cpu()) return nullptr;
-  static std::mutex mutex;
-  static std::map<c10::DeviceIndex, std::unique_ptr<Compiled>> made;
+  // Never destroyed: what trains may end after the destructors of such variables.
+  static auto& mutex = *new std::mutex;
+  static auto& made = *new std::map<c10::DeviceIndex, std::unique_ptr<Compiled>>;
   const std::lock_guard lock(mutex);
   const auto found = made.find(device.index());
   if (found != made.end()) return found->second.get();
@@ -158,7 +183,7 @@ const DeviceKernels* DeviceKernels::of(const at::Device& device) {
     throw Error("no-cuda", "[cuda] the device does not tell its compute capability");
   }
   std::unique_ptr<Compiled> kernels;
-  if (major >= 8) kernels = std::make_unique<Compiled>(device.index(), "sm_" + std::to_string(10 * major + minor), multiprocessors);
+  if (major >= 8) kernels = std::make_unique<Compiled>(device.index(), architecture_for(major, minor), multiprocessors);
   return (made[device.index()] = std::move(kernels)).get();
 }
 

@@ -96,11 +96,30 @@ TensorBatch ImageKernels::assemble(const BatchLoader::Parts& parts, const Batch&
 }
 
 void ImageKernels::begin() {
-  joins_.clear();  // an update that failed may have left some
-  held_.clear();
+  abandon();
   if (turn_count_ == 0) return;
   const device::TurnWeights p = {reinterpret_cast<const device::Weights*>(turn_entries_.data_ptr()), turn_count_};
   kernels_.launch(DeviceKernel::kTurnWeights, {turn_blocks_, 1, 1}, p);
+}
+
+ImageKernels::~ImageKernels() {
+  try {
+    abandon();
+  } catch (const std::exception&) {
+    // The device fails, and with it all that it would still have read.
+  }
+}
+
+void ImageKernels::abandon() {
+  if (joins_.empty()) return;
+  wait_for_gradients();
+  joins_.clear();
+}
+
+void ImageKernels::wait_for_gradients() {
+  joined_.record(beside_.stream());
+  joined_.block(c10::impl::VirtualGuardImpl(store_.device.type()).getStream(store_.device));
+  held_.clear();
 }
 
 at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& in, const at::Tensor& weights, Pair padding,
@@ -219,7 +238,7 @@ bool ImageKernels::weight_gradient(const Operation& op, const at::Tensor& in, co
   if (!plan) return false;
   // Never less than any batch needs, for recorded updates know where it is.
   at::Tensor& sums = sums_[op.weight];
-  if (!sums.defined()) sums = at::empty({2 * device::kBlocks * plan->size}, store_.gradients.options());
+  if (!sums.defined()) sums = at::empty({plan->most * plan->size}, store_.gradients.options());
   const at::Tensor x = contiguous(in), dy = contiguous(d);
   p.x = bits(x);
   p.dy = bits(dy);
@@ -253,9 +272,7 @@ void ImageKernels::join() {
   const int64_t blocks = last.first_block + device::ceil_div(int64_t{last.units} * last.channels * last.taps, device::kJoined);
   const device::JoinGradients p = {reinterpret_cast<const device::Join*>(table.data_ptr()), static_cast<int>(joins_.size())};
   joins_.clear();
-  joined_.record(beside_.stream());
-  joined_.block(c10::impl::VirtualGuardImpl(store_.device.type()).getStream(store_.device));
-  held_.clear();
+  wait_for_gradients();
   kernels_.launch(DeviceKernel::kJoinGradients, {static_cast<unsigned>(blocks), 1, 1}, p);
 }
 

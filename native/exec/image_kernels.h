@@ -16,6 +16,7 @@ class ImageKernels {
   // Null where the store's device has none.
   static std::unique_ptr<ImageKernels> of(ParameterStore& store);
   ImageKernels(ParameterStore& store, const DeviceKernels& kernels);
+  ~ImageKernels();
 
   TensorBatch assemble(const BatchLoader::Parts& parts, const Batch& batch) const;
 
@@ -52,6 +53,9 @@ class ImageKernels {
   struct Statistics {
     at::Tensor mean, inverse_deviation;
   };
+  // Gradients of weights of an update that failed before it joined them.
+  void abandon();
+  void wait_for_gradients();
   struct Weights {
     at::Tensor to, back;
   };

@@ -12,7 +12,7 @@
 namespace lth {
 
 struct ParameterStore {
-  // kAten: the optimiser step goes through ATen, as it must where our kernels do not run. kPacked: of pruned tensors
+  // kAten: the optimiser step is made by ATen or on the device, not by the CPU's kernels. kPacked: of pruned tensors
   // gradients and optimiser state are kept of those weights that are left (packing.h), on the CPU alone.
   enum Kind { kAten, kWhole, kPacked };
   ParameterStore(std::shared_ptr<const CompiledNetwork> network, Dtype dtype, at::Device device, Kind kind,

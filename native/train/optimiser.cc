@@ -62,7 +62,7 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
   });
 }
 
-// The same arithmetic through ATen, for devices our kernels do not run on. Where a pruned weight and its state are +0 and
+// The same arithmetic on devices: SGD in fp32 by our CUDA kernel, all else through ATen. Where a pruned weight and its state are +0 and
 // its gradient is taken for 0, whatever that was, they stay +0.
 void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
   c10::NoGradGuard no_grad;

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "cuda/cuda.h"
+#include "cuda/device_kernels.h"
 #include "exec/libtorch.h"
 
 namespace lth {
@@ -119,6 +120,7 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
     stream_ = lease_->stream();
   }
   const Here here(stream_);
+  DeviceKernels::of(device);  // now, not in the middle of a training
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads,
                                  use_one_thread);
   const ParameterStore::Kind kind = aten                                                   ? ParameterStore::kAten

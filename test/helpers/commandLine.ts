@@ -25,6 +25,9 @@ export class CommandLine {
   }
 
   end(): void {
-    this.child.kill();
+    // Nothing of it is wanted any more: its channel would keep this process alive for as long as it takes to end.
+    this.child.disconnect();
+    this.child.unref();
+    this.child.kill('SIGKILL');
   }
 }

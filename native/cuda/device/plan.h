@@ -53,6 +53,7 @@ struct WeightGradientPlan {
   int unit_tiles, channel_tiles, taps;  // KT, CT and TAPS of the kernel
   Grid grid;
   int64_t size;  // of the weights: floats that a block of the grid's x writes
+  int64_t most;  // of the grid's x, whatever the batch
 };
 
 // Completes `p`, of which the pointers are not looked at; nothing where the tiles do not fit into shared memory.
@@ -80,7 +81,8 @@ inline std::optional<WeightGradientPlan> plan_weight_gradient(WeightGradient& p)
   const int64_t chunks = ceil_div(taps, plan.taps);
   // Two blocks a multiprocessor where what they write is little.
   const int64_t blocks = plan.size <= 4096 ? 2 * kBlocks : kBlocks;
-  const int64_t x = std::clamp<int64_t>(blocks / (tiles * chunks), 1, int64_t{p.examples} * p.bands);
+  plan.most = std::max<int64_t>(1, blocks / (tiles * chunks));
+  const int64_t x = std::min(plan.most, int64_t{p.examples} * p.bands);
   plan.grid = {static_cast<unsigned>(x), static_cast<unsigned>(tiles), static_cast<unsigned>(chunks)};
   return plan;
 }
