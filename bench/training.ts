@@ -1,5 +1,6 @@
 /** What the benchmarks of steps and of whole IMPs share: a session in training beside PyTorch's. */
 
+import { tuningForMachine } from '../lib/experiment/tuning.js';
 import type { Precision } from '../lib/native/AddonTypes.js';
 import { LthError } from '../lib/native/errors.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
@@ -67,7 +68,11 @@ export class Trainings {
     const batch = o.batch ?? (pictures ? 128 : 60);
     const precision = o.precision ?? (pictures ? 'bf16' : 'fp32');
     const { threads, device, variants, signal } = o;
+    // As a run has it.
+    const tuning =
+      device === 'cpu' ? { tuning: await tuningForMachine(signal, (text) => o.onProgress?.(text)) } : {};
     const session = await Session.open({
+      ...tuning,
       network,
       train: pictures ? await noise() : (await Dataset.open('mnist-10k')).train,
       batch,

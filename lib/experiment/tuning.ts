@@ -149,7 +149,7 @@ export async function tuningByName(name: string): Promise<Tuning> {
 
 /**
  * The table of a run: what is asked for; else the one in its folder, which is the built-in one where a run has begun there
- * and has none, also where one of its records is missing; else what LTH_TUNING names; else this machine's, measured first where there is none.
+ * and has none, also where one of its records is missing; else `tuningForMachine`.
  * @throws LthError "io", "corrupt-file"; the signal's reason.
  */
 export async function tuningForRun(
@@ -166,6 +166,17 @@ export async function tuningForRun(
   const there = await RunFolder.tuningIn(out);
   if (there) return there;
   if (RunFolder.begun(out)) return builtinTuning();
+  return tuningForMachine(how.signal, how.onNotice);
+}
+
+/**
+ * What LTH_TUNING names; else this machine's table, measured first where there is none.
+ * @throws LthError "io", "corrupt-file"; the signal's reason.
+ */
+export async function tuningForMachine(
+  signal: AbortSignal | undefined,
+  onNotice: (message: string) => void,
+): Promise<Tuning> {
   const named = process.env.LTH_TUNING;
-  return named ? tuningByName(named) : machineTuningOrMeasure(how.signal, how.onNotice);
+  return named ? tuningByName(named) : machineTuningOrMeasure(signal, onNotice);
 }
