@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { measureStability } from '../lib/experiment/analyse.js';
@@ -425,7 +426,8 @@ test('run --tuning takes builtin or a file, and says what is wrong with it', () 
     const { status, stderr } = lthTrain('run', yaml, '--out', 'wrong', '--tuning', name);
     assert.deepEqual([status, words.test(stderr)], [1, true], stderr);
   }
-  assert.equal(lthTrain('tune', '--threads', '0').status, 2);
+  for (const threads of ['0', String(availableParallelism() + 1)])
+    assert.equal(lthTrain('tune', '--threads', threads).status, 2, threads);
 });
 
 test('the place of a table in the cache is of the CPU, the instruction set and the kernels', () => {

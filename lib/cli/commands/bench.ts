@@ -66,7 +66,12 @@ const takesTraining = (command: Command, network: string) =>
     command
       .option('--network <name>', 'network of the catalogue', network)
       .option('--precision <name>', 'fp32 or bf16 (default: bf16 with convolutions)', precision)
-      .option('--threads <n>', 'threads of both sides', integer(1, 1024), availableParallelism())
+      .option(
+        '--threads <n>',
+        "threads of both sides, on this machine's cores",
+        integer(1, availableParallelism()),
+        availableParallelism(),
+      )
       .option(
         '--batch <n>',
         'examples an update (default: 128 with convolutions, else 60)',
@@ -140,7 +145,12 @@ function kernelsCommand(): Command {
       .option('--masks <kind>', 'uniform, or imp: of a real IMP', choice('uniform', 'imp'), 'uniform')
       .option('--mask-file <file>', 'masks of IMP (default: those that come with the package)')
       .option('--precision <name>', 'fp32 or bf16 (default: bf16 of convolutions)', precision)
-      .option('--threads <n>', 'threads', integer(1, 1024), availableParallelism())
+      .option(
+        '--threads <n>',
+        "threads, on this machine's cores",
+        integer(1, availableParallelism()),
+        availableParallelism(),
+      )
       .option('--batch <n>', 'examples (default: 128, or 60 of linear layers)', integer(1, 1 << 16))
       .option('--rounds <n>', 'samples of each side, in turn', integer(1, 10_000), 7)
       .option('--sample <ms>', 'milliseconds that a sample lasts at least', integer(1, 60_000), 10)

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
 import { MEASURE_SECONDS, machineTuning, thisMachine, tuneMachine } from '../../experiment/tuning.js';
 import type { Tuning } from '../../native/AddonTypes.js';
@@ -30,7 +31,11 @@ function describe(tuning: Tuning): string {
 export function tuneCommand(): Command {
   return new Command('tune')
     .description('measure what sparse products cost on this machine; new runs choose by it')
-    .option('--threads <n>', 'slices of a batch that are worked on at a time (default: 1)', integer(1, 1024))
+    .option(
+      '--threads <n>',
+      "slices of a batch that are worked on at a time, on this machine's cores (default: 1)",
+      integer(1, availableParallelism()),
+    )
     .option('--out <file>', "write the table there, not where this machine's is kept")
     .option('--json', 'the table as one JSON object on stdout')
     .action(async ({ threads, out, json }: Options) => {
