@@ -133,7 +133,9 @@ export function renderStepBench(result: StepResult): string {
           '',
         ]),
       ]),
-      `faster than ${torch ? "PyTorch's best" : 'dense'}: ${describeBreakEven(even)}`,
+      all.some(Number.isFinite)
+        ? `faster than ${torch ? "PyTorch's best" : 'dense'}: ${describeBreakEven(even)}`
+        : 'nothing to compare with: 100 is not among the densities',
     );
   }
   return lines.join('\n');

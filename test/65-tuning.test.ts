@@ -426,6 +426,10 @@ test('run --tuning takes builtin or a file, and says what is wrong with it', () 
     const { status, stderr } = lthTrain('run', yaml, '--out', 'wrong', '--tuning', name);
     assert.deepEqual([status, words.test(stderr)], [1, true], stderr);
   }
+  for (const out of [folder, join(folder, 'nowhere', 'table.json')]) {
+    const { status, stderr } = lthTrain('tune', '--out', out);
+    assert.deepEqual([status, /for --out/.test(stderr)], [2, true], stderr);
+  }
   for (const threads of ['0', String(availableParallelism() + 1)])
     assert.equal(lthTrain('tune', '--threads', threads).status, 2, threads);
 });

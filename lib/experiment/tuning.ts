@@ -143,8 +143,15 @@ export function dependsOnTuning({ device, kernels, training }: Recipe): boolean 
 }
 
 /** A table by its name: "builtin", or a file of `lth-train tune` or of a run. @throws LthError "io", "corrupt-file". */
-export async function tuningByName(name: string): Promise<Tuning> {
-  return name === 'builtin' ? builtinTuning() : (await readTuning(name)).tuning;
+export async function tuningByName(name: string, where = '--tuning'): Promise<Tuning> {
+  if (name === 'builtin') return builtinTuning();
+  try {
+    return (await readTuning(name)).tuning;
+  } catch (cause) {
+    if (!(cause instanceof LthError)) throw cause;
+    const words = `${where} takes builtin or a file of \`lth-train tune --out\`: ${cause.message}`;
+    throw new LthError(cause.code, words, { cause });
+  }
 }
 
 /**
@@ -178,5 +185,5 @@ export async function tuningForMachine(
   onNotice: (message: string) => void,
 ): Promise<Tuning> {
   const named = process.env.LTH_TUNING;
-  return named ? tuningByName(named) : machineTuningOrMeasure(signal, onNotice);
+  return named ? tuningByName(named, 'LTH_TUNING') : machineTuningOrMeasure(signal, onNotice);
 }

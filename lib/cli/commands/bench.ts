@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { ImpOptions } from '../../../bench/imp.js';
 import type { KernelOptions } from '../../../bench/kernels.js';
 import type { SpeedPlot } from '../../../bench/plot.js';
@@ -45,6 +45,11 @@ const takesOutput = (command: Command) =>
   command
     .option('--json', 'as one JSON object')
     .option('--plot <file>', 'an SVG picture of the speed over the density, with the break-even marked');
+
+const takesDensities = (usual: string) =>
+  new Option('--densities <list>', 'weights that remain, in percent')
+    .argParser(densities)
+    .default(densities(usual), usual);
 
 const precision = choice<Precision>('fp32', 'bf16');
 
@@ -141,7 +146,7 @@ function kernelsCommand(): Command {
         'instead: KxCxRxS@HxW[/stride][+padding] of a convolution, KxC of a linear layer (repeatable)',
         repeated,
       )
-      .option('--densities <list>', 'weights that remain, in percent', densities, densities('50,20,10,5,2,1'))
+      .addOption(takesDensities('50,20,10,5,2,1'))
       .option('--masks <kind>', 'uniform, or imp: of a real IMP', choice('uniform', 'imp'), 'uniform')
       .option('--mask-file <file>', 'masks of IMP (default: those that come with the package)')
       .option('--precision <name>', 'fp32 or bf16 (default: bf16 of convolutions)', precision)
@@ -191,12 +196,7 @@ function stepCommand(): Command {
   return takesTraining(
     new Command('step')
       .description("an update over densities, beside PyTorch's best")
-      .option(
-        '--densities <list>',
-        'weights that remain, in percent',
-        densities,
-        densities('100,50,20,10,5,2,1'),
-      )
+      .addOption(takesDensities('100,50,20,10,5,2,1'))
       .option(
         '--masks <list>',
         'uniform: as much of each layer; magnitude: in one pool, at initialisation; imp: of a real IMP (default: uniform, and imp where there are some)',

@@ -1,4 +1,6 @@
+import { existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
 import { MEASURE_SECONDS, machineTuning, thisMachine, tuneMachine } from '../../experiment/tuning.js';
 import type { Tuning } from '../../native/AddonTypes.js';
@@ -27,6 +29,12 @@ function describe(tuning: Tuning): string {
   return table([['', ...costNames.map((name) => titles[name]), ''], ...rows]);
 }
 
+/** Before seconds are spent on what could not be written. */
+function checkTarget(out: string): void {
+  if (existsSync(out) && statSync(out).isDirectory()) throw wrongValue('a file', '--out', out);
+  if (!existsSync(dirname(resolve(out)))) throw wrongValue('a file in a folder that is there', '--out', out);
+}
+
 /** `lth-train tune`: measures this machine's table of costs, by which `--kernels auto` chooses. */
 export function tuneCommand(): Command {
   return new Command('tune')
@@ -40,6 +48,7 @@ export function tuneCommand(): Command {
     .option('--json', 'the table as one JSON object on stdout')
     .action(async ({ threads, out, json }: Options) => {
       if (out === '') throw wrongValue('a file', '--out', out);
+      if (out !== undefined) checkTarget(out);
       const options = threads === undefined ? {} : { threads };
       process.stderr.write(`measuring for about ${MEASURE_SECONDS} seconds\n`);
       let tuning: Tuning;
