@@ -1,4 +1,4 @@
-// Our kernels on CUDA devices: cuda/device/kernels.cu, compiled for the device at hand. native/no_cuda/ has none.
+// Our kernels on CUDA devices: cuda/device/*.cu, compiled for the device at hand. native/no_cuda/ has none.
 #pragma once
 #include <c10/core/Device.h>
 

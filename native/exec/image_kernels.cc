@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "core/error.h"
+#include "kernels/kernels.h"
 
 namespace lth {
 namespace {
@@ -26,6 +26,15 @@ at::Tensor table_of(const std::vector<Entry>& entries, const at::Device& device)
   return host.to(device);
 }
 
+// That join all of them.
+int blocks_of(const std::vector<device::Join>& joins) {
+  if (joins.empty()) return 0;
+  const device::Join& last = joins.back();
+  return last.first_block + static_cast<int>(device::ceil_div(int64_t{last.units} * last.channels * last.taps, device::kJoined));
+}
+
+c10::Stream current_stream(const at::Device& device) { return c10::impl::VirtualGuardImpl(device.type()).getStream(device); }
+
 // More channels than these are more work than memory: LibTorch's products, that of cuDNN, are closer to the device's peak.
 constexpr int64_t kMostWeights = 64 * 64;
 
@@ -43,7 +52,7 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
   int64_t turned = 0, channels = device::kVector;
   std::vector<device::Weights> entries;
   for (const Operation& op : net.operations) {
-    if (op.type == Operation::kConvolution) turned += 2 * ((store.layout().parameters[op.weight].size + 7) / 8 * 8);
+    if (op.type == Operation::kConvolution) turned += 2 * padded(store.layout().parameters[op.weight].size, device::kVector);
     if (op.type == Operation::kBatchNorm) channels = std::max(channels, net.values[op.output].shape[0]);
   }
   turned_ = at::empty({turned}, floats.dtype(at::kBFloat16));
@@ -57,10 +66,10 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
     if (op.type != Operation::kConvolution) continue;
     const ParameterSpec& spec = store.layout().parameters[op.weight];
     const std::vector<int64_t>& shape = spec.shape;
-    const int64_t room = (spec.size + 7) / 8 * 8;
+    const int64_t room = padded(spec.size, device::kVector);
     const at::Tensor to = turned_.narrow(0, turned, spec.size), back = turned_.narrow(0, turned + room, spec.size);
     weights_[op.weight] = {to.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2}), back};
-    entries.push_back({vector(store.weights, op.weight), bits(to), shape[0] <= 16 && shape[1] <= 16 ? bits(back) : nullptr,
+    entries.push_back({vector(store.weights, op.weight), bits(to), std::max(shape[0], shape[1]) <= device::kConvolveChannels ? bits(back) : nullptr,
                        static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2] * shape[3]), blocks});
     turned += 2 * room;
     blocks += static_cast<int>(device::ceil_div(spec.size, device::kThreads * device::kPerThread));
@@ -118,7 +127,7 @@ void ImageKernels::abandon() {
 
 void ImageKernels::wait_for_gradients() {
   joined_.record(beside_.stream());
-  joined_.block(c10::impl::VirtualGuardImpl(store_.device.type()).getStream(store_.device));
+  joined_.block(current_stream(store_.device));
   held_.clear();
 }
 
@@ -246,17 +255,15 @@ bool ImageKernels::weight_gradient(const Operation& op, const at::Tensor& in, co
   const auto first = static_cast<int>(plan->taps == 1 ? DeviceKernel::kWeightGradient111 : DeviceKernel::kWeightGradient119);
   const int which = first + 2 * (plan->unit_tiles - 1) + (plan->channel_tiles - 1);
   const c10::Stream stream = beside_.stream();
-  forked_.record(c10::impl::VirtualGuardImpl(store_.device.type()).getStream(store_.device));
+  forked_.record(current_stream(store_.device));
   forked_.block(stream);
   held_.insert(held_.end(), {x, dy});
   {
     const c10::StreamGuard guard(stream);
     kernels_.launch(static_cast<DeviceKernel>(which), plan->grid, p);
   }
-  const int blocks = joins_.empty() ? 0 : joins_.back().first_block +
-      of(device::ceil_div(int64_t{joins_.back().units} * joins_.back().channels * joins_.back().taps, device::kJoined));
   joins_.push_back({p.partial, vector(store_.gradients, op.weight), of(plan->grid.x), p.units, p.channels,
-                    p.kernel_h * p.kernel_w, blocks});
+                    p.kernel_h * p.kernel_w, blocks_of(joins_)});
   return true;
 }
 
@@ -268,8 +275,7 @@ void ImageKernels::join() {
   for (const device::Join& one : joins_) key.push_back(one.blocks);
   at::Tensor& table = tables_[key];
   if (!table.defined()) table = table_of(joins_, store_.device);
-  const device::Join& last = joins_.back();
-  const int64_t blocks = last.first_block + device::ceil_div(int64_t{last.units} * last.channels * last.taps, device::kJoined);
+  const int blocks = blocks_of(joins_);
   const device::JoinGradients p = {reinterpret_cast<const device::Join*>(table.data_ptr()), static_cast<int>(joins_.size())};
   joins_.clear();
   wait_for_gradients();

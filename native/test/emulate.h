@@ -268,5 +268,9 @@ inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigne
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
-#include "cuda/device/kernels.cu"
+#include "cuda/device/vectors.cu"
+
+#include "cuda/device/normalise.cu"
+#include "cuda/device/products.cu"
+#include "cuda/device/batch.cu"
 #pragma GCC diagnostic pop

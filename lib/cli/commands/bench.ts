@@ -53,17 +53,8 @@ const takesDensities = (usual: string) =>
 
 const precision = choice<Precision>('fp32', 'bf16');
 
-interface TrainingFlags extends Output {
-  network: string;
-  precision?: Precision;
-  threads: number;
-  batch?: number;
-  optimiser?: 'sgd' | 'adam';
-  rounds?: number;
-  steps?: number;
+interface TrainingFlags extends Output, Omit<TrainingOptions, 'variants' | 'signal' | 'onProgress'> {
   variants?: string[];
-  device: string;
-  reference: boolean;
 }
 
 const takesTraining = (command: Command, network: string) =>

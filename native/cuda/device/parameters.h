@@ -88,6 +88,7 @@ struct TurnWeights {
 };
 
 // y (N, out H, out W, K) = x (N, H, W, C) * w (K, 3 x 3 or 1, C), by bands of rows.
+constexpr int kConvolveChannels = 16;        // in and out, at most
 constexpr int kConvolveSpace = 24 * 1024;  // bytes of shared memory: a band of x, 16 channels a place
 struct Convolve {
   const Bf16* x;

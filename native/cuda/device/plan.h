@@ -23,7 +23,8 @@ inline std::optional<Grid> grid_of_images(int64_t places, int64_t channels, int6
   const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kMostVectors), rows = kThreads / vectors;
   const int64_t y = ceil_div(all, vectors);
   if (y > most) return std::nullopt;
-  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::min(kBlocks, most) / std::min(y, std::min(kBlocks, most)));
+  const int64_t together = std::min(kBlocks, most);
+  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, together / std::min(y, together));
   return Grid{static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
 }
 // Floats of `partial`, of any number of places.
@@ -31,19 +32,24 @@ inline int64_t partial_sums(int64_t channels) { return kBlocks * channels / kVec
 
 inline unsigned blocks_for(int64_t threads) { return static_cast<unsigned>(std::max<int64_t>(1, ceil_div(threads, kThreads))); }
 
+// Rows of an output that a band has: at least one, as many as fit into `space`, and no more than so many places.
+template <typename Bytes>
+int band_of(int out_height, int out_width, int64_t space, const Bytes& bytes) {
+  constexpr int64_t kMostPlaces = 256;
+  int band = 1;
+  while (band < out_height && bytes(band + 1) <= space && int64_t{band + 1} * out_width <= kMostPlaces) ++band;
+  return band;
+}
+
 // Completes `p`, of which the pointers are not looked at; nothing where this kernel is not for it. The stride is 1.
 inline std::optional<Grid> plan_convolve(Convolve& p, int64_t kernel_h, int64_t kernel_w) {
-  if (p.channels > 16 || p.units > 16 || kernel_h != kernel_w || (kernel_h != 1 && kernel_h != 3)) return std::nullopt;
+  if (p.channels > kConvolveChannels || p.units > kConvolveChannels || kernel_h != kernel_w || (kernel_h != 1 && kernel_h != 3)) return std::nullopt;
   p.band_width = p.out_width - 1 + static_cast<int>(kernel_w);
   const auto bytes = [&](int band) {
     return int64_t{band - 1 + kernel_h} * p.band_width * (16 + kPadding) * static_cast<int64_t>(sizeof(Bf16));
   };
   if (bytes(1) > kConvolveSpace) return std::nullopt;
-  constexpr int64_t kMostPlaces = 256;
-  p.band = 1;
-  while (p.band < p.out_height && bytes(p.band + 1) <= kConvolveSpace && int64_t{p.band + 1} * p.out_width <= kMostPlaces) {
-    ++p.band;
-  }
+  p.band = band_of(p.out_height, p.out_width, kConvolveSpace, bytes);
   p.bands = static_cast<int>(ceil_div(p.out_height, p.band));
   p.band_height = p.band - 1 + static_cast<int>(kernel_h);
   return Grid{static_cast<unsigned>(std::min<int64_t>(4 * kBlocks, int64_t{p.examples} * p.bands)), 1, 1};
@@ -71,9 +77,7 @@ inline std::optional<WeightGradientPlan> plan_weight_gradient(WeightGradient& p)
     return (x + dy) * static_cast<int64_t>(sizeof(Bf16));
   };
   if (bytes(1) > kSpace) return std::nullopt;
-  constexpr int64_t kMostPlaces = 256;
-  p.band = 1;
-  while (p.band < p.out_height && bytes(p.band + 1) <= kSpace && int64_t{p.band + 1} * p.out_width <= kMostPlaces) ++p.band;
+  p.band = band_of(p.out_height, p.out_width, kSpace, bytes);
   p.bands = static_cast<int>(ceil_div(p.out_height, p.band));
   p.band_height = height_of(p.band);
   plan.size = int64_t{p.units} * p.channels * taps;

@@ -1,0 +1,67 @@
+// Kernels for networks of images in bf16 on CUDA: what LibTorch makes of many small kernels, fused. The files of this folder are
+// one text, this one first: NVRTC compiles it for the device at hand, native/test/22_device_test.cc runs it on the CPU. No
+// atomics on floats, and grids that depend on shapes alone: the same bits every time.
+//
+// Here: numbers in bf16, eight at a time, and what tensor cores read.
+
+#include "cuda/device/parameters.h"
+
+namespace lth::device {
+
+#ifndef LTH_EMULATED
+__device__ inline unsigned pack2(float low, float high) {
+  unsigned both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+
+// Four 8x8 matrices of bf16: lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void load_rows(unsigned (&to)[4], const Bf16* row) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+}
+// The same, transposed.
+__device__ inline void load_transposed(unsigned (&to)[4], const Bf16* row) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+}
+
+// d (16, 8) += a (16, 16) b (16, 8)
+__device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+#endif
+
+__device__ inline void unpack(float (&to)[kVector], const uint4& from) {
+  const unsigned words[4] = {from.x, from.y, from.z, from.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    to[2 * i] = __uint_as_float(words[i] << 16);
+    to[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+
+__device__ inline uint4 pack(const float (&from)[kVector]) {
+  return {pack2(from[0], from[1]), pack2(from[2], from[3]), pack2(from[4], from[5]), pack2(from[6], from[7])};
+}
+
+__device__ inline void load(float (&to)[kVector], const Bf16* from) {
+  unpack(to, __ldg(reinterpret_cast<const uint4*>(from)));
+}
+
+__device__ inline void load(float (&to)[kVector], const float* from) {
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) to[i] = from[i];
+}
+
+__device__ inline void store(Bf16* to, const float (&from)[kVector]) { *reinterpret_cast<uint4*>(to) = pack(from); }
+
+}  // namespace lth::device
