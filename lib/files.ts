@@ -119,15 +119,22 @@ async function syncFolder(path: string): Promise<void> {
 
 /** Node's own recursive mkdir never ends where a parent exists in which nothing can be made (/proc). */
 export async function makeFolder(path: string): Promise<void> {
-  try {
+  const make = async () => {
     await mkdir(path);
     await syncFolder(dirname(path));
+  };
+  // What another process has made meanwhile is as good.
+  const unlessThere = async (error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
+  };
+  try {
+    await make();
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
-    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    // The folder above may be there by now: it is made or found, whoever made it.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path)
+      return unlessThere(error);
     await makeFolder(dirname(path));
-    await makeFolder(path);
+    await make().catch(unlessThere);
   }
 }
 

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { after, test } from 'node:test';
+import { makeFolder } from '../lib/files.js';
 import { CommandLine } from './helpers/commandLine.js';
 import type { Ended } from './helpers/driver.js';
 import { type Action, type Call, type CallKind, Faults, withoutFaults } from './helpers/faults.js';
@@ -416,6 +417,22 @@ test('a flipped bit in the results of unit.json is named, by run and by show', a
     assert.equal(code, argv[0] === 'show' ? 0 : 1, `${argv[0]} used it`);
     assert.ok(`${told}${err}`.includes(path), err);
   }
+});
+
+test('a folder is made by many at once, whoever makes the ones above it', async () => {
+  for (let round = 0; round < 50; round++) {
+    const path = join(folder, 'made', String(round), 'a', 'b');
+    await Promise.all(Array.from({ length: 8 }, () => makeFolder(path)));
+    assert.ok(existsSync(path));
+  }
+  // In a process of its own: where it never ended, nothing here could stop it.
+  const nowhere = `await (await import('${new URL('../lib/files.js', import.meta.url)}')).makeFolder('/proc/lth/a')`;
+  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', nowhere], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  assert.equal(status, 1);
+  assert.match(stderr, /ENOENT/);
 });
 
 test('two commands on one folder, as two processes, share the work and give the same bits', async () => {
