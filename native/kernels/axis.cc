@@ -33,6 +33,17 @@ AxisPlan::AxisPlan(int64_t places, int64_t distance, int64_t step, bool in_pairs
   }
 }
 
+int64_t taps_seen(int64_t size, int64_t out_size, int64_t kernel, int64_t stride, int64_t padding) {
+  int64_t seen = 0;
+  for (int64_t o = 0; o < out_size; ++o) {
+    for (int64_t tap = 0; tap < kernel; ++tap) {
+      const int64_t in = o * stride - padding + tap;
+      seen += in >= 0 && in < size;
+    }
+  }
+  return seen;
+}
+
 AxisPlan AxisPlan::forward(int64_t size, int64_t out_size, int64_t kernel, int64_t stride, int64_t padding, bool in_pairs) {
   return {out_size, 1, stride, in_pairs, [=](int64_t o, auto&& f) {
             for (int64_t tap = 0; tap < kernel; ++tap) {

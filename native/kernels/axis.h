@@ -7,6 +7,9 @@
 
 namespace lth {
 
+// Of all output places together: the taps that see a place of the input.
+int64_t taps_seen(int64_t size, int64_t out_size, int64_t kernel, int64_t stride, int64_t padding);
+
 class AxisPlan {
  public:
   AxisPlan() = default;

@@ -87,6 +87,35 @@ struct Convolve {
   int64_t out_planes, out_plane, out_width;
 };
 
+// ---- The same of 3 x 3 taps with stride 1, by Winograd's F(2 x 2, 3 x 3) (winograd.inl)
+
+// Where a tile of the input, 4 x 4 places that 2 x 2 of the output read, is transformed to.
+constexpr int64_t kWinogradPlaces = 16;
+
+// Tiles [first, first + count) of a row of them.
+template <typename S>
+struct WinogradInputs {
+  const S* in;
+  int64_t planes, height, width, padding_h, padding_w;
+  int64_t in_plane, in_place;  // elements from one to the next
+  int64_t row, first, count;
+  int64_t place, tile, plane;  // elements of the output from one to the next
+  S* out;
+};
+
+// out(unit, place) = bias(unit) + sum over taps and channels of weights * in(channel, place that the tap reads), of the same
+// tiles, transformed; cells of a tile's planes lie behind one another.
+template <typename S>
+struct WinogradOutputs {
+  const S* in;
+  int64_t in_planes, place, tile;
+  const S* weights;     // (units / kTile, 16, in_planes, kTile, kPack), as `winograd_weights` makes them
+  const Real<S>* bias;  // (units rounded up to kTile), or null
+  int64_t row, first, count;
+  S* out;
+  int64_t out_planes, out_height, out_width;
+};
+
 // The gradient of some weights: tile_units units and tile_channels channels.
 static constexpr int64_t tile_units(int64_t units) { return padded(units, 2 * kLane) == padded(units) ? 2 * kLane : kLane; }
 static constexpr int64_t tile_channels(int64_t units, int64_t channels) {
@@ -112,6 +141,9 @@ struct LayerKernels {
   Isa isa;
   bool in_pairs;  // there are registers enough for Convolve's columns in pairs
   void (*convolve)(const Convolve<S>&);
+  void (*winograd_inputs)(const WinogradInputs<S>&);
+  void (*winograd_convolve)(const WinogradOutputs<S>&);
+  void (*winograd_weights)(const R* taps, int64_t n, int64_t place, S* out);  // (9, n) -> 16 places, `place` apart, of n
   void (*weight_gradient)(const WeightGradient<S>&);
   // Places [first, first + count) as WeightGradient reads them: (count, kLane / kPack, channels, kPack).
   void (*turn)(const S* in, int64_t planes, int64_t places, int64_t first, int64_t count, int64_t channels, S* out);

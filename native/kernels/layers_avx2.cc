@@ -24,6 +24,8 @@ constexpr Isa kIsa = Isa::kAvx2;
 
 #include "kernels/convolution.inl"
 
+#include "kernels/winograd.inl"
+
 #include "kernels/layers.inl"
 
 #include "kernels/sparse.inl"

@@ -26,6 +26,8 @@ constexpr Isa kIsa = Isa::kAvx512;
 
 #include "kernels/convolution.inl"
 
+#include "kernels/winograd.inl"
+
 #include "kernels/layers.inl"
 
 #include "kernels/sparse.inl"

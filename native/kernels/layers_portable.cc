@@ -21,6 +21,8 @@ namespace f32 {
 
 #include "kernels/convolution.inl"
 
+#include "kernels/winograd.inl"
+
 #include "kernels/layers.inl"
 
 #include "kernels/sparse.inl"
@@ -32,6 +34,8 @@ namespace f64 {
 #include "kernels/cells.inl"
 
 #include "kernels/convolution.inl"
+
+#include "kernels/winograd.inl"
 
 #include "kernels/layers.inl"
 

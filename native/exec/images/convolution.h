@@ -5,12 +5,14 @@
 // sums some weights over all slices, in the same order for any number of threads.
 #pragma once
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
 #include "exec/images/sparse_convolution.h"
 #include "exec/images/turned.h"
 #include "exec/images/values.h"
+#include "exec/images/winograd.h"
 #include "kernels/axis.h"
 
 namespace lth {
@@ -27,11 +29,12 @@ class Convolution {
               const Operation& op)
       : v_(values),
         turned_(turned),
-        sparse_(values, sparse, costs, op),
         op_(op),
         window_(values.window(op)),
         channels_(shape()[1]),
         units_(shape()[0]),
+        dense_(dense_products<S>(window_, channels_, units_)),
+        sparse_(values, sparse, costs, dense_, op),
         taps_(op.kernel.h * op.kernel.w),
         wants_dx_(op.inputs[0] != values.net.input),
         tile_units_(tile_units(units_)),
@@ -39,14 +42,25 @@ class Convolution {
         unit_tiles_(tasks_for(units_, tile_units_)),
         channel_tiles_(tasks_for(channels_, tile_channels_)),
         narrow_(std::is_same_v<S, R> ? 0 : shape_size()),
-        weights_(packed_size(units_, channels_)),
-        turned_weights_(wants_dx_ ? packed_size(channels_, units_) : 0),
         bias_(op.bias >= 0 ? padded(units_, kTile) : 0) {
     const Window& w = window_;
     const bool pairs = v_.images.in_pairs;
-    rows_ = AxisPlan::forward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
-    columns_ = AxisPlan::forward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
-    if (wants_dx_) {
+    if (dense_.forward.winograd) {
+      winograd_.emplace(v_, turned_, typename WinogradProduct<S>::Shape{channels_, w.height, w.width, units_, w.out_height,
+                                                                        w.out_width, w.padding_h, w.padding_w,
+                                                                        channels_ * taps_, taps_, false});
+    } else {
+      weights_.resize(packed_size(units_, channels_));
+      rows_ = AxisPlan::forward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
+      columns_ = AxisPlan::forward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
+    }
+    if (wants_dx_ && dense_.backward.winograd) {
+      winograd_back_.emplace(v_, turned_, typename WinogradProduct<S>::Shape{units_, w.out_height, w.out_width, channels_,
+                                                                             w.height, w.width, w.kernel_h - 1 - w.padding_h,
+                                                                             w.kernel_w - 1 - w.padding_w, taps_,
+                                                                             channels_ * taps_, true});
+    } else if (wants_dx_) {
+      turned_weights_.resize(packed_size(channels_, units_));
       rows_back_ = AxisPlan::backward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
       columns_back_ = AxisPlan::backward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
     }
@@ -86,7 +100,11 @@ class Convolution {
   }
 
   // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, what the products for Y and dX read.
-  int64_t narrow_tasks() const { return tasks_for(narrow_.size(), kNarrowTask); }
+  int64_t narrow_tasks() const {
+    // Winograd's reads the masters.
+    const bool forward = sparse_.forward() || !winograd_, backward = wants_dx_ && (sparse_.backward() || !winograd_back_);
+    return forward || backward ? tasks_for(narrow_.size(), kNarrowTask) : 0;
+  }
   int64_t pack_tasks() const { return sparse_.forward() ? sparse_.refresh_tasks() : tasks_for(units_, kTile); }
   int64_t pack_back_tasks() const {
     if (!wants_dx_) return 0;
@@ -100,7 +118,11 @@ class Convolution {
 
   void pack(int64_t tile) {
     if (sparse_.forward()) return sparse_.refresh(narrowed(), tile);
-    pack_tile(tile, units_, channels_ * taps_, channels_, taps_, weights_.data());
+    if (winograd_) {
+      winograd_->pack(v_.weights(op_.weight), tile);
+    } else {
+      pack_tile(tile, units_, channels_ * taps_, channels_, taps_, weights_.data());
+    }
     if (op_.bias < 0) return;
     const R* bias = v_.weights(op_.bias);
     std::copy(bias + tile * kTile, bias + std::min(units_, (tile + 1) * kTile), bias_.data() + tile * kTile);
@@ -109,19 +131,24 @@ class Convolution {
   // dX's units are the channels.
   void pack_back(int64_t tile) {
     if (sparse_.backward()) return sparse_.refresh_back(narrowed(), tile);
+    if (winograd_back_) return winograd_back_->pack(v_.weights(op_.weight), tile);
     pack_tile(tile, channels_, taps_, units_, channels_ * taps_, turned_weights_.data());
   }
 
   void forward(int64_t slice) {
     if (sparse_.forward()) return sparse_.convolve(slice);
     const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
-    v_.images.convolve({v_.image(op_.inputs[0], slice), in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_,
-                        weights_.data(), op_.bias >= 0 ? bias_.data() : nullptr, v_.image(op_.output, slice), out.planes,
-                        out.places, out.width});
+    const S* x = v_.image(op_.inputs[0], slice);
+    const R* bias = op_.bias >= 0 ? bias_.data() : nullptr;
+    S* y = v_.image(op_.output, slice);
+    if (winograd_) return winograd_->run(x, bias, y);
+    v_.images.convolve({x, in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_, weights_.data(), bias,
+                        y, out.planes, out.places, out.width});
   }
 
   void input_gradient(const S* dy, S* dx) {
     if (sparse_.backward()) return sparse_.input_gradient(dy, dx);
+    if (winograd_back_) return winograd_back_->run(dy, nullptr, dx);
     const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
     v_.images.convolve({dy, out.planes, out.places, out.width, rows_back_.axis(), columns_back_.axis(), op_.kernel.w, taps_,
                         turned_weights_.data(), nullptr, dx, in.planes, in.places, in.width});
@@ -265,12 +292,15 @@ class Convolution {
 
   Values<S>& v_;
   TurnedImages<S>& turned_;
-  SparseConvolution<S> sparse_;
   const Operation& op_;
   const Window window_;
-  const int64_t channels_, units_, taps_;
+  const int64_t channels_, units_;
+  const DenseProducts dense_;
+  SparseConvolution<S> sparse_;
+  const int64_t taps_;
   const bool wants_dx_;
   const int64_t tile_units_, tile_channels_, unit_tiles_, channel_tiles_;
+  std::optional<WinogradProduct<S>> winograd_, winograd_back_;  // of Y and of dX; or place by place:
   AxisPlan rows_, columns_, rows_back_, columns_back_;
   std::vector<S> narrow_;                    // the masters as S, where S is not R
   std::vector<S> weights_, turned_weights_;  // as Convolve reads them, for Y and for dX

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "exec/images/dense_products.h"
 #include "exec/images/values.h"
 #include "kernels/sparse_plan.h"
 #include "kernels/tuning.h"
@@ -19,10 +20,12 @@ class SparseConvolution {
   static constexpr int64_t kMostGradients = 1 << 18;
 
  public:
-  SparseConvolution(Values<S>& values, const SparseKernels<S>& kernels, const ProductCosts& costs, const Operation& op)
+  SparseConvolution(Values<S>& values, const SparseKernels<S>& kernels, const ProductCosts& costs, const DenseProducts& dense,
+                    const Operation& op)
       : v_(values),
         kernels_(kernels),
         costs_(costs),
+        dense_(dense),
         op_(op),
         window_(values.window(op)),
         units_(shape()[0]),
@@ -56,12 +59,12 @@ class SparseConvolution {
     const bool all_sparse = products == Products::kSparse;
     const int64_t first = v_.net.layout->parameters[op_.weight].offset, size = units_ * channels_ * taps_;
     const SparseShape shape = forward_shape();
-    if (all_sparse || cheaper(shape, runs_, mask, first)) {
+    if (all_sparse || cheaper(dense_.forward.vectors, shape, runs_, mask, first)) {
       entries_ = {shape, rows_, columns_, mask, first};
       forward_ = true;
     }
     const SparseShape back = backward_shape();
-    if (wants_dx_ && (all_sparse || cheaper(back, runs_back_, mask, first))) {
+    if (wants_dx_ && (all_sparse || cheaper(dense_.backward.vectors, back, runs_back_, mask, first))) {
       entries_back_ = {back, rows_back_, columns_back_, mask, first};
       backward_ = true;
     }
@@ -80,14 +83,17 @@ class SparseConvolution {
   bool gradient() const { return gradient_; }
 
   // What the products are made of with a mask: for who measures what they cost.
-  ProductWork forward_work(std::span<const uint64_t> mask) const { return work_of(forward_shape(), runs_, mask); }
-  ProductWork backward_work(std::span<const uint64_t> mask) const { return work_of(backward_shape(), runs_back_, mask); }
+  ProductWork forward_work(std::span<const uint64_t> mask) const {
+    return work_of(dense_.forward.vectors, forward_shape(), runs_, mask);
+  }
+  ProductWork backward_work(std::span<const uint64_t> mask) const {
+    return work_of(dense_.backward.vectors, backward_shape(), runs_back_, mask);
+  }
   // Of `left` weights.
   ProductWork gradient_work(int64_t left) const {
     const Window& w = window_;
     const int64_t bands = tasks_for(w.out_height, band_);
-    return {static_cast<double>(units_ * channels_) * taps_seen(runs_) / static_cast<double>(kPack<S>),
-            static_cast<double>(left), static_cast<double>(bands), static_cast<double>(w.out_height * dy_row_ / kCell<S>),
+    return {dense_.gradient.vectors, static_cast<double>(left), static_cast<double>(bands), static_cast<double>(w.out_height * dy_row_ / kCell<S>),
             static_cast<double>(bands * (band_x() + band_dy()) / kCell<S>)};
   }
 
@@ -148,13 +154,6 @@ class SparseConvolution {
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
   static int64_t taps_of(const PlaceRun& run) { return (run.x_to - run.x_from) * (run.y_to - run.y_from); }
 
-  // Places times the taps that each sees.
-  static double taps_seen(const std::vector<PlaceRun>& runs) {
-    double sum = 0;
-    for (const PlaceRun& run : runs) sum += static_cast<double>(run.count * taps_of(run));
-    return sum;
-  }
-
   // From weights (K,C,h,w) to Y's units, and to dX's.
   SparseShape forward_shape() const {
     return {units_, channels_, channels_ * taps_, taps_, op_.kernel.w, op_.kernel.h, window_.height * window_.width, window_.width};
@@ -162,10 +161,6 @@ class SparseConvolution {
   SparseShape backward_shape() const {
     return {channels_,    units_, taps_, channels_ * taps_, op_.kernel.w, op_.kernel.h, window_.out_height * window_.out_width,
             window_.out_width};
-  }
-
-  static double dense_vectors(const SparseShape& shape, const std::vector<PlaceRun>& runs) {
-    return static_cast<double>(shape.units * planes_of<S>(shape.channels)) * taps_seen(runs);
   }
 
   // Of one entry, as often as a run sees its tap.
@@ -177,14 +172,15 @@ class SparseConvolution {
     return sum;
   }
 
-  ProductWork work_of(const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask) const {
+  ProductWork work_of(double dense, const SparseShape& shape, const std::vector<PlaceRun>& runs,
+                      std::span<const uint64_t> mask) const {
     const int64_t first = v_.net.layout->parameters[op_.weight].offset;
-    return {dense_vectors(shape, runs), static_cast<double>(SparseEntries<S>::count(shape, taps_, mask, first)), each(runs, 1, 0),
-            each(runs, 0, 1), 0};
+    return {dense, static_cast<double>(SparseEntries<S>::count(shape, taps_, mask, first)), each(runs, 1, 0), each(runs, 0, 1), 0};
   }
 
-  bool cheaper(const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask, int64_t first) const {
-    const double dense = dense_vectors(shape, runs), each = this->each(runs, costs_.entry_of_run, costs_.entry_of_place);
+  bool cheaper(double dense, const SparseShape& shape, const std::vector<PlaceRun>& runs, std::span<const uint64_t> mask,
+               int64_t first) const {
+    const double each = this->each(runs, costs_.entry_of_run, costs_.entry_of_place);
     // In bf16 there are no fewer entries than half the weights: many weights need not be looked at one by one.
     const auto left = static_cast<double>(count_bits(mask, first, units_ * channels_ * taps_));
     if (left / static_cast<double>(kPack<S>) * each >= dense) return false;
@@ -277,6 +273,7 @@ class SparseConvolution {
   Values<S>& v_;
   const SparseKernels<S>& kernels_;
   const ProductCosts costs_;
+  const DenseProducts dense_;
   const Operation& op_;
   const Window window_;
   const int64_t units_, channels_, taps_;

@@ -1,5 +1,6 @@
-// Memory for images as the gradient of a convolution's weights reads them (LayerKernels::turn): a band of rows at a time
-// for each thread, or whole slices that stay until the stage ends and all slices are there.
+// Memory for images as convolutions' products read them: turned for the gradient of the weights (LayerKernels::turn), a band
+// of rows at a time for each thread, or whole slices that stay until the stage ends and all slices are there; transformed
+// tiles of each thread.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -18,6 +19,7 @@ class TurnedImages {
   // ---- Planning: elements of S, or of R for sums
 
   void want_band(int64_t x, int64_t dy) { band_.want(x, dy); }
+  void want_tiles(int64_t size) { tiles_size_ = std::max(tiles_size_, size); }
   void want_sums(int64_t size) { sums_size_ = std::max(sums_size_, size); }
   // The number of a pair of images that the stage at hand keeps.
   int keep(int64_t x, int64_t dy) {
@@ -30,6 +32,7 @@ class TurnedImages {
   void make() {
     band_.make(v_.pool.threads());
     for (Both& one : kept_) one.make(v_.most_slices);
+    tiles_ = Arena(static_cast<size_t>(v_.pool.threads() * tiles_size_) * sizeof(S));
     sums_ = Arena(static_cast<size_t>(sums_size_) * sizeof(R));
   }
 
@@ -37,6 +40,7 @@ class TurnedImages {
 
   S* band_x() { return as<S>(band_.x) + Pool::thread() * band_.size_x; }
   S* band_dy() { return as<S>(band_.dy) + Pool::thread() * band_.size_dy; }
+  S* tiles() { return as<S>(tiles_) + Pool::thread() * tiles_size_; }
   S* x(int kept, int64_t slice) { return as<S>(kept_[kept].x) + slice * kept_[kept].size_x; }
   S* dy(int kept, int64_t slice) { return as<S>(kept_[kept].dy) + slice * kept_[kept].size_dy; }
   R* sums() { return as<R>(sums_); }  // for one convolution at a time
@@ -60,8 +64,8 @@ class TurnedImages {
   Both band_;               // per thread
   std::vector<Both> kept_;  // per slice
   int kept_in_stage_ = 0;
-  int64_t sums_size_ = 0;
-  Arena sums_;
+  int64_t tiles_size_ = 0, sums_size_ = 0;
+  Arena tiles_, sums_;
 };
 
 }  // namespace lth
