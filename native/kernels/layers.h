@@ -92,15 +92,17 @@ struct Convolve {
 // Where a tile of the input, 4 x 4 places that 2 x 2 of the output read, is transformed to.
 constexpr int64_t kWinogradPlaces = 16;
 
-// Tiles [first, first + count) of a row of them.
+// Tiles [first, first + count) of a row of them, transformed to rows [from, to) of the 4 x 4. What is called a plane here is
+// any cell of a place; all steps are in elements.
 template <typename S>
-struct WinogradInputs {
+struct WinogradTiles {
   const S* in;
   int64_t planes, height, width, padding_h, padding_w;
-  int64_t in_plane, in_place;  // elements from one to the next
+  int64_t in_plane, in_place;
   int64_t row, first, count;
-  int64_t place, tile, plane;  // elements of the output from one to the next
+  int64_t from, to;
   S* out;
+  int64_t place, tile, plane;
 };
 
 // out(unit, place) = bias(unit) + sum over taps and channels of weights * in(channel, place that the tap reads), of the same
@@ -141,9 +143,12 @@ struct LayerKernels {
   Isa isa;
   bool in_pairs;  // there are registers enough for Convolve's columns in pairs
   void (*convolve)(const Convolve<S>&);
-  void (*winograd_inputs)(const WinogradInputs<S>&);
+  void (*winograd_inputs)(const WinogradTiles<S>&);
+  // 2 x 2 places of dY become what the input's are multiplied with: the transposed way of the output. No padding.
+  void (*winograd_gradients)(const WinogradTiles<S>&);
   void (*winograd_convolve)(const WinogradOutputs<S>&);
   void (*winograd_weights)(const R* taps, int64_t n, int64_t place, S* out);  // (9, n) -> 16 places, `place` apart, of n
+  void (*winograd_taps)(const R* sums, int64_t n, R* taps);  // (16, n) -> (9, n): the transposed way of the weights
   void (*weight_gradient)(const WeightGradient<S>&);
   // Places [first, first + count) as WeightGradient reads them: (count, kLane / kPack, channels, kPack).
   void (*turn)(const S* in, int64_t planes, int64_t places, int64_t first, int64_t count, int64_t channels, S* out);

@@ -336,6 +336,7 @@ static void narrow(const real* in, S* out, int64_t n) {
 
 template <typename S>
 static constexpr LayerKernels<S> kLayerTable = {
-    kIsa, kWidth == kLane, convolve<S>, winograd_inputs<S>, winograd_convolve<S>, winograd_weights<S>, weight_gradient<S>, turn<S>,      moments<S>, normalise_images<S>, gate<S>,
+    kIsa, kWidth == kLane, convolve<S>, winograd_inputs<S>, winograd_gradients<S>, winograd_convolve<S>,
+    winograd_weights<S>, winograd_taps<S>, weight_gradient<S>, turn<S>, moments<S>, normalise_images<S>, gate<S>,
     normalise_backward<S>, channel_sums<S>, relu_images<S>, relu_backward_images<S>, add_images<S>, max_pool<S>,
     max_pool_backward<S>, place_sums<S>, spread<S>, flatten<S>, unflatten<S>, narrow<S>};

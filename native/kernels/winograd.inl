@@ -6,6 +6,9 @@
 // Along one axis, of inputs d, weights g and outputs y:
 //   d' = (d0 - d2, d1 + d2, d2 - d1, d1 - d3)    g' = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)
 //   y = (m0 + m1 + m2, m1 - m2 - m3), where m = d' * g'
+// and of the gradients e of outputs, for those of the weights, what is linear is transposed:
+//   e' = (e0, e0 + e1, e0 - e1, -e1)
+//   dg = (s0 + (s1 + s2) / 2, (s1 - s2) / 2, (s1 + s2) / 2 + s3), where s = d' * e', summed over tiles and examples
 
 // Row or column `at` of what the inputs become, of the two of the four that it is made of.
 static constexpr int kWinogradFirst[4] = {0, 1, 2, 1}, kWinogradSecond[4] = {2, 2, 1, 3};
@@ -24,19 +27,21 @@ static inline __attribute__((always_inline)) void winograd_column(const Pack<S> 
   store_cell<S>(out, v);
 }
 
+// What lies outside of the image.
+template <typename S>
+alignas(64) static constexpr S kNothing[kCell<S>] = {};
+
 // Row kRow of what the tiles of a plane become. Neighbours share two columns.
 template <int kRow, typename S>
-static void winograd_row(const WinogradInputs<S>& w, const S* plane, S* out) {
-  // What lies outside of the image.
-  alignas(64) static constexpr S kZeros[kCell<S>] = {};
+static void winograd_row(const WinogradTiles<S>& w, const S* plane, S* out) {
   const int64_t top = 2 * w.row - w.padding_h, left = 2 * w.first - w.padding_w;
   const auto line = [&](int64_t y) { return y >= 0 && y < w.height ? plane + y * w.width * w.in_place : nullptr; };
   const S *first = line(top + kWinogradFirst[kRow]), *second = line(top + kWinogradSecond[kRow]);
   const auto read = [&](int64_t x, Pack<S>& to) __attribute__((always_inline)) {
     const bool inside = x >= 0 && x < w.width;
     Pack<S> a, b;
-    load_cell<S>(inside && first ? first + x * w.in_place : kZeros, a);
-    load_cell<S>(inside && second ? second + x * w.in_place : kZeros, b);
+    load_cell<S>(inside && first ? first + x * w.in_place : kNothing<S>, a);
+    load_cell<S>(inside && second ? second + x * w.in_place : kNothing<S>, b);
 #pragma GCC unroll 2
     for (int64_t i = 0; i < kPack<S>; ++i) to[i] = winograd_input<kRow>(a[i], b[i]);
   };
@@ -60,15 +65,68 @@ static void winograd_row(const WinogradInputs<S>& w, const S* plane, S* out) {
 }
 
 template <typename S>
-static void winograd_inputs(const WinogradInputs<S>& w) {
+static void winograd_inputs(const WinogradTiles<S>& w) {
   for (int64_t plane = 0; plane < w.planes; ++plane) {
     for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
       const S* in = w.in + plane * w.in_plane + lanes * kPack<S>;
       S* out = w.out + plane * w.plane + lanes * kPack<S>;
-      winograd_row<0>(w, in, out);
-      winograd_row<1>(w, in, out);
-      winograd_row<2>(w, in, out);
-      winograd_row<3>(w, in, out);
+      if (w.from <= 0 && w.to > 0) winograd_row<0>(w, in, out);
+      if (w.from <= 1 && w.to > 1) winograd_row<1>(w, in, out);
+      if (w.from <= 2 && w.to > 2) winograd_row<2>(w, in, out);
+      if (w.from <= 3 && w.to > 3) winograd_row<3>(w, in, out);
+    }
+  }
+}
+
+// The same of dY: of a tile's two rows, and then of its two columns.
+template <int kAt>
+static inline __attribute__((always_inline)) vec winograd_gradient(vec first, vec second) {
+  return kAt == 0 ? first : kAt == 1 ? first + second : kAt == 2 ? first - second : -second;
+}
+
+template <int kColumn, typename S>
+static inline __attribute__((always_inline)) void winograd_gradient_column(const Pack<S>& first, const Pack<S>& second, S* out) {
+  Pack<S> v;
+#pragma GCC unroll 2
+  for (int64_t i = 0; i < kPack<S>; ++i) v[i] = winograd_gradient<kColumn>(first[i], second[i]);
+  store_cell<S>(out, v);
+}
+
+template <int kRow, typename S>
+static void winograd_gradient_row(const WinogradTiles<S>& w, const S* plane, S* out) {
+  const int64_t y = 2 * w.row;
+  const S* const up = plane + y * w.width * w.in_place;
+  const S* const down = y + 1 < w.height ? up + w.width * w.in_place : nullptr;
+  const auto read = [&](int64_t x, Pack<S>& to) __attribute__((always_inline)) {
+    const bool inside = x < w.width;
+    Pack<S> a, b;
+    load_cell<S>(inside ? up + x * w.in_place : kNothing<S>, a);
+    load_cell<S>(inside && down ? down + x * w.in_place : kNothing<S>, b);
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < kPack<S>; ++i) to[i] = winograd_gradient<kRow>(a[i], b[i]);
+  };
+  out += 4 * kRow * w.place;
+  for (int64_t t = 0; t < w.count; ++t, out += w.tile) {
+    Pack<S> first, second;
+    read(2 * (w.first + t), first);
+    read(2 * (w.first + t) + 1, second);
+    winograd_gradient_column<0, S>(first, second, out);
+    winograd_gradient_column<1, S>(first, second, out + w.place);
+    winograd_gradient_column<2, S>(first, second, out + 2 * w.place);
+    winograd_gradient_column<3, S>(first, second, out + 3 * w.place);
+  }
+}
+
+template <typename S>
+static void winograd_gradients(const WinogradTiles<S>& w) {
+  for (int64_t plane = 0; plane < w.planes; ++plane) {
+    for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
+      const S* in = w.in + plane * w.in_plane + lanes * kPack<S>;
+      S* out = w.out + plane * w.plane + lanes * kPack<S>;
+      if (w.from <= 0 && w.to > 0) winograd_gradient_row<0>(w, in, out);
+      if (w.from <= 1 && w.to > 1) winograd_gradient_row<1>(w, in, out);
+      if (w.from <= 2 && w.to > 2) winograd_gradient_row<2>(w, in, out);
+      if (w.from <= 3 && w.to > 3) winograd_gradient_row<3>(w, in, out);
     }
   }
 }
@@ -203,4 +261,39 @@ static void winograd_weights(const real* taps, int64_t n, int64_t place, S* out)
   for (int64_t p = 0; p < kWinogradPlaces; ++p) {
     for (int64_t j = 0; j < left; ++j) out[p * place + i + j] = transformed[p * kWidth + j];
   }
+}
+
+// One axis of three weights' gradients.
+static inline __attribute__((always_inline)) void winograd_axis_back(vec s0, vec s1, vec s2, vec s3, vec (&to)[3]) {
+  const vec half = (s1 + s2) * splat(0.5F);
+  to[0] = s0 + half;
+  to[1] = (s1 - s2) * splat(0.5F);
+  to[2] = half + s3;
+}
+
+// n: whole vectors.
+static void winograd_taps_of(const real* sums, int64_t n, real* taps) {
+  for (int64_t i = 0; i < n; i += kWidth) {
+    vec columns[3][4];
+#pragma GCC unroll 4
+    for (int64_t x = 0; x < 4; ++x) {
+      const auto s = [&](int64_t y) { return load(sums + (4 * y + x) * n + i); };
+      vec column[3];
+      winograd_axis_back(s(0), s(1), s(2), s(3), column);
+#pragma GCC unroll 3
+      for (int64_t y = 0; y < 3; ++y) columns[y][x] = column[y];
+    }
+#pragma GCC unroll 3
+    for (int64_t y = 0; y < 3; ++y) {
+      vec row[3];
+      winograd_axis_back(columns[y][0], columns[y][1], columns[y][2], columns[y][3], row);
+#pragma GCC unroll 3
+      for (int64_t x = 0; x < 3; ++x) store(taps + (3 * y + x) * n + i, row[x]);
+    }
+  }
+}
+
+template <typename S>
+static void winograd_taps(const Real<S>* sums, int64_t n, Real<S>* taps) {
+  winograd_taps_of(sums, n, taps);
 }

@@ -13,6 +13,7 @@
 #include "exec/images/turned.h"
 #include "exec/images/values.h"
 #include "exec/images/winograd.h"
+#include "exec/images/winograd_gradient.h"
 #include "kernels/axis.h"
 
 namespace lth {
@@ -64,7 +65,9 @@ class Convolution {
       rows_back_ = AxisPlan::backward(w.height, w.out_height, w.kernel_h, w.stride_h, w.padding_h, false);
       columns_back_ = AxisPlan::backward(w.width, w.out_width, w.kernel_w, w.stride_w, w.padding_w, pairs);
     }
-    if (!large()) {
+    if (dense_.gradient.winograd) {
+      winograd_gradient_.emplace(v_, turned_, w, channels_, units_, large());
+    } else if (!large()) {
       // Rows of the output that are turned at once.
       const int64_t row = static_cast<int64_t>(sizeof(S)) * (x_row() * w.stride_h + dy_row());
       band_ = std::clamp<int64_t>(kBand / row, 1, w.out_height);
@@ -80,7 +83,9 @@ class Convolution {
   void plan_backward() {
     const Window& w = window_;
     turned_.want_band(sparse_.band_x(), sparse_.band_dy());
-    if (large()) {
+    if (winograd_gradient_) {
+      winograd_gradient_->plan();
+    } else if (large()) {
       kept_ = turned_.keep(w.height * x_row(), w.out_height * dy_row());
       turned_.want_sums(tiles() * tile_size());
     } else {
@@ -162,6 +167,7 @@ class Convolution {
                              partial_bias_.data() + slice * padded(units_, kPack<S>));
     }
     if (sparse_.gradient()) return sparse_.weight_gradient(slice, dy, turned_.band_x(), turned_.band_dy());
+    if (winograd_gradient_) return winograd_gradient_->of_slice(slice, x, dy);
     if (large()) {
       turn_x(x, 0, w.height, turned_.x(kept_, slice));
       turn_dy(dy, 0, w.out_height, turned_.dy(kept_, slice));
@@ -184,6 +190,7 @@ class Convolution {
   void join() {
     join_bias();
     if (sparse_.gradient()) return sparse_.join();
+    if (winograd_gradient_) return winograd_gradient_->join([this](int64_t tile, const R* taps) { unpack(tile, taps); });
     v_.pool.parallel(tiles(), [&](int64_t tile) {
       R* sum = (large() ? turned_.sums() : partial_.data()) + tile * tile_size();
       if (large()) {
@@ -300,7 +307,8 @@ class Convolution {
   const int64_t taps_;
   const bool wants_dx_;
   const int64_t tile_units_, tile_channels_, unit_tiles_, channel_tiles_;
-  std::optional<WinogradProduct<S>> winograd_, winograd_back_;  // of Y and of dX; or place by place:
+  std::optional<WinogradProduct<S>> winograd_, winograd_back_;  // of Y and of dX
+  std::optional<WinogradGradient<S>> winograd_gradient_;        // or place by place:
   AxisPlan rows_, columns_, rows_back_, columns_back_;
   std::vector<S> narrow_;                    // the masters as S, where S is not R
   std::vector<S> weights_, turned_weights_;  // as Convolve reads them, for Y and for dX

@@ -34,8 +34,14 @@ DenseProducts dense_products(const Window& w, int64_t channels, int64_t units) {
     const double direct = products * seen, winograd = tiles * (kWinogradPlaces * products + transforms);
     return DenseProduct{can && winograd < direct, can && winograd < direct ? winograd : direct};
   };
-  return {of(channels, units, w.out_height, w.out_width), of(units, channels, w.height, w.width),
-          {false, static_cast<double>(units * channels) * seen / static_cast<double>(kPack<S>)}};
+  const auto gradient = [&] {
+    const auto products = static_cast<double>(units * channels) / static_cast<double>(kPack<S>);
+    const auto tiles = static_cast<double>((w.out_height + 1) / 2 * ((w.out_width + 1) / 2));
+    const double transforms = kWinogradChannel * static_cast<double>(channels + units);
+    const double direct = products * seen, winograd = tiles * (kWinogradPlaces * products + transforms);
+    return DenseProduct{can && winograd < direct, can && winograd < direct ? winograd : direct};
+  };
+  return {of(channels, units, w.out_height, w.out_width), of(units, channels, w.height, w.width), gradient()};
 }
 
 }  // namespace lth

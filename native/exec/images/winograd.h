@@ -63,7 +63,8 @@ class WinogradProduct {
       for (int64_t first = 0; first < tiles; first += at_once_) {
         const int64_t count = std::min(at_once_, tiles - first);
         v_.images.winograd_inputs({in, planes_, s_.height, s_.width, s_.padding_h, s_.padding_w,
-                                   s_.height * s_.width * kCell<S>, kCell<S>, row, first, count, place, tile_, kCell<S>, transformed});
+                                   s_.height * s_.width * kCell<S>, kCell<S>, row, first, count, 0, 4, transformed, place, tile_,
+                                   kCell<S>});
         v_.images.winograd_convolve({transformed, planes_, place, tile_, weights_.data(), bias, row, first, count, out,
                                      planes_of<S>(s_.units), s_.out_height, s_.out_width});
       }
