@@ -79,21 +79,22 @@ for (const [name, network] of Object.entries(networks)) {
   }
 }
 
-test('wide convolutions follow autograd for 10 steps within 1e-9 in double precision, and within 5e-6 in one step in fp32', async () => {
+test('wide convolutions follow autograd for 3 steps within 1e-9 in double precision, and within 5e-6 in one step in fp32', async () => {
   for (const fraction of [0, 0.5]) {
     const open = async (executor: 'direct' | 'autograd', precision: 'fp32' | 'fp64') => {
-      const session = await openSession({ network: wide, ...options, batch: 20, executor, precision });
+      const session = await openSession({ network: wide, ...options, batch: 140, executor, precision });
       if (fraction)
         await session.setMasks(await Masks.ones(wide).prune(await session.snapshot(), { fraction }));
       return session;
     };
     const [direct, oracle] = [await open('direct', 'fp64'), await open('autograd', 'fp64')];
-    for (const session of [direct, oracle]) await session.trainToEnd({ until: 10, evaluate: [] });
+    // Nine slices: more than large weights' gradients take at once.
+    for (const session of [direct, oracle]) await session.trainToEnd({ until: 3, evaluate: [] });
     const distance = relativeDistance(await direct.snapshot(), await oracle.snapshot());
     assert.ok(distance <= 1e-9, String(distance));
     const [direct32, oracle32] = [await open('direct', 'fp32'), await open('autograd', 'fp32')];
     for (const session of [direct32, oracle32]) await session.load(await oracle.snapshot());
-    const [a, b] = [await direct32.gradients(10), await oracle32.gradients(10)];
+    const [a, b] = [await direct32.gradients(3), await oracle32.gradients(3)];
     assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `loss ${a.loss} and ${b.loss}`);
     const inFp32 = relativeDistance(a.gradients, b.gradients);
     assert.ok(inFp32 <= 5e-6, String(inFp32));
