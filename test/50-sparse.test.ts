@@ -41,7 +41,9 @@ const options: Partial<OpenOptions> = {
 };
 
 async function pruned(network: CompiledNetwork, session: Session, fraction: number): Promise<void> {
-  await session.setMasks(await Masks.ones(network).prune(await session.snapshot(), { fraction }));
+  // Nearly all weights of the head are in one layer: all of its layers are to be sparse.
+  const pooling = network === head ? 'layerwise' : 'global';
+  await session.setMasks(await Masks.ones(network).prune(await session.snapshot(), { fraction, pooling }));
 }
 
 test('each product is sparse where few weights are left, and dense where many are', async () => {
