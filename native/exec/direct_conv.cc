@@ -1,8 +1,9 @@
 // The production executor for networks with convolutions on the CPU.
 //
 // The batch is cut into slices of kLane examples: a stage takes one slice through as many layers as it can while they are
-// in the core's cache, and ends where all slices must be known: at the statistics of batch norm. What is summed over the
-// batch is summed inside the slices and then in the slices' order, so that no bit depends on the number of threads.
+// in the core's cache, and ends where all slices must be known: at the statistics of batch norm, and at linear layers,
+// which read their weights once for all slices. What is summed over the batch is summed inside the slices and then in the
+// slices' order, or by one task, so that no bit depends on the number of threads.
 #include <functional>
 #include <memory>
 
