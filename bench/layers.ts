@@ -64,7 +64,7 @@ const formOf = ({ type, shape, input, stride, padding, inputGradient }: ProductL
   JSON.stringify([type, shape, input, stride, padding, inputGradient]);
 
 /**
- * The layers of a network whose products may be sparse: its convolutions, or where it has none its linear layers.
+ * The layers of a network to measure: its convolutions, or where it has none its linear layers, which have no bf16.
  * @param each every one; else one of each shape.
  */
 export function layersOf(network: CompiledNetwork, each: boolean): BenchLayer[] {

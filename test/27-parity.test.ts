@@ -14,7 +14,7 @@ import { Snapshot } from '../lib/session/Snapshot.js';
 import { writeMetrics } from '../lib/store/metrics.js';
 import { appendBatch, noRows } from '../lib/store/rows.js';
 import { openSession, relativeDistance, train } from './helpers/digits.js';
-import { convolutional, flattened, pooled, residual } from './helpers/networks.js';
+import { convolutional, flattened, headed, pooled, residual } from './helpers/networks.js';
 import { ask, without, withoutPython } from './helpers/python.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-parity-'));
@@ -26,6 +26,7 @@ const networks: Record<string, CompiledNetwork> = {
   'logits that are an image': CompiledNetwork.compile(pooled),
   'lenet-300-100': CompiledNetwork.compile('lenet-300-100'),
   'a network with sums': CompiledNetwork.compile(residual),
+  'a network of linear layers behind convolutions': CompiledNetwork.compile(headed),
   'one layer': CompiledNetwork.compile({
     name: 'softmax',
     input: [1, 28, 28],

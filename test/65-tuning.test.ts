@@ -30,6 +30,7 @@ import {
 } from '../lib/session/tuning.js';
 import { readTuning, writeTuning } from '../lib/store/tuningFile.js';
 import { differences, openSession } from './helpers/digits.js';
+import { headed } from './helpers/networks.js';
 import { killAll, start } from './helpers/processes.js';
 import { bitsOf, executable, firstDifference, temporaryFolder } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
@@ -76,8 +77,8 @@ const made = (session: Session) =>
   new Set(
     session
       .kernels()
-      // Projections are never pruned.
-      .filter(({ layer }) => !/downsample/.test(layer))
+      // Projections and the head are never pruned.
+      .filter(({ layer }) => !/downsample|^fc$/.test(layer))
       .flatMap((one) => [one.forward, one.inputGradient, one.weightGradient])
       .filter((kind) => kind !== null),
   );
@@ -126,10 +127,21 @@ test('each kind of product is chosen by its own costs, each precision by its own
   });
   await prune(resnet, session, 0.6);
   for (const { layer, forward, weightGradient } of session.kernels()) {
-    if (/downsample/.test(layer)) continue;
+    if (/downsample|^fc$/.test(layer)) continue;
     assert.deepEqual([forward, weightGradient], ['sparse', 'dense'], layer);
   }
   session.dispose();
+  for (const precision of ['fp32', 'bf16'] as const) {
+    const network = CompiledNetwork.compile(headed);
+    const other = await openSession({ network, precision, tuning: { ...much, linear: costs(0) } });
+    await prune(network, other, 0.9);
+    for (const { layer, forward, weightGradient } of other.kernels()) {
+      if (layer === 'kept') continue; // never pruned
+      const kind = /^conv/.test(layer) ? 'dense' : 'sparse';
+      assert.deepEqual([forward, weightGradient], [kind, kind], `${layer}, ${precision}`);
+    }
+    other.dispose();
+  }
 });
 
 test('the table is in the fingerprint, unless it is built in or nothing is chosen by it', async () => {

@@ -229,7 +229,7 @@ export interface Tuning {
   /** Convolutions by precision. fp64 always has the built-in costs. */
   fp32: ProductCosts;
   bf16: ProductCosts;
-  /** Linear layers of networks without convolutions, in fp32. */
+  /** Linear layers, which are multiplied in fp32 beside images in bf16 too. */
   linear: ProductCosts;
 }
 

@@ -290,8 +290,8 @@ export class Session extends Resource<SessionHandle> {
   }
 
   /**
-   * How the products of each convolution, or in networks without them of each linear layer, are made with the masks at
-   * hand, in the order of the layers; empty where there is no choice: on CUDA and by the oracle.
+   * How the products of each convolution and linear layer are made with the masks at hand, in the order of the layers;
+   * empty where there is no choice: on CUDA and by the oracle.
    */
   kernels(): KernelChoice[] {
     return loadAddon().sessionKernels(this.handle);

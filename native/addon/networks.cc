@@ -99,7 +99,7 @@ Napi::Value network_summary(const Napi::CallbackInfo& info) {
     one.Set("output", shape_to_js(env, convolution ? to.shape : std::vector<int64_t>{to.features}));
     one.Set("stride", shape_to_js(env, {op.stride.h, op.stride.w}));
     one.Set("padding", shape_to_js(env, {op.padding.h, op.padding.w}));
-    one.Set("inputGradient", op.inputs[0] != network->input);
+    one.Set("inputGradient", !network->holds_examples(op.inputs[0]));
     products.Set(products.Length(), one);
   }
   out.Set("products", products);

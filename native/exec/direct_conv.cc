@@ -1,8 +1,9 @@
 // The production executor for networks with convolutions on the CPU.
 //
 // The batch is cut into slices of kLane examples: a stage takes one slice through as many layers as it can while they are
-// in the core's cache, and ends where all slices must be known: at the statistics of batch norm. What is summed over the
-// batch is summed inside the slices and then in the slices' order, so that no bit depends on the number of threads.
+// in the core's cache, and ends where all slices must be known: at the statistics of batch norm, and at linear layers,
+// which read their weights once for all slices. What is summed over the batch is summed inside the slices and then in the
+// slices' order, or by one task, so that no bit depends on the number of threads.
 #include <functional>
 #include <memory>
 
@@ -27,16 +28,19 @@ class DirectConv final : public Executor {
 
  public:
   DirectConv(ParameterStore& store, Pool& pool, const LayerKernels<S>& images, const SparseKernels<S>& sparse,
-             const Kernels<R>& vectors, const Choice& choice, Normaliser normaliser, int64_t largest)
+             const SparseKernels<R>& sparse_vectors, const Kernels<R>& vectors, const Choice& choice, Normaliser normaliser,
+             int64_t largest)
       : net_(*store.network),
         sparse_(sparse),
+        sparse_vectors_(sparse_vectors),
         choice_(choice),
+        largest_(largest),
         v_(store, pool, images, vectors, std::max(largest, kEvaluationBatch)),
         gradients_(v_),
         turned_(v_),
         elementwise_(v_),
         pooling_(v_),
-        linear_(v_),
+        flatten_(v_),
         sums_(v_.most_slices),
         labels_(v_.capacity),
         cropped_(v_.most_slices * v_.values[net_.input].features),
@@ -58,7 +62,14 @@ class DirectConv final : public Executor {
   std::vector<KernelChoice> kernels() override {
     use_masks(Wanted::kForUpdate);
     std::vector<KernelChoice> all;
-    for (const auto& conv : convolutions_) all.push_back(conv->kernels());
+    auto conv = convolutions_.begin();
+    auto linear = linears_.begin();
+    for (const Operation& op : net_.operations) {
+      if (op.type == Operation::kConvolution) all.push_back((*conv++)->kernels());
+      if (op.type != Operation::kLinear) continue;
+      (*linear)->begin(largest_);
+      all.push_back((*linear++)->kernels());
+    }
     return all;
   }
 
@@ -119,6 +130,15 @@ class DirectConv final : public Executor {
         }
         continue;
       }
+      if (op.type == Operation::kLinear) {
+        const ProductCosts costs = linear_costs(choice_.tuning, static_cast<const R*>(nullptr));
+        Linear<S>* linear = linears_.emplace_back(std::make_unique<Linear<S>>(v_, sparse_vectors_, costs, op)).get();
+        stage.joins.push_back([linear] { linear->forward(); });
+        all.joins.push_back([linear] { linear->forward(); });
+        end(forward_, stage);
+        end(evaluation_, all);
+        continue;
+      }
       const Step step = forward_of(op);
       stage.steps.push_back(step);
       all.steps.push_back(step);
@@ -127,7 +147,7 @@ class DirectConv final : public Executor {
     end(evaluation_, all);
   }
 
-  // Everything but batch norm.
+  // Everything but batch norm and linear layers.
   Step forward_of(const Operation& op) {
     switch (op.type) {
       case Operation::kConvolution: {
@@ -135,11 +155,10 @@ class DirectConv final : public Executor {
         Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, turned_, sparse_, costs, op)).get();
         return [conv](int64_t slice) { conv->forward(slice); };
       }
-      case Operation::kLinear: return [this, &op](int64_t slice) { linear_.forward(op, slice); };
       case Operation::kRelu: return [this, &op](int64_t slice) { elementwise_.relu(op, slice); };
       case Operation::kMaxPool: return [this, &op](int64_t slice) { pooling_.max_pool(op, slice); };
       case Operation::kGlobalPool: return [this, &op](int64_t slice) { pooling_.global_pool(op, slice); };
-      case Operation::kFlatten: return [this, &op](int64_t slice) { linear_.flatten(op, slice); };
+      case Operation::kFlatten: return [this, &op](int64_t slice) { flatten_.forward(op, slice); };
       default: return [this, &op](int64_t slice) { elementwise_.add(op, slice); };
     }
   }
@@ -148,15 +167,13 @@ class DirectConv final : public Executor {
     Stage stage;
     auto norm_after = norms_.rbegin();
     auto convolution_after = convolutions_.rbegin();
+    auto linear_after = linears_.rbegin();
     for (auto at = net_.operations.rbegin(); at != net_.operations.rend(); ++at) {
       const Operation& op = *at;
       switch (op.type) {
         case Operation::kBatchNorm: plan_backward(**norm_after++, op, stage); break;
         case Operation::kConvolution: plan_backward(**convolution_after++, op, stage); break;
-        case Operation::kLinear:
-          stage.steps.push_back([this, &op](int64_t slice) { linear_.backward(op, slice); });
-          stage.joins.push_back([this, &op] { linear_.join(op); });
-          break;
+        case Operation::kLinear: plan_backward(**linear_after++, stage); break;
         case Operation::kRelu:
         case Operation::kAdd:
           v_.values[op.output].image ? plan_elementwise_backward(op, stage) : plan_backward_of_vectors(op, stage);
@@ -173,7 +190,7 @@ class DirectConv final : public Executor {
           plan_new_gradient(op, stage, [this, &op](int64_t slice, S* dx) { pooling_.global_pool_backward(op, slice, dx); });
           break;
         case Operation::kFlatten:
-          plan_new_gradient(op, stage, [this, &op](int64_t slice, S* dx) { linear_.flatten_backward(op, slice, dx); });
+          plan_new_gradient(op, stage, [this, &op](int64_t slice, S* dx) { flatten_.backward(op, slice, dx); });
           break;
       }
     }
@@ -199,6 +216,12 @@ class DirectConv final : public Executor {
     stage.joins.push_back([&conv] { conv.join(); });
     plan_new_gradient(op, stage, [=, this, &conv](int64_t slice, S* dx) { conv.input_gradient(gradients_.at(dy, slice), dx); });
     gradients_.release(dy);
+  }
+
+  void plan_backward(Linear<S>& linear, Stage& stage) {
+    stage.steps.push_back([&linear](int64_t slice) { linear.gate(slice); });
+    stage.joins.push_back([&linear] { linear.backward(); });
+    end(backward_, stage);
   }
 
   void plan_elementwise_backward(const Operation& op, Stage& stage) {
@@ -293,6 +316,7 @@ class DirectConv final : public Executor {
   void use_masks(Wanted wanted) {
     if (masks_ == v_.store.masks && wanted == wanted_) return;
     masks_ = nullptr;  // if this throws, the next call begins anew
+    for (const auto& linear : linears_) linear->set_mask(choice_.products, wanted == Wanted::kForUpdate);
     v_.store.want_gradients(wanted == Wanted::kAll);
     for (auto* tasks : {&narrow_, &pack_, &pack_back_}) tasks->clear();
     for (const auto& one : convolutions_) {
@@ -309,6 +333,7 @@ class DirectConv final : public Executor {
   void begin(const Batch& batch, Wanted wanted) {
     use_masks(wanted);
     v_.begin(static_cast<int64_t>(batch.examples.size()));
+    for (const auto& linear : linears_) linear->begin(v_.n);
     run(narrow_);
     run(pack_);
     for (int64_t n = 0; n < v_.n; ++n) labels_[n] = batch.data->labels[batch.examples[n]];
@@ -348,17 +373,20 @@ class DirectConv final : public Executor {
 
   const CompiledNetwork& net_;
   const SparseKernels<S>& sparse_;
+  const SparseKernels<R>& sparse_vectors_;
   const Choice choice_;
+  const int64_t largest_;  // training batch
   Values<S> v_;
   ImageGradients<S> gradients_;
   TurnedImages<S> turned_;
   Elementwise<S> elementwise_;
   Pooling<S> pooling_;
-  Linear<S> linear_;
+  Flatten<S> flatten_;
   std::vector<typename BatchNorm<S>::Sums> sums_;  // per slice
   // In the order of their operations.
   std::vector<std::unique_ptr<BatchNorm<S>>> norms_;
   std::vector<std::unique_ptr<Convolution<S>>> convolutions_;
+  std::vector<std::unique_ptr<Linear<S>>> linears_;
   std::vector<std::function<void()>> narrow_, pack_, pack_back_;  // of all convolutions' weights: tasks
   std::vector<Stage> forward_, backward_, evaluation_;
   std::vector<S> pixels_;  // (channels, 256): the normalised bytes
@@ -374,8 +402,9 @@ template <typename S>
 std::unique_ptr<Executor> make(ParameterStore& store, Pool& pool, Isa isa, const Kernels<Real<S>>& vectors, const Choice& choice,
                                Normaliser normaliser, int64_t largest) {
   return std::make_unique<DirectConv<S>>(store, pool, layer_kernels(isa, static_cast<const S*>(nullptr)),
-                                         sparse_kernels(isa, static_cast<const S*>(nullptr)), vectors,
-                                         choice, std::move(normaliser), largest);
+                                         sparse_kernels(isa, static_cast<const S*>(nullptr)),
+                                         sparse_kernels(isa, static_cast<const Real<S>*>(nullptr)), vectors, choice,
+                                         std::move(normaliser), largest);
 }
 
 }  // namespace

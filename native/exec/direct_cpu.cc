@@ -5,18 +5,15 @@
 // weight. Tasks are cut by shape alone and write disjoint outputs, so results do not depend on the thread count.
 #include <algorithm>
 #include <cstring>
-#include <map>
+#include <memory>
 
 #include "core/error.h"
 #include "exec/executor.h"
-#include "exec/linear_products.h"
-#include "exec/sparse_linear.h"
+#include "exec/linear_layer.h"
 
 namespace lth {
 namespace {
 
-// Rows per task: a multiple of the kernels' row tiles (6 and 4) and of the transpose block (8).
-constexpr int64_t kRowsPerTask = 24;
 constexpr int64_t kExamplesPerTask = 16;
 constexpr int64_t kEvaluationBatch = 256;
 
@@ -28,11 +25,10 @@ class DirectCpu final : public Executor {
       : store_(store),
         pool_(pool),
         kernels_(kernels),
-        sparse_kernels_(sparse),
         choice_(choice),
         normaliser_(std::move(normaliser)),
         net_(*store.network),
-        largest_(padded(largest)) {
+        largest_(largest) {
     const int64_t training = padded(largest), lanes = std::max(training, kEvaluationBatch);
     buffers_.resize(net_.values.size());
     for (size_t i = 0; i < buffers_.size(); ++i) {
@@ -51,6 +47,12 @@ class DirectCpu final : public Executor {
       if (b.feeds_linear || is_input) b.rows = Arena(bytes(b.row_stride * (is_input ? lanes : training)));
       if (!is_input) b.gradient = Arena(bytes(b.features * training));
     }
+    for (const Operation& op : net_.operations) {
+      auto& one = layers_.emplace_back();
+      if (op.type != Operation::kLinear) continue;
+      one = std::make_unique<LinearLayer<T>>(store, pool, kernels, sparse, linear_costs(choice.tuning, static_cast<const T*>(nullptr)),
+                                             op, op.inputs[0] != net_.input);
+    }
     labels_.resize(lanes);
     losses_.resize(lanes);
   }
@@ -60,14 +62,14 @@ class DirectCpu final : public Executor {
   std::vector<KernelChoice> kernels() override {
     use_masks(largest_, Wanted::kForUpdate);
     std::vector<KernelChoice> all;
-    for (const auto& one : *sparse_) {
+    for (const auto& one : layers_) {
       if (one) all.push_back(one->kernels());
     }
     return all;
   }
 
   BatchResult evaluate(const Batch& batch) override {
-    use_masks(padded(static_cast<int64_t>(batch.examples.size())), Wanted::kForUpdate);
+    use_masks(static_cast<int64_t>(batch.examples.size()), Wanted::kForUpdate);
     forward(batch, /*training=*/false);
     return loss(nullptr);
   }
@@ -76,19 +78,17 @@ class DirectCpu final : public Executor {
   void observe(const Batch&, const Statistics&) override {}
 
   BatchResult train(const Batch& batch, const Statistics&, Wanted wanted) override {
-    use_masks(padded(static_cast<int64_t>(batch.examples.size())), wanted);
+    use_masks(static_cast<int64_t>(batch.examples.size()), wanted);
     forward(batch, /*training=*/true);
     for (Buffer& b : buffers_) b.gradient_ready = false;
     Buffer& logits = buffers_[net_.output];
     const BatchResult result = loss(gradient(logits));
     logits.gradient_ready = true;
-    for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], (*sparse_)[i].get());
+    for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], layers_[i].get());
     return result;
   }
 
  private:
-  using Plan = std::vector<std::unique_ptr<SparseLinear<T>>>;  // by operation; null but for linear ones
-
   struct Buffer {
     int64_t features = 0;
     int64_t row_stride = 0;  // features padded to kLane
@@ -146,74 +146,43 @@ class DirectCpu final : public Executor {
     for (size_t i = 0; i < net_.operations.size(); ++i) {
       const Operation& op = net_.operations[i];
       if (op.type == Operation::kLinear) {
-        linear(op, *(*sparse_)[i], training);
+        linear(op, *layers_[i], training);
       } else {
         elementwise(op, training);
       }
     }
   }
 
-  // Chooses the products for the masks at hand and batches of so many lanes. The last batch of an epoch and those of an
-  // evaluation come again and again: theirs are kept too.
-  void use_masks(int64_t lanes, Wanted wanted) {
+  // Chooses the products for the masks at hand and a batch of so many examples.
+  void use_masks(int64_t examples, Wanted wanted) {
     if (masks_ != store_.masks || wanted != wanted_) {
       masks_ = nullptr;  // if this throws, the next call begins anew
-      sparse_ = nullptr;
-      plans_.clear();
+      for (const auto& one : layers_) {
+        if (one) one->set_mask(choice_.products, wanted == Wanted::kForUpdate);
+      }
       store_.want_gradients(wanted == Wanted::kAll);
       masks_ = store_.masks;
       wanted_ = wanted;
     }
-    const auto [plan, is_new] = plans_.try_emplace(lanes);
-    if (is_new) {
-      try {
-        plan_products(lanes, plan->second);
-      } catch (...) {
-        plans_.erase(plan);
-        throw;
-      }
-    }
-    sparse_ = &plan->second;
     for (Buffer& b : buffers_) b.rows_wanted = false;
-    for (size_t i = 0; i < net_.operations.size(); ++i) {
-      const auto& one = (*sparse_)[i];
-      if (one && !one->gradient()) buffers_[net_.operations[i].inputs[0]].rows_wanted = true;
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      if (!layers_[i]) continue;
+      layers_[i]->begin(examples);
+      if (layers_[i]->reads_rows()) buffers_[net_.operations[i].inputs[0]].rows_wanted = true;
     }
   }
 
-  void plan_products(int64_t lanes, Plan& plan) {
-    for (const Operation& op : net_.operations) {
-      auto& one = plan.emplace_back();
-      if (op.type != Operation::kLinear) continue;
-      one = std::make_unique<SparseLinear<T>>(store_, sparse_kernels_, linear_costs(choice_.tuning, static_cast<const T*>(nullptr)), op,
-                                              op.inputs[0] != net_.input);
-      one->set_mask(lanes, choice_.products, wanted_ == Wanted::kForUpdate);
-    }
-  }
-
-  // y(K, L) = w(K, C) x(C, L) + bias, ReLU if fused; each task also writes its rows of y for the next layer.
-  void linear(const Operation& op, SparseLinear<T>& sparse, bool training) {
-    const Buffer& in = buffers_[op.inputs[0]];
+  // Each task also writes its rows of y for the next layer.
+  void linear(const Operation& op, LinearLayer<T>& layer, bool training) {
     Buffer& out = buffers_[op.output];
-    const T* bias = op.bias >= 0 ? parameter(store_.weights, op.bias) : nullptr;
-    const Product<T> p = linear_forward<T>(parameter(store_.weights, op.weight), bias, in.features, columns(in), columns(out),
-                                           lanes_, op.fused_relu);
-    pool_.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
-      const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
-      if (sparse.forward()) {
-        sparse.forward(columns(in), bias, columns(out), k0, k1);
-        if (op.fused_relu) kernels_.relu(columns(out) + k0 * lanes_, columns(out) + k0 * lanes_, (k1 - k0) * lanes_);
-      } else {
-        kernels_.product(p, k0, k1, 0, lanes_);
-      }
+    layer.forward(columns(buffers_[op.inputs[0]]), columns(out), [&](int64_t k0, int64_t k1) {
       if (training) write_rows(out, k0, k1);
     });
   }
 
   void elementwise(const Operation& op, bool training) {
     Buffer& out = buffers_[op.output];
-    pool_.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
-      const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
+    over_rows(pool_, out.features, [&](int64_t k0, int64_t k1) {
       const int64_t at = k0 * lanes_, count = (k1 - k0) * lanes_;
       const T* first = columns(buffers_[op.inputs[0]]) + at;
       T* to = columns(out) + at;
@@ -243,9 +212,9 @@ class DirectCpu final : public Executor {
     return result;
   }
 
-  void backward(const Operation& op, SparseLinear<T>* sparse) {
+  void backward(const Operation& op, LinearLayer<T>* layer) {
     Buffer& out = buffers_[op.output];
-    if (sparse) return linear_backward(op, *sparse);
+    if (layer) return linear_backward(op, *layer);
     const int64_t count = out.features * lanes_;
     if (op.type == Operation::kRelu) kernels_.relu_backward(columns(out), gradient(out), count);
     for (int input : op.inputs) {
@@ -260,55 +229,26 @@ class DirectCpu final : public Executor {
     }
   }
 
-  // dw(K, C) = dy(K, N) x(N, C); dbias(K) = row sums of dy; dx(C, L) = w^T dy. One parallel region: they only read dy.
-  void linear_backward(const Operation& op, SparseLinear<T>& sparse) {
+  void linear_backward(const Operation& op, LinearLayer<T>& layer) {
     Buffer& in = buffers_[op.inputs[0]];
     Buffer& out = buffers_[op.output];
     T* dy = gradient(out);
     if (op.fused_relu) kernels_.relu_backward(columns(out), dy, out.features * lanes_);
-    const Product<T> dw = linear_weight_gradient<T>(dy, lanes_, n_, rows(in), in.row_stride, in.features,
-                                                    store_.gradients_of<T>(op.weight));
-    const bool wants_dx = op.inputs[0] != net_.input;
-    const Product<T> dx = linear_input_gradient<T>(parameter(store_.weights, op.weight), in.features, out.features, dy,
-                                                   gradient(in), lanes_, in.gradient_ready);
-    const int64_t weight_tasks = tasks_for(out.features, kRowsPerTask);
-    const int64_t input_tasks = wants_dx ? tasks_for(in.features, kRowsPerTask) : 0;
-    pool_.parallel(weight_tasks + input_tasks, [&](int64_t task) {
-      if (task < weight_tasks) {
-        const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
-        if (sparse.gradient()) {
-          sparse.weight_gradient(dy, columns(in), k0, k1);
-        } else {
-          weight_gradient_rows(kernels_, dw, k0, k1, store_, op.weight);
-        }
-        if (op.bias >= 0) {
-          kernels_.row_sum(dy + k0 * lanes_, lanes_, store_.gradients_of<T>(op.bias) + k0, k1 - k0, lanes_);
-        }
-      } else {
-        const int64_t c0 = (task - weight_tasks) * kRowsPerTask, c1 = std::min(in.features, c0 + kRowsPerTask);
-        if (!sparse.backward() || in.gradient_ready) {
-          kernels_.product(dx, c0, c1, 0, lanes_);
-        } else {
-          sparse.input_gradient(dy, gradient(in), c0, c1);
-        }
-      }
-    });
-    if (wants_dx) in.gradient_ready = true;
+    layer.backward(dy, columns(in), rows(in), in.row_stride, gradient(in), in.gradient_ready);
+    if (op.inputs[0] != net_.input) in.gradient_ready = true;
   }
 
   ParameterStore& store_;
   Pool& pool_;
   const Kernels<T>& kernels_;
-  const SparseKernels<T>& sparse_kernels_;
   const Choice choice_;
   const Normaliser normaliser_;
   const CompiledNetwork& net_;
-  const int64_t largest_;  // lanes of the largest training batch
+  const int64_t largest_;  // training batch
   std::vector<Buffer> buffers_;
   std::shared_ptr<const Masks> masks_;  // what the products were chosen for, with
   Wanted wanted_ = Wanted::kForUpdate;
-  std::map<int64_t, Plan> plans_;  // by lanes
-  Plan* sparse_ = nullptr;         // for the batch at hand
+  std::vector<std::unique_ptr<LinearLayer<T>>> layers_;  // by operation; null but for linear ones
   std::vector<int32_t> labels_;
   std::vector<T> losses_;
   int64_t n_ = 0, lanes_ = 0;

@@ -10,15 +10,11 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "exec/images/convolution.h"
-#include "exec/linear_products.h"
-#include "exec/sparse_linear.h"
+#include "exec/linear_layer.h"
 #include "kernels/limits.h"
 
 namespace lth {
 namespace {
-
-// As executors have them (direct_cpu.cc).
-constexpr int64_t kRowsPerTask = 24;
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -250,7 +246,8 @@ bool time_linear(ParameterStore& store, Pool& pool, const Operation& op, bool wa
   const ParameterSpec& spec = store.layout().parameters[static_cast<size_t>(op.weight)];
   const int64_t k = spec.shape[0], c = spec.shape[1], n = o.batch, lanes = padded(n), row = padded(c);
   SparseLinear<float> sparse(store, sparse_kernels(isa, static_cast<const float*>(nullptr)), ProductCosts{}, op, wants_dx);
-  sparse.set_mask(lanes, Products::kSparse, true);
+  sparse.set_mask(Products::kSparse, true);
+  sparse.use(lanes);
   std::vector<float> x(static_cast<size_t>(c * lanes)), rows(static_cast<size_t>(lanes * row)), y(static_cast<size_t>(k * lanes)),
       dy(y.size()), dx(x.size());
   Numbers numbers(1);
@@ -259,10 +256,6 @@ bool time_linear(ParameterStore& store, Pool& pool, const Operation& op, bool wa
   kernels.transpose(x.data(), lanes, rows.data(), row, c, lanes);
 
   const float* w = store.weights.data_ptr<float>() + spec.offset;
-  const auto of_rows = [&](int64_t size, auto&& f) {
-    pool.parallel(tasks_for(size, kRowsPerTask),
-                  [&](int64_t task) { f(task * kRowsPerTask, std::min(size, (task + 1) * kRowsPerTask)); });
-  };
   const Product<float> forward = linear_forward<float>(w, nullptr, c, x.data(), y.data(), lanes, false);
   const Product<float> input = linear_input_gradient<float>(w, c, k, dy.data(), dx.data(), lanes, false);
   const Product<float> weight =
@@ -276,9 +269,9 @@ bool time_linear(ParameterStore& store, Pool& pool, const Operation& op, bool wa
   const double values = static_cast<double>(n * (c + k)) * sizeof(float);
 
   Both one;
-  one.dense = [&] { of_rows(k, [&](int64_t k0, int64_t k1) { kernels.product(forward, k0, k1, 0, lanes); }); };
+  one.dense = [&] { over_rows(pool, k, [&](int64_t k0, int64_t k1) { kernels.product(forward, k0, k1, 0, lanes); }); };
   if (can.sparse_forward) {
-    one.sparse = [&] { of_rows(k, [&](int64_t k0, int64_t k1) { sparse.forward(x.data(), nullptr, y.data(), k0, k1); }); };
+    one.sparse = [&] { over_rows(pool, k, [&](int64_t k0, int64_t k1) { sparse.forward(x.data(), nullptr, y.data(), k0, k1); }); };
   }
   one.result = result_of(y);
   set_bytes(out.forward, out, values);
@@ -286,9 +279,9 @@ bool time_linear(ParameterStore& store, Pool& pool, const Operation& op, bool wa
 
   if (wants_dx) {
     one = {};
-    one.dense = [&] { of_rows(c, [&](int64_t c0, int64_t c1) { kernels.product(input, c0, c1, 0, lanes); }); };
+    one.dense = [&] { over_rows(pool, c, [&](int64_t c0, int64_t c1) { kernels.product(input, c0, c1, 0, lanes); }); };
     if (can.sparse_input_gradient) {
-      one.sparse = [&] { of_rows(c, [&](int64_t c0, int64_t c1) { sparse.input_gradient(dy.data(), dx.data(), c0, c1); }); };
+      one.sparse = [&] { over_rows(pool, c, [&](int64_t c0, int64_t c1) { sparse.input_gradient(dy.data(), dx.data(), c0, c1); }); };
     }
     one.result = result_of(dx);
     set_bytes(out.input_gradient.emplace(), out, values);
@@ -297,10 +290,10 @@ bool time_linear(ParameterStore& store, Pool& pool, const Operation& op, bool wa
 
   one = {};
   one.dense = [&] {
-    of_rows(k, [&](int64_t k0, int64_t k1) { weight_gradient_rows(kernels, weight, k0, k1, store, op.weight); });
+    over_rows(pool, k, [&](int64_t k0, int64_t k1) { weight_gradient_rows(kernels, weight, k0, k1, store, op.weight); });
   };
   if (can.sparse_weight_gradient) {
-    one.sparse = [&] { of_rows(k, [&](int64_t k0, int64_t k1) { sparse.weight_gradient(dy.data(), x.data(), k0, k1); }); };
+    one.sparse = [&] { over_rows(pool, k, [&](int64_t k0, int64_t k1) { sparse.weight_gradient(dy.data(), x.data(), k0, k1); }); };
   }
   one.result = [&] { return gradients_left(store, op.weight); };
   set_bytes(out.weight_gradient, out, values);

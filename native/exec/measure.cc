@@ -9,8 +9,7 @@
 
 #include "core/random.h"
 #include "exec/images/convolution.h"
-#include "exec/linear_products.h"
-#include "exec/sparse_linear.h"
+#include "exec/linear_layer.h"
 
 namespace lth {
 namespace {
@@ -292,7 +291,8 @@ class MeasuredLinear {
       store_.set_masks(masks_of(*net_, op_.weight, density));
       store_.want_gradients(false);
       SparseLinear<float> sparse(store_, sparse_kernels_, ProductCosts{}, op_, true);
-      sparse.set_mask(shape_.lanes, Products::kSparse, true);
+      sparse.set_mask(Products::kSparse, true);
+      sparse.use(shape_.lanes);
       Times times, dense;
       repeat(clock, rounds, [&] {
         times.forward.push_back(clock.seconds([&] { sparse.forward(of(x_), nullptr, of(y_), 0, shape_.units); }));
@@ -316,7 +316,7 @@ class MeasuredLinear {
   static float* of(const Arena& arena) { return as<float>(arena); }
   float* weights() { return store_.weights.data_ptr<float>() + net_->layout->parameters[op_.weight].offset; }
 
-  // As direct_cpu.cc makes them.
+  // As exec/linear_layer.h makes them.
   void dense_forward() {
     kernels_.product(linear_forward<float>(weights(), nullptr, shape_.features, of(x_), of(y_), shape_.lanes, false), 0,
                      shape_.units, 0, shape_.lanes);
@@ -329,7 +329,6 @@ class MeasuredLinear {
     kernels_.transpose(of(x_), shape_.lanes, of(rows_), padded(shape_.features), shape_.features, shape_.lanes);
     const Product<float> dw = linear_weight_gradient<float>(of(y_), shape_.lanes, shape_.lanes, of(rows_), padded(shape_.features),
                                                             shape_.features, store_.gradients_of<float>(op_.weight));
-    constexpr int64_t kRowsPerTask = 24;
     for (int64_t k = 0; k < shape_.units; k += kRowsPerTask) {
       weight_gradient_rows(kernels_, dw, k, std::min(shape_.units, k + kRowsPerTask), store_, op_.weight);
     }

@@ -25,45 +25,52 @@ class SparseLinear {
     features_ = shape[1];
   }
 
-  // Of the store's masks, for batches of `lanes` examples; `gradient`: may the weights' be made of those left alone?
-  void set_mask(int64_t lanes, Products products, bool gradient) {
-    lanes_ = lanes;
-    forward_ = backward_ = gradient_ = false;
+  // Of the store's masks from now on; `left_alone`: may the weights' gradients be made of those left alone?
+  void set_mask(Products products, bool left_alone) {
+    products_ = products;
+    left_alone_ = left_alone;
+    lanes_ = 0;
     entries_ = entries_back_ = {};
     offsets_ = starts_ = {};
+    offset_lanes_ = 0;
     const ParameterSpec& spec = store_.layout().parameters[op_.weight];
-    if (products == Products::kDense || std::max(units_, features_) * lanes > INT32_MAX || spec.size > INT32_MAX) return;
-    const std::span<const uint64_t> mask = store_.masks->words;
-    const double left = static_cast<double>(count_bits(mask, spec.offset, spec.size));
-    const double all = static_cast<double>(spec.size), places = static_cast<double>(lanes / kLane);
+    left_ = count_bits(store_.masks->words, spec.offset, spec.size);
+  }
+
+  // For batches of `lanes` examples, by which the products are chosen. The weights that are left are listed once for a mask:
+  // the last batch of an epoch and those of an evaluation only move the places that they read.
+  void use(int64_t lanes) {
+    if (lanes == lanes_) return;
+    lanes_ = 0;  // if this throws, the next call begins anew
+    forward_ = backward_ = gradient_ = false;
     runs_.clear();
-    for (int64_t at = 0; at < lanes / kLane; at += kRun) {
-      const auto first = static_cast<int32_t>(at);
-      runs_.push_back({first, first, 1, 1, static_cast<int32_t>(std::min(kRun, lanes / kLane - at)), 0, 1, 0, 1});
-    }
-    const double entry = costs_.entry_of_run * static_cast<double>(runs_.size()) + costs_.entry_of_place * places;
-    const SparseAxis one = SparseAxis::forward(1, 1, 1, 1, 0);
     const int64_t plane = lanes / kLane;
-    const bool all_sparse = products == Products::kSparse;
-    if (all_sparse || left * entry < all * places) {
-      entries_ = {{units_, features_, features_, 1, 1, 1, plane, 1}, one, one, mask, spec.offset};
-      forward_ = true;
-      if (wants_dx_) {
-        entries_back_ = {{features_, units_, 1, features_, 1, 1, plane, 1}, one, one, mask, spec.offset};
-        backward_ = true;
+    for (int64_t at = 0; at < plane; at += kRun) {
+      const auto first = static_cast<int32_t>(at);
+      runs_.push_back({first, first, 1, 1, static_cast<int32_t>(std::min(kRun, plane - at)), 0, 1, 0, 1});
+    }
+    const int64_t size = units_ * features_;
+    // Offsets and indices of weights have 32 bits.
+    const bool fits = std::max(units_, features_) * lanes <= INT32_MAX && size <= INT32_MAX;
+    if (products_ != Products::kDense && fits) {
+      const double left = static_cast<double>(left_), all = static_cast<double>(size), places = static_cast<double>(plane);
+      const double entry = costs_.entry_of_run * static_cast<double>(runs_.size()) + costs_.entry_of_place * places;
+      const bool all_sparse = products_ == Products::kSparse;
+      if (all_sparse || left * entry < all * places) {
+        list(entries_, {units_, features_, features_, 1, 1, 1, plane, 1});
+        forward_ = true;
+        if (wants_dx_) {
+          list(entries_back_, {features_, units_, 1, features_, 1, 1, plane, 1});
+          backward_ = true;
+        }
+      }
+      if (left_alone_ && store_.packed_gradients(op_.weight) &&
+          (all_sparse || left * (costs_.gradient_of_band + costs_.gradient_of_vector * places) < all * places)) {
+        list_offsets(lanes);
+        gradient_ = true;
       }
     }
-    gradient_ = gradient && store_.packed_gradients(op_.weight) &&
-                (all_sparse || left * (costs_.gradient_of_band + costs_.gradient_of_vector * places) < all * places);
-    if (!gradient_) return;
-    for (int64_t unit = 0; unit < units_; ++unit) {
-      starts_.push_back(static_cast<int32_t>(offsets_.size()));
-      const int64_t row = unit * features_;
-      for (int64_t c = 0; c < features_; ++c) {
-        if (bit_at(mask, spec.offset + row + c)) offsets_.push_back(static_cast<int32_t>(c * lanes));
-      }
-    }
-    starts_.push_back(static_cast<int32_t>(offsets_.size()));
+    lanes_ = lanes;
   }
 
   bool forward() const { return forward_; }
@@ -71,10 +78,9 @@ class SparseLinear {
   bool gradient() const { return gradient_; }
   // What the forward product is made of, and all but the cost of the other two, with the mask at hand.
   ProductWork work() const {
-    const ParameterSpec& spec = store_.layout().parameters[op_.weight];
     const double places = static_cast<double>(lanes_ / kLane);
-    return {static_cast<double>(spec.size) * places, static_cast<double>(count_bits(store_.masks->words, spec.offset, spec.size)),
-            static_cast<double>(runs_.size()), places, 0};
+    return {static_cast<double>(units_ * features_) * places, static_cast<double>(left_), static_cast<double>(runs_.size()),
+            places, 0};
   }
   KernelChoice kernels() const { return {op_.name, forward_, wants_dx_ && backward_, gradient_, wants_dx_}; }
 
@@ -91,6 +97,36 @@ class SparseLinear {
   }
 
  private:
+  // The weights that are left, or, if they are listed already, where they now read.
+  void list(SparseEntries<T>& entries, const SparseShape& shape) const {
+    if (entries.made()) return entries.set_plane(shape.in_plane);
+    const SparseAxis one = SparseAxis::forward(1, 1, 1, 1, 0);
+    entries = {shape, one, one, store_.masks->words, store_.layout().parameters[op_.weight].offset};
+  }
+
+  // The same for the gradients of those weights.
+  void list_offsets(int64_t lanes) {
+    if (offset_lanes_ > 0) {
+      for (int32_t& at : offsets_) at = static_cast<int32_t>(at / offset_lanes_ * lanes);
+      offset_lanes_ = lanes;
+      return;
+    }
+    const std::span<const uint64_t> mask = store_.masks->words;
+    const int64_t first = store_.layout().parameters[op_.weight].offset;
+    starts_.clear();
+    offsets_.clear();
+    offsets_.reserve(static_cast<size_t>(left_));
+    for (int64_t unit = 0; unit < units_; ++unit) {
+      starts_.push_back(static_cast<int32_t>(offsets_.size()));
+      const int64_t row = unit * features_;
+      for (int64_t c = 0; c < features_; ++c) {
+        if (bit_at(mask, first + row + c)) offsets_.push_back(static_cast<int32_t>(c * lanes));
+      }
+    }
+    starts_.push_back(static_cast<int32_t>(offsets_.size()));
+    offset_lanes_ = lanes;
+  }
+
   void convolve(SparseEntries<T>& entries, const T* in, const T* bias, T* out, int64_t first, int64_t last) {
     const T* weights = store_.weights.data_ptr<T>() + store_.layout().parameters[op_.weight].offset;
     entries.refresh(weights, entries.starts()[first], entries.starts()[last]);
@@ -104,10 +140,15 @@ class SparseLinear {
   const Operation& op_;
   const bool wants_dx_;
   int64_t units_ = 0, features_ = 0, lanes_ = 0;
+  Products products_ = Products::kDense;
+  bool left_alone_ = false;
+  int64_t left_ = 0;  // weights
   bool forward_ = false, backward_ = false, gradient_ = false;
   std::vector<PlaceRun> runs_;
   SparseEntries<T> entries_, entries_back_;
-  std::vector<int32_t> offsets_, starts_;  // of each weight that is left: its x; of each unit: the first
+  // Gradients: of each weight that is left, its x; of each unit, the first; and the lanes of a feature in those offsets.
+  std::vector<int32_t> offsets_, starts_;
+  int64_t offset_lanes_ = 0;
 };
 
 }  // namespace lth

@@ -93,7 +93,8 @@ std::vector<PlaceRun> place_runs(const SparseAxis& rows, const SparseAxis& colum
 
 template <typename S>
 SparseEntries<S>::SparseEntries(const SparseShape& s, const SparseAxis& rows, const SparseAxis& columns,
-                                std::span<const uint64_t> mask, int64_t first) {
+                                std::span<const uint64_t> mask, int64_t first)
+    : plane_(s.in_plane) {
   for (int64_t unit = 0; unit < s.units; ++unit) {
     for (int64_t x = 0; x < s.kernel_w; ++x) {
       for (int64_t y = 0; y < s.kernel_h; ++y) {
@@ -117,6 +118,13 @@ SparseEntries<S>::SparseEntries(const SparseShape& s, const SparseAxis& rows, co
     }
   }
   starts_.push_back(static_cast<int32_t>(entries_.size()));
+}
+
+template <typename S>
+void SparseEntries<S>::set_plane(int64_t places) {
+  if (places == plane_) return;
+  for (Entry<S>& e : entries_) e.offset = static_cast<int32_t>(e.offset / (plane_ * kCell<S>) * places * kCell<S>);
+  plane_ = places;
 }
 
 template <typename S>

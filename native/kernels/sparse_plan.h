@@ -58,6 +58,10 @@ class SparseEntries {
   const Entry<S>* entries() const { return entries_.data(); }
   const int32_t* starts() const { return starts_.data(); }
   int64_t size() const { return static_cast<int64_t>(entries_.size()); }
+  bool made() const { return !starts_.empty(); }
+
+  // Where kernels have one tap: the planes that are read lie so many places apart from now on.
+  void set_plane(int64_t places);
 
   // The values of entries [first, last) from the weights as S.
   void refresh(const S* weights, int64_t first, int64_t last) {
@@ -73,6 +77,7 @@ class SparseEntries {
   std::vector<Entry<S>> entries_;
   std::vector<int32_t> from_;  // kPack per entry: index of its weight, -1 where there is none
   std::vector<int32_t> starts_;
+  int64_t plane_ = 0;  // places
 };
 
 }  // namespace lth

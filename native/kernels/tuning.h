@@ -25,7 +25,7 @@ struct ProductCosts {
 struct Tuning {
   ProductCosts fp32{8, 1.5, 3, 12, 0};    // convolutions
   ProductCosts bf16{8, 1.5, 3, 12, 0};    // convolutions
-  ProductCosts linear{3, 1.5, 1.5, 4, 0};  // linear layers of networks without convolutions, in fp32
+  ProductCosts linear{3, 1.5, 1.5, 4, 0};  // linear layers, in fp32 beside bf16 images too
 
   bool operator==(const Tuning&) const = default;
 };

@@ -390,6 +390,13 @@ class Compiler {
 
 }  // namespace
 
+bool CompiledNetwork::holds_examples(int value) const {
+  if (value == input) return true;
+  return std::any_of(operations.begin(), operations.end(), [&](const Operation& op) {
+    return op.type == Operation::kFlatten && op.output == value && holds_examples(op.inputs[0]);
+  });
+}
+
 bool CompiledNetwork::convolutional() const {
   for (const Operation& op : operations) {
     if (op.type != Operation::kLinear && op.type != Operation::kRelu && op.type != Operation::kAdd) return true;

@@ -66,6 +66,8 @@ struct CompiledNetwork {
 
   // Has it layers that look at height and width, or at the whole batch? (Others are products of rows alone.)
   bool convolutional() const;
+  // Is a value the examples themselves, if only flattened? Nobody asks for their gradient.
+  bool holds_examples(int value) const;
 };
 
 // Validates and compiles. Errors are "wrong-shape" or "invalid-argument" and start with the layer they are about.

@@ -204,6 +204,33 @@ TEST("entries are one per plane and tap that has a weight, whatever the order") 
   }
 }
 
+TEST("entries of one tap, moved to another batch, are those that are made for it") {
+  Numbers numbers(191);
+  const auto one = SparseAxis::forward(1, 1, 1, 1, 0);
+  for (int round = 0; round < 20; ++round) {
+    const int64_t units = 1 + numbers.below(20), features = 1 + numbers.below(40);
+    std::vector<uint64_t> mask((units * features + 63) / 64);
+    for (int64_t i = 0; i < units * features; ++i) {
+      if (numbers.below(4) == 0) set_bit(mask, i);
+    }
+    const auto made_for = [&](int64_t plane) {
+      return SparseEntries<float>({units, features, features, 1, 1, 1, plane, 1}, one, one, mask, 0);
+    };
+    SparseEntries<float> moved = made_for(4);
+    for (const int64_t plane : {int64_t{8}, int64_t{1}, 2 + static_cast<int64_t>(numbers.below(9)), int64_t{4}}) {
+      moved.set_plane(plane);
+      const SparseEntries<float> made = made_for(plane);
+      CHECK_EQUAL(moved.size(), made.size());
+      for (int64_t i = 0; i < made.size(); ++i) CHECK_EQUAL(moved.entries()[i].offset, made.entries()[i].offset);
+    }
+  }
+  // A mask of which nothing is left has no entries to move; one that was never made has no planes.
+  SparseEntries<float> none({3, 5, 5, 1, 1, 1, 4, 1}, one, one, std::vector<uint64_t>(1), 0);
+  CHECK(none.made() && !SparseEntries<float>().made());
+  none.set_plane(2);
+  CHECK_EQUAL(none.size(), int64_t{0});
+}
+
 TEST("gradients at the weights that are left are those of plain loops, and add to what is there") {
   each_table([]<typename S>(const SparseKernels<S>& kernels, double unit, double, Numbers& numbers) {
     using R = Real<S>;

@@ -69,6 +69,43 @@ export const flattened: Network = {
     { name: 'logits', type: 'add', inputs: ['hidden', 'narrow-flat'] },
   ],
 };
+/**
+ * Most of its weights are in linear layers: behind flattened images as in Conv-2, of the pixels, of a vector that two of them
+ * read, with and without biases, whose features are no multiple of a vector; batch norm between them.
+ */
+export const headed: Network = {
+  name: 'headed',
+  input: [1, 28, 28],
+  classes: 10,
+  layers: [
+    { name: 'pixels', type: 'flatten' },
+    { name: 'pixels-fc', type: 'linear', units: 45 },
+    {
+      name: 'conv1',
+      type: 'conv',
+      channels: 6,
+      kernel: 3,
+      stride: 2,
+      padding: 1,
+      bias: true,
+      input: 'input',
+    },
+    { name: 'conv1-relu', type: 'relu' },
+    { name: 'conv2', type: 'conv', channels: 9, kernel: 3, padding: 1, bias: true },
+    { name: 'conv2-relu', type: 'relu' },
+    { name: 'flat', type: 'flatten' },
+    { name: 'fc1', type: 'linear', units: 61 },
+    { name: 'fc1-relu', type: 'relu' },
+    { name: 'fc2', type: 'linear', units: 45, bias: false },
+    { name: 'fc2-bn', type: 'batchnorm', epsilon: 1e-2 },
+    { name: 'fc2-relu', type: 'relu' },
+    { name: 'short', type: 'linear', units: 45, input: 'fc1-relu' },
+    { name: 'kept', type: 'linear', units: 45, input: 'fc2-relu', prunable: false },
+    { name: 'sum', type: 'add', inputs: ['kept', 'short', 'pixels-fc'] },
+    { name: 'sum-relu', type: 'relu' },
+    { name: 'out', type: 'linear', units: 10 },
+  ],
+};
 /** Its logits are an image. */
 export const pooled: Network = {
   name: 'pooled',

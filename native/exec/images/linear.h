@@ -1,10 +1,12 @@
 // Linear layers behind convolutions: vectors with the batch innermost; and images flattened for them.
+//
+// A layer's weights may be millions: it makes its products for all slices at once, between two stages, so that weights are
+// read once a batch and not once a slice.
 #pragma once
 #include <algorithm>
-#include <vector>
 
 #include "exec/images/values.h"
-#include "exec/linear_products.h"
+#include "exec/linear_layer.h"
 
 namespace lth {
 
@@ -12,59 +14,69 @@ template <typename S>
 class Linear {
   using R = Real<S>;
   using Value = typename Values<S>::Value;
-  static constexpr int64_t kRowsPerTask = 24;  // as in direct_cpu.cc
 
  public:
-  explicit Linear(Values<S>& values) : v_(values) {}
+  Linear(Values<S>& values, const SparseKernels<R>& sparse, const ProductCosts& costs, const Operation& op)
+      : v_(values),
+        op_(op),
+        wants_dx_(!values.net.holds_examples(op.inputs[0])),
+        layer_(values.store, values.pool, values.vectors, sparse, costs, op, wants_dx_) {}
 
-  // y(K, lanes) = w(K, C) x(C, lanes) + bias
+  void set_mask(Products products, bool left_alone) { layer_.set_mask(products, left_alone); }
+  void begin(int64_t batch) { layer_.begin(batch); }
+  KernelChoice kernels() const { return layer_.kernels(); }
+
+  // ---- Of all slices
+
+  void forward() {
+    layer_.forward(as<R>(in().columns), as<R>(out().columns), [](int64_t, int64_t) {});
+  }
+
+  void backward() {
+    Value& in = this->in();
+    if (layer_.reads_rows()) {
+      over_rows(v_.pool, in.features, [&](int64_t c0, int64_t c1) {
+        v_.vectors.transpose(as<R>(in.columns) + c0 * v_.all_lanes, v_.all_lanes, as<R>(in.rows) + c0, in.row_stride, c1 - c0,
+                             v_.all_lanes);
+      });
+    }
+    // A reader of the same value that has given its share has done so for all slices.
+    layer_.backward(as<R>(out().gradient), as<R>(in.columns), as<R>(in.rows), in.row_stride, as<R>(in.gradient), in.ready[0]);
+    if (wants_dx_) std::fill(in.ready.begin(), in.ready.end(), true);
+  }
+
+  // ---- On a slice, before `backward`
+
+  void gate(int64_t slice) {
+    if (op_.fused_relu) v_.gate_columns(out(), slice);
+  }
+
+ private:
+  Value& in() { return v_.values[op_.inputs[0]]; }
+  Value& out() { return v_.values[op_.output]; }
+
+  Values<S>& v_;
+  const Operation& op_;
+  const bool wants_dx_;
+  LinearLayer<R> layer_;
+};
+
+// An image as a vector, in the order C, H, W.
+template <typename S>
+class Flatten {
+  using R = Real<S>;
+
+ public:
+  explicit Flatten(Values<S>& values) : v_(values) {}
+
   void forward(const Operation& op, int64_t slice) {
-    const Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
-    const R* bias = op.bias >= 0 ? v_.weights(op.bias) : nullptr;
-    const Product<R> p = linear_forward<R>(v_.weights(op.weight), bias, in.features, as<R>(in.columns), as<R>(out.columns),
-                                        v_.all_lanes, op.fused_relu);
-    v_.vectors.product(p, 0, out.features, v_.first(slice), v_.first(slice) + kLane);
-  }
-
-  // dx(C, lanes) = w^T dy
-  void backward(const Operation& op, int64_t slice) {
-    Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
-    if (op.fused_relu) v_.gate_columns(out, slice);
-    if (op.inputs[0] == v_.net.input) return;
-    const Product<R> dx = linear_input_gradient<R>(v_.weights(op.weight), in.features, out.features, as<R>(out.gradient),
-                                                as<R>(in.gradient), v_.all_lanes, in.ready[slice]);
-    v_.vectors.product(dx, 0, in.features, v_.first(slice), v_.first(slice) + kLane);
-    in.ready[slice] = true;
-  }
-
-  // dw(K, C) = dy(K, N) x(N, C); dbias(K) = row sums of dy
-  void join(const Operation& op) {
-    const Value &in = v_.values[op.inputs[0]], &out = v_.values[op.output];
-    const R* dy = as<R>(out.gradient);
-    v_.pool.parallel(tasks_for(in.features, kRowsPerTask), [&](int64_t task) {
-      const int64_t c0 = task * kRowsPerTask, c1 = std::min(in.features, c0 + kRowsPerTask);
-      v_.vectors.transpose(as<R>(in.columns) + c0 * v_.all_lanes, v_.all_lanes, as<R>(in.rows) + c0, in.row_stride, c1 - c0, v_.all_lanes);
-    });
-    const Product<R> dw = linear_weight_gradient<R>(dy, v_.all_lanes, v_.n, as<R>(in.rows), in.row_stride, in.features,
-                                                 v_.gradients(op.weight));
-    v_.pool.parallel(tasks_for(out.features, kRowsPerTask), [&](int64_t task) {
-      const int64_t k0 = task * kRowsPerTask, k1 = std::min(out.features, k0 + kRowsPerTask);
-      weight_gradient_rows(v_.vectors, dw, k0, k1, v_.store, op.weight);
-      if (op.bias >= 0) {
-        v_.vectors.row_sum(dy + k0 * v_.all_lanes, v_.all_lanes, v_.gradients(op.bias) + k0, k1 - k0, v_.all_lanes);
-      }
-    });
-  }
-
-  // An image as a vector, in the order C, H, W.
-  void flatten(const Operation& op, int64_t slice) {
-    const Value& in = v_.values[op.inputs[0]];
+    const auto& in = v_.values[op.inputs[0]];
     v_.images.flatten(v_.image(op.inputs[0], slice), in.channels, in.places,
                       as<R>(v_.values[op.output].columns) + v_.first(slice), v_.all_lanes);
   }
 
-  void flatten_backward(const Operation& op, int64_t slice, S* dx) {
-    const Value& in = v_.values[op.inputs[0]];
+  void backward(const Operation& op, int64_t slice, S* dx) {
+    const auto& in = v_.values[op.inputs[0]];
     v_.images.unflatten(as<R>(v_.values[op.output].gradient) + v_.first(slice), v_.all_lanes, in.channels, in.places, dx);
   }
 
