@@ -38,7 +38,6 @@ function runtime() {
 mkdirSync(build, { recursive: true });
 const reports = mkdtempSync(join(build, 'reports-'));
 const report = `log_path=${join(reports, sanitize)}`;
-const undefinedReport = `log_path=${join(reports, 'undefined')}`;
 const options = {
   address: {
     // No leaks: what JavaScript holds it holds from V8's heap, where LeakSanitizer does not look, and nobody frees it when
@@ -46,7 +45,9 @@ const options = {
     // No memory is an answer that the addon has to live with, as with the usual malloc.
     // abort: std::terminate and the assertions of the C++ library are found in children as well.
     ASAN_OPTIONS: `detect_leaks=0:allocator_may_return_null=1:handle_abort=1:detect_stack_use_after_return=1:${report}`,
-    UBSAN_OPTIONS: `print_stacktrace=1:${undefinedReport}`,
+    // The runtime of undefined behaviour writes its one line to stderr, wherever log_path points, and takes that path away
+    // from AddressSanitizer unless it is given the same. Where it aborts, AddressSanitizer writes the report.
+    UBSAN_OPTIONS: `abort_on_error=1:${report}`,
   },
   thread: {
     // LibTorch, OpenMP and Node are not instrumented: what they do to memory is not looked at.
