@@ -1,10 +1,13 @@
 // The install step of npm: LibTorch, the addon, the small data set and, in a clone, the TypeScript.
+//   node scripts/install.mjs [--native] [--sanitize=address | --sanitize=thread]
+// --native: the addon alone; --sanitize: into a folder of its own, for scripts/addon-tests.mjs.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { fetch, find, SetupError } from './libtorch.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -53,13 +56,14 @@ function dropStaleBuild(build, torch) {
   if (!fits.every((line) => text.includes(line))) rmSync(build, { recursive: true, force: true });
 }
 
-function buildAddon(torch) {
-  const build = join(root, 'build');
+function buildAddon(torch, sanitize) {
+  const build = sanitize ? join(root, 'build', `addon-${sanitize}`) : join(root, 'build');
   dropStaleBuild(build, torch);
   mkdirSync(build, { recursive: true });
   const defines = {
     CMAKE_BUILD_TYPE: 'Release',
     LIBTORCH_DIR: torch.path,
+    ...(sanitize ? { LTH_SANITIZE: sanitize } : {}),
     // Headers come from packages: no download, no Node source tree.
     CMAKE_JS_INC: require('node-api-headers').include_dir,
     NODE_ADDON_API_DIR: require('node-addon-api').include_dir,
@@ -93,12 +97,15 @@ function step(script) {
 }
 
 try {
-  const nativeOnly = process.argv.includes('--native');
+  const { values } = parseArgs({
+    options: { native: { type: 'boolean', default: false }, sanitize: { type: 'string', default: '' } },
+  });
+  const nativeOnly = values.native;
   checkTools();
   const torch = libtorch();
   log(`LibTorch ${torch.version}${torch.cuda ? ' with CUDA' : ''} (${torch.source}): ${torch.path}`);
   log('building the addon');
-  buildAddon(torch);
+  buildAddon(torch, values.sanitize);
   // A published package brings these two with it.
   if (!nativeOnly && !existsSync(join(root, 'data', 'mnist-10k'))) step('make-mnist-10k.mjs');
   if (!nativeOnly && existsSync(join(root, 'lib', 'index.ts'))) step('build-typescript.mjs');

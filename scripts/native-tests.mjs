@@ -2,19 +2,15 @@
 //   node scripts/native-tests.mjs [--sanitize=address,undefined | --sanitize=thread] [name of a test ...]
 import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-// AddressSanitizer always brings the checks of undefined behaviour along.
-const sanitizers = { '': '', address: 'address', 'address,undefined': 'address', thread: 'thread' };
+import { launcher, root, runs, sanitizer } from './testing.mjs';
 
 const { values, positionals } = parseArgs({
   options: { sanitize: { type: 'string', default: '' } },
   allowPositionals: true,
 });
-const sanitize = sanitizers[values.sanitize];
+const sanitize = sanitizer(values.sanitize);
 if (sanitize === undefined) {
   console.error(`native tests: --sanitize is address,undefined or thread, not ${values.sanitize}`);
   process.exit(2);
@@ -34,16 +30,12 @@ function run(command, args, options = {}) {
   process.exit(result.status || 1);
 }
 
-function runs(command, ...args) {
-  return spawnSync(command, args, { stdio: 'ignore' }).status === 0;
-}
-
 const build = join(root, 'build', sanitize ? `native-test-${sanitize}` : 'native-test');
-const launcher = runs('ccache', '--version') ? ['-DCMAKE_CXX_COMPILER_LAUNCHER=ccache'] : [];
+const cached = runs('ccache', '--version') ? ['-DCMAKE_CXX_COMPILER_LAUNCHER=ccache'] : [];
 const generator = runs('ninja', '--version') ? ['-G', 'Ninja'] : [];
 run(
   'cmake',
-  ['-S', join(root, 'native', 'test'), '-B', build, `-DLTH_SANITIZE=${sanitize}`, ...generator, ...launcher],
+  ['-S', join(root, 'native', 'test'), '-B', build, `-DLTH_SANITIZE=${sanitize}`, ...generator, ...cached],
   {
     stdio: ['ignore', 'pipe', 'inherit'],
   },
@@ -53,8 +45,6 @@ run('cmake', ['--build', build, '--parallel', String(availableParallelism())], {
 });
 const which = positionals.length > 0 ? ['-R', positionals.join('|')] : [];
 const ctest = ['ctest', '--output-on-failure', '--parallel', String(availableParallelism()), ...which];
-// GCC 12's ThreadSanitizer knows no address space as scattered as that of newer kernels.
-const ordered = sanitize === 'thread' && runs('setarch', '-R', 'true') ? ['setarch', '-R'] : [];
-const [command, ...args] = [...ordered, ...ctest];
+const [command, ...args] = [...launcher(sanitize), ...ctest];
 console.log(`native tests${sanitize ? ` (${values.sanitize} sanitizer)` : ''}`);
 run(command, args, { cwd: build });

@@ -1,22 +1,11 @@
 // npm test: the native tests, then those of test/, compiled in dist/. Node's runner has the last word.
 //   npm test -- 25-bitwise 26-experiment      only these files of test/
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { root, testFiles } from './testing.mjs';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const wanted = process.argv.slice(2);
-const folder = join(root, 'dist', 'test');
-const files = readdirSync(folder)
-  .filter((name) => name.endsWith('.test.js'))
-  .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
-  .sort()
-  .map((name) => join(folder, name));
-if (files.length === 0) {
-  console.error(`npm test: no file of test/ has ${wanted.join(' or ')} in its name`);
-  process.exit(2);
-}
+const files = testFiles(wanted, 'npm test');
 
 function run(args) {
   return (

@@ -37,6 +37,8 @@ function environment(changes: Record<string, string>): NodeJS.ProcessEnv {
 function doctor(root: string, ...args: string[]) {
   return spawnSync(process.execPath, [join(root, 'bin', 'lth-train.js'), 'doctor', ...args], {
     encoding: 'utf8',
+    // A copy has its own addon or none.
+    env: root === packageRoot ? process.env : { ...process.env, LTH_ADDON: '' },
   });
 }
 

@@ -1,11 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { packageRoot } from '../package.js';
 import type { Addon } from './AddonTypes.js';
 import { type ErrorCode, LthError } from './errors.js';
 
-const binary = join(packageRoot, 'build', 'lth_train.node');
+// LTH_ADDON is for tests: an addon that was built for sanitizers.
+const binary = process.env.LTH_ADDON || join(packageRoot, 'build', 'lth_train.node');
 
 let loaded: Addon | undefined;
 
@@ -25,7 +26,7 @@ export function loadAddon(): Addon {
 
 /** What the install step chose: shown by `doctor`. Null where the addon was never built. */
 export function builtAgainst(): { path: string; version: string; source: string; cuda: boolean } | null {
-  const file = join(packageRoot, 'build', 'libtorch.json');
+  const file = join(dirname(binary), 'libtorch.json');
   return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null;
 }
 

@@ -47,7 +47,8 @@ export class Faults {
     );
     if (status !== 0) throw new Error(`${source}: ${stderr}`);
     this.env = {
-      LD_PRELOAD: this.library,
+      // After what is preloaded already: the runtime of a sanitizer has to come first.
+      LD_PRELOAD: [process.env.LD_PRELOAD, this.library].filter(Boolean).join(' '),
       LTH_FAULTS_UNDER: realpathSync(under),
       LTH_FAULTS_STATE: this.state,
       UV_USE_IO_URING: '0',
