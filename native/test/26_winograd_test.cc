@@ -18,6 +18,24 @@ struct Distance {
   double relative() const { return std::sqrt(off / (all + 1e-300)); }
 };
 
+// Of which the output may have no place.
+struct Shape {
+  int64_t channels, units, height, width, padding_h, padding_w, out_height, out_width;
+};
+
+Shape shape(Numbers& numbers, int64_t most_units) {
+  Shape s{};
+  s.channels = 1 + numbers.below(36);
+  s.units = 1 + numbers.below(most_units);
+  s.height = 1 + numbers.below(9);
+  s.width = 1 + numbers.below(9);
+  s.padding_h = numbers.below(3);
+  s.padding_w = numbers.below(3);
+  s.out_height = s.height + 2 * s.padding_h - 2;
+  s.out_width = s.width + 2 * s.padding_w - 2;
+  return s;
+}
+
 // Weights' taps of kTile units, planes and their channels, as `winograd_weights` reads them.
 template <typename S, typename F>
 std::vector<S> transformed(const LayerKernels<S>& kernels, int64_t units, int64_t channels, F&& weight) {
@@ -52,9 +70,7 @@ TEST("Winograd's products are those of plain loops, for any size, padding and nu
     // Of 16 terms that are rounded twice, and once more as they are stored.
     const double most = 4 * storage;
     for (int round = 0; round < 60; ++round) {
-      const int64_t channels = 1 + numbers.below(36), units = 1 + numbers.below(40), height = 1 + numbers.below(9),
-                    width = 1 + numbers.below(9), padding_h = numbers.below(3), padding_w = numbers.below(3);
-      const int64_t out_height = height + 2 * padding_h - 2, out_width = width + 2 * padding_w - 2;
+      const auto [channels, units, height, width, padding_h, padding_w, out_height, out_width] = shape(numbers, 40);
       if (out_height < 1 || out_width < 1) continue;
       Image<S> x(channels, height, width, 1 + numbers.below(kLane)), y(units, out_height, out_width, x.examples);
       x.fill(numbers);
@@ -96,9 +112,7 @@ TEST("Winograd's gradients of weights are those of plain loops, row by row of th
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double storage, Numbers& numbers) {
     using R = Real<S>;
     for (int round = 0; round < 40; ++round) {
-      const int64_t channels = 1 + numbers.below(36), units = 1 + numbers.below(70), height = 1 + numbers.below(9),
-                    width = 1 + numbers.below(9), padding_h = numbers.below(3), padding_w = numbers.below(3);
-      const int64_t out_height = height + 2 * padding_h - 2, out_width = width + 2 * padding_w - 2;
+      const auto [channels, units, height, width, padding_h, padding_w, out_height, out_width] = shape(numbers, 70);
       if (out_height < 1 || out_width < 1) continue;
       Image<S> x(channels, height, width, 1 + numbers.below(kLane)), dy(units, out_height, out_width, x.examples);
       x.fill(numbers);

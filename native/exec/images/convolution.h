@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "exec/images/gradient_tiles.h"
 #include "exec/images/sparse_convolution.h"
 #include "exec/images/turned.h"
 #include "exec/images/values.h"
@@ -38,10 +39,7 @@ class Convolution {
         sparse_(values, sparse, costs, dense_, op),
         taps_(op.kernel.h * op.kernel.w),
         wants_dx_(op.inputs[0] != values.net.input),
-        tile_units_(tile_units(units_)),
-        tile_channels_(tile_channels(units_, channels_)),
-        unit_tiles_(tasks_for(units_, tile_units_)),
-        channel_tiles_(tasks_for(channels_, tile_channels_)),
+        tiles_(units_, channels_),
         narrow_(std::is_same_v<S, R> ? 0 : shape_size()),
         bias_(op.bias >= 0 ? padded(units_, kTile) : 0) {
     const Window& w = window_;
@@ -71,10 +69,10 @@ class Convolution {
       // Rows of the output that are turned at once.
       const int64_t row = static_cast<int64_t>(sizeof(S)) * (x_row() * w.stride_h + dy_row());
       band_ = std::clamp<int64_t>(kBand / row, 1, w.out_height);
-      partial_.resize(v_.most_slices * tiles() * tile_size());
+      partial_.resize(v_.most_slices * tiles_.number() * tile_size());
     }
-    for (int64_t c = 0; c < tile_channels_; ++c) {
-      for (int64_t tap = 0; tap < taps_; ++tap) place_in_tile_.push_back((tap * tile_channels_ + c) * tile_units_);
+    for (int64_t c = 0; c < tiles_.channels; ++c) {
+      for (int64_t tap = 0; tap < taps_; ++tap) place_in_tile_.push_back((tap * tiles_.channels + c) * tiles_.units);
     }
     if (op.bias >= 0) partial_bias_.resize(v_.most_slices * padded(units_, kPack<S>));
   }
@@ -87,7 +85,7 @@ class Convolution {
       winograd_gradient_->plan();
     } else if (large()) {
       kept_ = turned_.keep(w.height * x_row(), w.out_height * dy_row());
-      turned_.want_sums(tiles() * tile_size());
+      turned_.want_sums(tiles_.number() * tile_size());
     } else {
       const int64_t in_rows = std::min(w.height, (band_ - 1) * w.stride_h + w.kernel_h);
       turned_.want_band(in_rows * x_row(), band_ * dy_row());
@@ -173,14 +171,14 @@ class Convolution {
       turn_dy(dy, 0, w.out_height, turned_.dy(kept_, slice));
       return;
     }
-    R* to = partial_.data() + slice * tiles() * tile_size();
+    R* to = partial_.data() + slice * tiles_.number() * tile_size();
     for (int64_t y0 = 0; y0 < w.out_height; y0 += band_) {
       const int64_t y1 = std::min(w.out_height, y0 + band_);
       const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
       const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
       turn_x(x, first, last, turned_.band_x());
       turn_dy(dy, y0, y1, turned_.band_dy());
-      for (int64_t tile = 0; tile < tiles(); ++tile) {
+      for (int64_t tile = 0; tile < tiles_.number(); ++tile) {
         gradient_of_tile(tile, y0, y1, turned_.band_x(), first, turned_.band_dy(), y0, y0 > 0, to + tile * tile_size());
       }
     }
@@ -191,7 +189,7 @@ class Convolution {
     join_bias();
     if (sparse_.gradient()) return sparse_.join();
     if (winograd_gradient_) return winograd_gradient_->join([this](int64_t tile, const R* taps) { unpack(tile, taps); });
-    v_.pool.parallel(tiles(), [&](int64_t tile) {
+    v_.pool.parallel(tiles_.number(), [&](int64_t tile) {
       R* sum = (large() ? turned_.sums() : partial_.data()) + tile * tile_size();
       if (large()) {
         for (int64_t s = 0; s < v_.slices; ++s) {
@@ -199,7 +197,7 @@ class Convolution {
         }
       } else {
         // Into the first slice's.
-        for (int64_t s = 1; s < v_.slices; ++s) v_.vectors.add(sum, sum + s * tiles() * tile_size(), sum, tile_size());
+        for (int64_t s = 1; s < v_.slices; ++s) v_.vectors.add(sum, sum + s * tiles_.number() * tile_size(), sum, tile_size());
       }
       unpack(tile, sum);
     });
@@ -218,11 +216,10 @@ class Convolution {
   bool large() const { return shape_size() >= kLargeWeights; }
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
   int64_t shape_size() const { return units_ * channels_ * taps_; }
-  int64_t tile_size() const { return taps_ * tile_channels_ * tile_units_; }
-  int64_t tiles() const { return unit_tiles_ * channel_tiles_; }
+  int64_t tile_size() const { return taps_ * tiles_.weights(); }
   // Elements of a turned row.
-  int64_t x_row() const { return window_.width * kLane * tile_channels_ * channel_tiles_; }
-  int64_t dy_row() const { return window_.out_width * kLane * tile_units_ * unit_tiles_; }
+  int64_t x_row() const { return window_.width * kLane * tiles_.all_channels(); }
+  int64_t dy_row() const { return window_.out_width * kLane * tiles_.all_units(); }
 
   // The weights as S.
   const S* narrowed() const {
@@ -255,30 +252,30 @@ class Convolution {
 
   void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
     v_.images.turn(x, planes_of<S>(channels_), window_.height * window_.width, first * window_.width,
-                   (last - first) * window_.width, tile_channels_ * channel_tiles_, to);
+                   (last - first) * window_.width, tiles_.all_channels(), to);
   }
   void turn_dy(const S* dy, int64_t first, int64_t last, S* to) const {
     v_.images.turn(dy, planes_of<S>(units_), window_.out_height * window_.out_width, first * window_.out_width,
-                   (last - first) * window_.out_width, tile_units_ * unit_tiles_, to);
+                   (last - first) * window_.out_width, tiles_.all_units(), to);
   }
 
   void gradient_of_tile(int64_t tile, int64_t y0, int64_t y1, const S* x, int64_t x_row, const S* dy, int64_t dy_row, bool add,
                         R* out) const {
-    v_.images.weight_gradient({&window_, y0, y1, x, dy, x_row, dy_row, tile_channels_ * channel_tiles_,
-                               tile_units_ * unit_tiles_, tile / channel_tiles_ * tile_units_,
-                               tile % channel_tiles_ * tile_channels_, tile_units_, tile_channels_, add, out});
+    v_.images.weight_gradient({&window_, y0, y1, x, dy, x_row, dy_row, tiles_.all_channels(),
+                               tiles_.all_units(), tiles_.first_unit(tile),
+                               tiles_.first_channel(tile), tiles_.units, tiles_.channels, add, out});
   }
 
   // (taps, channels, units) of a tile -> its place in (K,C,h,w).
   void unpack(int64_t tile, const R* from) {
-    const int64_t k0 = tile / channel_tiles_ * tile_units_, c0 = tile % channel_tiles_ * tile_channels_;
+    const int64_t k0 = tiles_.first_unit(tile), c0 = tiles_.first_channel(tile);
     R* to = v_.gradients(op_.weight);
     const Packing::Part* packed = v_.store.packed_gradients(op_.weight);
     if (packed) return unpack_left(*packed, k0, c0, from, to);
-    for (int64_t k = k0; k < std::min(units_, k0 + tile_units_); ++k) {
-      for (int64_t c = c0; c < std::min(channels_, c0 + tile_channels_); ++c) {
+    for (int64_t k = k0; k < std::min(units_, k0 + tiles_.units); ++k) {
+      for (int64_t c = c0; c < std::min(channels_, c0 + tiles_.channels); ++c) {
         for (int64_t tap = 0; tap < taps_; ++tap) {
-          to[(k * channels_ + c) * taps_ + tap] = from[(tap * tile_channels_ + c - c0) * tile_units_ + k - k0];
+          to[(k * channels_ + c) * taps_ + tap] = from[(tap * tiles_.channels + c - c0) * tiles_.units + k - k0];
         }
       }
     }
@@ -287,8 +284,8 @@ class Convolution {
   // The same of those weights alone that are left: of a unit they lie behind one another.
   void unpack_left(const Packing::Part& packed, int64_t k0, int64_t c0, const R* from, R* to) const {
     const uint64_t* mask = v_.store.mask_of(op_.weight);
-    const int64_t c1 = std::min(channels_, c0 + tile_channels_);
-    for (int64_t k = k0; k < std::min(units_, k0 + tile_units_); ++k) {
+    const int64_t c1 = std::min(channels_, c0 + tiles_.channels);
+    for (int64_t k = k0; k < std::min(units_, k0 + tiles_.units); ++k) {
       const int64_t first = (k * channels_ + c0) * taps_, end = (k * channels_ + c1) * taps_;
       const R* unit = from + k - k0;
       for (int64_t x = Packing::rank(packed, mask, first); x < packed.size && packed.places[x] < end; ++x) {
@@ -306,7 +303,7 @@ class Convolution {
   SparseConvolution<S> sparse_;
   const int64_t taps_;
   const bool wants_dx_;
-  const int64_t tile_units_, tile_channels_, unit_tiles_, channel_tiles_;
+  const GradientTiles tiles_;
   std::optional<WinogradProduct<S>> winograd_, winograd_back_;  // of Y and of dX
   std::optional<WinogradGradient<S>> winograd_gradient_;        // or place by place:
   AxisPlan rows_, columns_, rows_back_, columns_back_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "exec/images/gradient_tiles.h"
 #include "exec/images/turned.h"
 #include "exec/images/values.h"
 
@@ -28,19 +29,16 @@ class WinogradGradient {
         large_(large),
         planes_x_(planes_of<S>(channels)),
         planes_dy_(planes_of<S>(units)),
-        tile_units_(tile_units(units)),
-        tile_channels_(tile_channels(units, channels)),
-        channel_tiles_(tasks_for(channels, tile_channels_)),
-        unit_tiles_(tasks_for(units, tile_units_)),
+        tiles_(units, channels),
         // Whole cells of channels.
-        channels_(padded(channel_tiles_ * tile_channels_)),
-        units_(unit_tiles_ * tile_units_),
+        channels_(padded(tiles_.all_channels())),
+        units_(tiles_.all_units()),
         rows_(tasks_for(w_.out_height, 2)),
         columns_(tasks_for(w_.out_width, 2)),
         rows_at_once_(std::max<int64_t>(1, kTilesAtOnce / columns_)) {
     if (!large_) {
       rows_at_once_ = std::min(rows_at_once_, rows_);
-      partial_.resize(v_.most_slices * tiles() * sums());
+      partial_.resize(v_.most_slices * tiles_.number() * sums());
     }
   }
 
@@ -49,7 +47,7 @@ class WinogradGradient {
     memory_.want_tiles(kSide * rows_at_once_ * columns_ * kLane * (std::min(units_, kBlock) + std::min(channels_, kBlock)));
     if (large_) {
       kept_ = memory_.keep(w_.height * x_row(), w_.out_height * dy_row());
-      memory_.want_sums(tiles() * sums());
+      memory_.want_sums(tiles_.number() * sums());
     } else {
       memory_.want_band(std::min(w_.height, 2 * rows_at_once_ + 2) * x_row(), std::min(w_.out_height, 2 * rows_at_once_) * dy_row());
     }
@@ -61,7 +59,7 @@ class WinogradGradient {
       turn_dy(dy, 0, w_.out_height, memory_.dy(kept_, slice));
       return;
     }
-    R* const to = partial_.data() + slice * tiles() * sums();
+    R* const to = partial_.data() + slice * tiles_.number() * sums();
     for (int64_t row = 0; row < rows_; row += rows_at_once_) {
       const int64_t count = std::min(rows_at_once_, rows_ - row);
       // The band's rows of x and dY, which are images of their own.
@@ -86,14 +84,14 @@ class WinogradGradient {
   void join(F&& use) {
     R* const all = large_ ? memory_.sums() : partial_.data();
     if (large_) sum_over_slices(all);
-    v_.pool.parallel(tiles(), [&](int64_t tile) {
+    v_.pool.parallel(tiles_.number(), [&](int64_t tile) {
       R* sum = all + tile * sums();
       if (!large_) {
         // Into the first slice's.
-        for (int64_t s = 1; s < v_.slices; ++s) v_.vectors.add(sum, sum + s * tiles() * sums(), sum, sums());
+        for (int64_t s = 1; s < v_.slices; ++s) v_.vectors.add(sum, sum + s * tiles_.number() * sums(), sum, sums());
       }
       alignas(64) R taps[kTaps * kMostInTile];
-      v_.images.winograd_taps(sum, tile_units_ * tile_channels_, taps);
+      v_.images.winograd_taps(sum, tiles_.weights(), taps);
       use(tile, taps);
     });
   }
@@ -112,8 +110,7 @@ class WinogradGradient {
     int64_t dy_height, row;
   };
 
-  int64_t tiles() const { return unit_tiles_ * channel_tiles_; }
-  int64_t sums() const { return kWinogradPlaces * tile_units_ * tile_channels_; }
+  int64_t sums() const { return kWinogradPlaces * tiles_.weights(); }
   int64_t x_row() const { return w_.width * kLane * channels_; }
   int64_t dy_row() const { return w_.out_width * kLane * units_; }
 
@@ -181,12 +178,12 @@ class WinogradGradient {
     const Window line{1, number, 1, number, 1, 1, 1, 1, 0, 0};
     for (int64_t along = 0; along < kSide; ++along) {
       const S *x = tiles_x() + along * place(b.channels), *dy = tiles_dy(b) + along * place(b.units);
-      for (int64_t unit = 0; unit < b.units; unit += tile_units_) {
-        for (int64_t channel = 0; channel < std::min(b.channels, channel_tiles_ * tile_channels_ - b.channel);
-             channel += tile_channels_) {
-          const int64_t tile = (b.unit + unit) / tile_units_ * channel_tiles_ + (b.channel + channel) / tile_channels_;
-          v_.images.weight_gradient({&line, 0, 1, x, dy, 0, 0, b.channels, b.units, unit, channel, tile_units_, tile_channels_, add,
-                                     to + tile * sums() + (kSide * side + along) * tile_units_ * tile_channels_});
+      for (int64_t unit = 0; unit < b.units; unit += tiles_.units) {
+        for (int64_t channel = 0; channel < std::min(b.channels, tiles_.all_channels() - b.channel);
+             channel += tiles_.channels) {
+          const int64_t tile = tiles_.of(b.unit + unit, b.channel + channel);
+          v_.images.weight_gradient({&line, 0, 1, x, dy, 0, 0, b.channels, b.units, unit, channel, tiles_.units, tiles_.channels, add,
+                                     to + tile * sums() + (kSide * side + along) * tiles_.weights()});
         }
       }
     }
@@ -213,7 +210,9 @@ class WinogradGradient {
   TurnedImages<S>& memory_;
   const Window w_;
   const bool large_;
-  const int64_t planes_x_, planes_dy_, tile_units_, tile_channels_, channel_tiles_, unit_tiles_, channels_, units_, rows_, columns_;
+  const int64_t planes_x_, planes_dy_;
+  const GradientTiles tiles_;
+  const int64_t channels_, units_, rows_, columns_;
   int64_t rows_at_once_;
   int kept_ = -1;           // what large weights are made of
   std::vector<R> partial_;  // per slice: sums, tile by tile
