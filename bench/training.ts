@@ -87,7 +87,8 @@ export class Trainings {
     });
     const { python, why } = o.reference ? pythonWithTorch() : { python: null, why: 'it was not asked for' };
     if (!python) o.onProgress?.(`PyTorch is left out: ${why}`);
-    const steps = o.steps ?? (pictures ? 3 : 50);
+    // Rounds long enough that what the other side left behind in caches and cores is no part of them.
+    const steps = o.steps ?? (pictures ? 3 : 300);
     let reference: Reference | null = null;
     try {
       if (python)

@@ -20,7 +20,7 @@ int64_t whole_words(int64_t n) { return (n + kWord - 1) / kWord * kWord; }
 Packing Packing::whole(const Masks& masks) {
   Packing p;
   for (const ParameterSpec& spec : masks.layout->parameters) {
-    p.parts.push_back({.offset = spec.offset, .size = spec.size, .packed = false, .places = {}, .before = {}});
+    p.parts.push_back({.offset = spec.offset, .size = spec.size, .packed = false, .left = 0, .places = {}, .before = {}});
   }
   p.arena = masks.layout->arena;
   p.words = masks.words;
@@ -40,6 +40,8 @@ Packing Packing::of(const Masks& masks) {
       part.size = part.packed ? masks.remaining[i] : spec.size;
     }
     if (part.packed) {
+      part.left = p.left_arena;
+      p.left_arena += whole_words(part.size);
       part.places.reserve(static_cast<size_t>(part.size));
       for (int64_t bit = 0; bit < spec.size; bit += kWord) {
         part.before.push_back(static_cast<int32_t>(part.places.size()));
@@ -69,7 +71,7 @@ void Packing::plan_chunks(const ParameterLayout& layout) {
     if (part.packed) {
       for (int64_t at = 0; at < part.size; at += kPackedChunk) {
         const int64_t count = std::min(kPackedChunk, part.size - at);
-        chunks.push_back({part.offset + at, whole_words(count), spec.offset, part.places.data() + at, count});
+        chunks.push_back({part.offset + at, whole_words(count), spec.offset, part.left + at, part.places.data() + at, count});
       }
       continue;
     }
@@ -78,7 +80,7 @@ void Packing::plan_chunks(const ParameterLayout& layout) {
       Chunk* last = chunks.empty() ? nullptr : &chunks.back();
       const bool joins = last && !last->places && last->count < kChunk && last->first + last->count == part.offset + at &&
                          last->weights + last->count == spec.offset + at;
-      if (!joins) last = &chunks.emplace_back(Chunk{part.offset + at, 0, spec.offset + at, nullptr, 0});
+      if (!joins) last = &chunks.emplace_back(Chunk{part.offset + at, 0, spec.offset + at, 0, nullptr, 0});
       const int64_t count = std::min(all - at, kChunk - last->count);
       last->count += count;
       at += count;
@@ -101,6 +103,16 @@ void pack(const Packing& packing, const ParameterLayout& layout, const T* from, 
 }
 
 template <typename T>
+void pack_left(const Packing& packing, const ParameterLayout& layout, const T* from, T* to) {
+  std::fill_n(to, packing.left_arena, T(0));
+  for (size_t i = 0; i < packing.parts.size(); ++i) {
+    const Packing::Part& part = packing.parts[i];
+    const T* tensor = from + layout.parameters[i].offset;
+    for (size_t x = 0; x < part.places.size(); ++x) to[part.left + static_cast<int64_t>(x)] = tensor[part.places[x]];
+  }
+}
+
+template <typename T>
 void unpack(const Packing& packing, const ParameterLayout& layout, const T* from, T* to) {
   std::fill_n(to, layout.arena, T(0));
   for (size_t i = 0; i < packing.parts.size(); ++i) {
@@ -116,6 +128,8 @@ void unpack(const Packing& packing, const ParameterLayout& layout, const T* from
 
 template void pack(const Packing&, const ParameterLayout&, const float*, float*);
 template void pack(const Packing&, const ParameterLayout&, const double*, double*);
+template void pack_left(const Packing&, const ParameterLayout&, const float*, float*);
+template void pack_left(const Packing&, const ParameterLayout&, const double*, double*);
 template void unpack(const Packing&, const ParameterLayout&, const float*, float*);
 template void unpack(const Packing&, const ParameterLayout&, const double*, double*);
 

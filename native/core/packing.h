@@ -14,6 +14,7 @@ struct Packing {
     int64_t offset = 0;  // of the first element, a multiple of 64
     int64_t size = 0;    // elements
     bool packed = false;
+    int64_t left = 0;    // packed: of the first element in an arena of packed tensors alone, a multiple of 64
     // Packed: of each element, its index in the tensor; and how many elements lie before each word of the tensor's mask.
     std::vector<int32_t> places, before;
   };
@@ -22,6 +23,7 @@ struct Packing {
     int64_t first;          // in the arena
     int64_t count;          // whole words of the mask
     int64_t weights;        // in the layout: of the first element, or of the tensor where there are places
+    int64_t left;           // of the first element in an arena of packed tensors alone, where there are places
     const int32_t* places;  // null: neighbours in the layout too
     int64_t places_count;   // of `count`, those that are elements
   };
@@ -30,6 +32,7 @@ struct Packing {
   std::vector<Chunk> chunks;    // of trainable parameters
   std::vector<uint64_t> words;  // of the arena: which elements are weights that are left
   int64_t arena = 0;
+  int64_t left_arena = 0;  // of packed tensors alone
 
   // Everything in the layout's places.
   static Packing whole(const Masks& masks);
@@ -49,6 +52,9 @@ struct Packing {
 // Between an arena of the layout and one of a packing; gaps and what is pruned are +0.
 template <typename T>
 void pack(const Packing& packing, const ParameterLayout& layout, const T* from, T* to);
+// The elements of packed tensors alone, from an arena of the layout.
+template <typename T>
+void pack_left(const Packing& packing, const ParameterLayout& layout, const T* from, T* to);
 template <typename T>
 void unpack(const Packing& packing, const ParameterLayout& layout, const T* from, T* to);
 

@@ -101,7 +101,8 @@ class SparseLinear {
   void list(SparseEntries<T>& entries, const SparseShape& shape) const {
     if (entries.made()) return entries.set_plane(shape.in_plane);
     const SparseAxis one = SparseAxis::forward(1, 1, 1, 1, 0);
-    entries = {shape, one, one, store_.masks->words, store_.layout().parameters[op_.weight].offset};
+    const Packing::Part& part = store_.packing.parts[op_.weight];
+    entries = {shape, one, one, store_.masks->words, store_.layout().parameters[op_.weight].offset, part.packed ? &part : nullptr};
   }
 
   // The same for the gradients of those weights.
@@ -128,8 +129,9 @@ class SparseLinear {
   }
 
   void convolve(SparseEntries<T>& entries, const T* in, const T* bias, T* out, int64_t first, int64_t last) {
-    const T* weights = store_.weights.data_ptr<T>() + store_.layout().parameters[op_.weight].offset;
-    entries.refresh(weights, entries.starts()[first], entries.starts()[last]);
+    const T* left = store_.left_of<T>(op_.weight);
+    const T* all = store_.weights.const_data_ptr<T>() + store_.layout().parameters[op_.weight].offset;
+    entries.refresh(left ? left : all, entries.starts()[first], entries.starts()[last]);
     kernels_.convolve({in, entries.entries(), entries.starts() + first, 1, 1, runs_.data(), static_cast<int64_t>(runs_.size()),
                        bias, out + first * lanes_, last - first, lanes_ / kLane});
   }

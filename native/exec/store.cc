@@ -144,6 +144,7 @@ void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
   const int64_t room = all_gradients_ ? layout().arena : next.arena;
   // Where nothing is packed the arenas never move: recorded updates know them by their addresses.
   at::Tensor of_gradients = gradients.defined() && gradients.numel() == room ? gradients : zeros(room);
+  at::Tensor of_left = zeros(next.left_arena);
   at::Tensor kept;
   if (kind == kAten) {
     const at::Tensor bits = at::zeros({layout().arena}, at::TensorOptions().dtype(at::kBool));
@@ -152,6 +153,7 @@ void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
     kept = bits.to(device);
   }
   packing = std::move(next);
+  left = std::move(of_left);
   masks = std::move(chosen);
   for (size_t i = 0; i < states.size(); ++i) optimiser[i].values = std::move(states[i]);
   gradients = std::move(of_gradients);
@@ -172,6 +174,12 @@ void ParameterStore::apply_masks() {
   };
   apply(weights, masks->words);
   for (State& state : optimiser) apply(state.values, packing.words);
+  if (packing.left_arena == 0) return;
+  if (dtype == Dtype::kFloat32) {
+    pack_left(packing, layout(), weights.const_data_ptr<float>(), left.data_ptr<float>());
+  } else {
+    pack_left(packing, layout(), weights.const_data_ptr<double>(), left.data_ptr<double>());
+  }
 }
 
 void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {

@@ -24,6 +24,7 @@ struct ParameterStore {
   Kind kind;
   // Unless kPacked, none of them ever moves: what is recorded on a device knows them by their addresses.
   at::Tensor weights;    // (arena) all parameters, gaps +0
+  at::Tensor left;       // (packing's left_arena) weights of packed tensors, behind one another, as they are in `weights`
   at::Tensor gradients;  // (packing's arena) of the last batch; (arena) where all of them are wanted
   struct State {
     std::string name;   // "momentum", "exp_avg", "exp_avg_sq"
@@ -52,6 +53,12 @@ struct ParameterStore {
   const Packing::Part* packed_gradients(int parameter) const {
     const Packing::Part& part = packing.parts[parameter];
     return part.packed && !all_gradients_ ? &part : nullptr;
+  }
+  // The weights that are left of a packed tensor, in their order; null of another.
+  template <typename T>
+  const T* left_of(int parameter) const {
+    const Packing::Part& part = packing.parts[parameter];
+    return part.packed ? left.const_data_ptr<T>() + part.left : nullptr;
   }
   // The first word of its mask.
   const uint64_t* mask_of(int parameter) const { return masks->words.data() + layout().parameters[parameter].offset / 64; }

@@ -15,7 +15,7 @@ namespace lth {
 // Internal linkage: this header is included by files compiled for other instruction sets.
 constexpr int64_t kLane = 16;
 // Raised by whatever changes bits: everywhere, or of networks with convolutions.
-constexpr int kKernelsVersion = 2, kConvolutionsVersion = 4;
+constexpr int kKernelsVersion = 3, kConvolutionsVersion = 4;
 static constexpr int64_t padded(int64_t n, int64_t to = kLane) { return (n + to - 1) / to * to; }
 
 enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };

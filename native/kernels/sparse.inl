@@ -1,32 +1,27 @@
 // The kernels of kernels/sparse.h, over vectors and Cells as convolution.inl.
 
-static inline real sum_of_lanes(vec v) {
-  // Always the same order: halves onto one another.
-  real part[kWidth];
-  store(part, v);
-  for (int64_t half = kWidth / 2; half > 0; half /= 2) {
-    for (int64_t i = 0; i < half; ++i) part[i] += part[i + half];
-  }
-  return part[0];
-}
-
-// kCount places of one plane's units: the sums stay in registers over all entries.
+// kCount places of one plane's units: the sums stay in registers over all entries. Few places take all their lanes at once,
+// so that sums that do not wait for each other fill the pipeline.
 template <int kCount, typename S>
 static inline __attribute__((always_inline)) void sparse_places(const SparseConvolve<S>& c, const PlaceRun& run) {
   using C = Cells<S>;
+  constexpr int kAll = kLane / kWidth;
+  constexpr int kVectors = kPack<S> * kCount * kAll <= 8 ? kAll : 1;
+  constexpr int kSums = kCount * kVectors;
+  constexpr int64_t kVector = kWidth * kPack<S>;  // elements
   const int64_t in_step = run.in_step * kCell<S>, out_step = run.out_step * kCell<S>;
   // All rows of taps: then the columns' entries lie behind one another.
   const bool whole = run.y_from == 0 && run.y_to == c.kernel_h;
   for (int64_t unit = 0; unit < c.units; unit += kPack<S>) {
-    for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
-      const S* in = c.in + run.in * kCell<S> + lanes * kPack<S>;
-      vec sum[kPack<S>][kCount];
+    for (int64_t lanes = 0; lanes < kCell<S>; lanes += kVectors * kVector) {
+      const S* in = c.in + run.in * kCell<S> + lanes;
+      vec sum[kPack<S>][kSums];
 #pragma GCC unroll 2
       for (int64_t i = 0; i < kPack<S>; ++i) {
         const bool there = unit + i < c.units;
         const vec start = c.bias && there ? splat(c.bias[unit + i]) : splat(0);
 #pragma GCC unroll 8
-        for (int p = 0; p < kCount; ++p) sum[i][p] = start;
+        for (int s = 0; s < kSums; ++s) sum[i][s] = start;
         if (!there) continue;
         const int32_t* starts = c.starts + (unit + i) * c.kernel_w * c.kernel_h;
         for (int64_t x = run.x_from; x < run.x_to; ++x) {
@@ -37,18 +32,20 @@ static inline __attribute__((always_inline)) void sparse_places(const SparseConv
             const auto weight = C::repeat(e->weight);
             const S* from = in + e->offset;
 #pragma GCC unroll 8
-            for (int p = 0; p < kCount; ++p) sum[i][p] = C::dot(C::read(from + p * in_step), weight, sum[i][p]);
+            for (int s = 0; s < kSums; ++s) {
+              sum[i][s] = C::dot(C::read(from + s / kVectors * in_step + s % kVectors * kVector), weight, sum[i][s]);
+            }
           }
           if (whole) break;
         }
       }
-      S* out = c.out + (unit / kPack<S> * c.out_plane + run.out) * kCell<S> + lanes * kPack<S>;
+      S* out = c.out + (unit / kPack<S> * c.out_plane + run.out) * kCell<S> + lanes;
 #pragma GCC unroll 8
-      for (int p = 0; p < kCount; ++p) {
+      for (int s = 0; s < kSums; ++s) {
         Pack<S> v;
 #pragma GCC unroll 2
-        for (int64_t i = 0; i < kPack<S>; ++i) v[i] = sum[i][p];
-        store_cell<S>(out + p * out_step, v);
+        for (int64_t i = 0; i < kPack<S>; ++i) v[i] = sum[i][s];
+        store_cell<S>(out + s / kVectors * out_step + s % kVectors * kVector, v);
       }
     }
   }
@@ -76,13 +73,12 @@ template <int kCount, typename S>
 static inline __attribute__((always_inline)) void sparse_gradients(const SparseWeightGradient<S>& g, const S* dy, int64_t weight) {
   using C = Cells<S>;
   constexpr int64_t kElements = kWidth * kPack<S>;
-  vec sum[kCount];
+  vec sum[8];
   const S* x[kCount];
 #pragma GCC unroll 8
-  for (int w = 0; w < kCount; ++w) {
-    sum[w] = splat(0);
-    x[w] = g.x + g.offsets[weight + w];
-  }
+  for (int w = 0; w < 8; ++w) sum[w] = splat(0);
+#pragma GCC unroll 8
+  for (int w = 0; w < kCount; ++w) x[w] = g.x + g.offsets[weight + w];
   for (int64_t row = 0; row < g.rows; ++row) {
     for (int64_t i = 0; i < g.row; i += kElements) {
       const auto of_dy = C::read(dy + row * g.dy_row + i);
@@ -90,12 +86,8 @@ static inline __attribute__((always_inline)) void sparse_gradients(const SparseW
       for (int w = 0; w < kCount; ++w) sum[w] = C::dot(C::read(x[w] + row * g.x_row + i), of_dy, sum[w]);
     }
   }
-  real all[kCount];
-  if constexpr (kCount == 8) {
-    sums_of_lanes(sum, all);
-  } else {
-    for (int w = 0; w < kCount; ++w) all[w] = sum_of_lanes(sum[w]);
-  }
+  real all[8];
+  sums_of_lanes(sum, all);
 #pragma GCC unroll 8
   for (int w = 0; w < kCount; ++w) g.out[weight + w] = g.add ? g.out[weight + w] + all[w] : all[w];
 }
@@ -107,8 +99,16 @@ static void sparse_weight_gradient(const SparseWeightGradient<S>& g) {
     int64_t w = g.starts[unit];
     const int64_t end = g.starts[unit + 1];
     for (; w + 8 <= end; w += 8) sparse_gradients<8>(g, dy, w);
-    for (; w + 2 <= end; w += 2) sparse_gradients<2>(g, dy, w);
-    for (; w < end; ++w) sparse_gradients<1>(g, dy, w);
+    switch (end - w) {
+      case 1: sparse_gradients<1>(g, dy, w); break;
+      case 2: sparse_gradients<2>(g, dy, w); break;
+      case 3: sparse_gradients<3>(g, dy, w); break;
+      case 4: sparse_gradients<4>(g, dy, w); break;
+      case 5: sparse_gradients<5>(g, dy, w); break;
+      case 6: sparse_gradients<6>(g, dy, w); break;
+      case 7: sparse_gradients<7>(g, dy, w); break;
+      default: break;
+    }
   }
 }
 

@@ -93,7 +93,7 @@ std::vector<PlaceRun> place_runs(const SparseAxis& rows, const SparseAxis& colum
 
 template <typename S>
 SparseEntries<S>::SparseEntries(const SparseShape& s, const SparseAxis& rows, const SparseAxis& columns,
-                                std::span<const uint64_t> mask, int64_t first)
+                                std::span<const uint64_t> mask, int64_t first, const Packing::Part* packed)
     : plane_(s.in_plane) {
   for (int64_t unit = 0; unit < s.units; ++unit) {
     for (int64_t x = 0; x < s.kernel_w; ++x) {
@@ -107,7 +107,7 @@ SparseEntries<S>::SparseEntries(const SparseShape& s, const SparseAxis& rows, co
           for (int64_t i = 0; i < kPack<S>; ++i) {
             const int64_t channel = plane * kPack<S> + i, at = unit * s.unit_step + channel * s.channel_step + tap;
             const bool left = channel < s.channels && bit_at(mask, first + at);
-            from[i] = left ? static_cast<int32_t>(at) : -1;
+            from[i] = !left ? -1 : static_cast<int32_t>(packed ? Packing::rank(*packed, mask.data() + first / 64, at) : at);
             any = any || left;
           }
           if (!any) continue;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/bitmask.h"
+#include "core/packing.h"
 #include "kernels/sparse.h"
 
 namespace lth {
@@ -49,8 +50,9 @@ template <typename S>
 class SparseEntries {
  public:
   SparseEntries() = default;
+  // The weights lie in the places of the shape, or, where they are packed, behind one another.
   SparseEntries(const SparseShape& shape, const SparseAxis& rows, const SparseAxis& columns, std::span<const uint64_t> mask,
-                int64_t first);
+                int64_t first, const Packing::Part* packed = nullptr);
 
   // How many there would be.
   static int64_t count(const SparseShape& shape, int64_t taps, std::span<const uint64_t> mask, int64_t first);

@@ -70,6 +70,8 @@ void check_case(const Some& c, const Packing& packing, bool whole) {
     if (!spec.trainable && !whole) std::fill_n(values.begin() + spec.offset, spec.size, T(0));
   }
   CHECK(back == values);
+  std::vector<T> left(packing.left_arena, T(-1));
+  pack_left(packing, layout, values.data(), left.data());
   for (size_t i = 0; i < layout.parameters.size(); ++i) {
     const ParameterSpec& spec = layout.parameters[i];
     const Packing::Part& part = packing.parts[i];
@@ -78,12 +80,14 @@ void check_case(const Some& c, const Packing& packing, bool whole) {
     CHECK(part.packed == (!whole && spec.trainable && spec.prunable && c.masks.remaining[i] * 4 <= spec.size));
     if (!part.packed) continue;
     CHECK(part.size == c.masks.remaining[i]);
+    CHECK(part.left % 64 == 0);
     int64_t before = 0;
     for (int64_t x = 0; x < spec.size; ++x) {
       CHECK(Packing::rank(part, mask, x) == before);
       if (!bit_at(c.masks.words, spec.offset + x)) continue;
       CHECK(part.places[before] == x);
       CHECK(packed[part.offset + before] == values[spec.offset + x]);
+      CHECK(left[part.left + before] == values[spec.offset + x]);
       ++before;
     }
   }
@@ -93,6 +97,8 @@ void check_case(const Some& c, const Packing& packing, bool whole) {
     CHECK(chunk.first % 64 == 0 && chunk.count % 64 == 0 && chunk.count > 0 && chunk.first + chunk.count <= packing.arena);
     for (int64_t i = 0; i < chunk.count; ++i) {
       const bool kept = bit_at(packing.words, chunk.first + i);
+      // What is no element is +0 where it lies.
+      if (chunk.places) CHECK(left[chunk.left + i] == (i < chunk.places_count ? packed[chunk.first + i] : T(0)));
       if (chunk.places && i >= chunk.places_count) CHECK(!kept);
       if (!kept) continue;
       const int64_t at = chunk.weights + (chunk.places ? chunk.places[i] : i);

@@ -33,6 +33,7 @@ AdamStep<T> adam_step(const OptimiserOptions& o, double rate, int64_t t) {
 template <typename T>
 void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Pool& pool, const Kernels<T>& kernels) {
   T* const weights = store.weights.data_ptr<T>();
+  T* const all_left = store.left.data_ptr<T>();
   const T* g = store.gradients.data_ptr<T>();
   T* s0 = store.optimiser.empty() ? nullptr : store.optimiser[0].values.data_ptr<T>();
   T* s1 = store.optimiser.size() < 2 ? nullptr : store.optimiser[1].values.data_ptr<T>();
@@ -52,13 +53,9 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
     };
     T* const w = weights + chunk.weights;
     if (!chunk.places) return step(w);
-    thread_local std::vector<T> collected;
-    collected.resize(static_cast<size_t>(chunk.count));
-    T* const c = collected.data();
-    for (int64_t i = 0; i < chunk.places_count; ++i) c[i] = w[chunk.places[i]];
-    std::fill(c + chunk.places_count, c + chunk.count, T(0));
-    step(c);
-    for (int64_t i = 0; i < chunk.places_count; ++i) w[chunk.places[i]] = c[i];
+    T* const left = all_left + chunk.left;
+    step(left);
+    for (int64_t i = 0; i < chunk.places_count; ++i) w[chunk.places[i]] = left[i];
   });
 }
 

@@ -81,7 +81,7 @@ const takesTraining = (command: Command, network: string) =>
       )
       .option(
         '--steps <n>',
-        'updates of a round (default: 3, or 50 without convolutions)',
+        'updates of a round (default: 3, or 300 without convolutions)',
         integer(1, 1_000_000),
       )
       .option(

@@ -40,7 +40,6 @@ class Convolution {
         taps_(op.kernel.h * op.kernel.w),
         wants_dx_(op.inputs[0] != values.net.input),
         tiles_(units_, channels_),
-        narrow_(std::is_same_v<S, R> ? 0 : shape_size()),
         bias_(op.bias >= 0 ? padded(units_, kTile) : 0) {
     const Window& w = window_;
     const bool pairs = v_.images.in_pairs;
@@ -95,6 +94,14 @@ class Convolution {
   // Which weights are left; `gradient`: may theirs be made alone?
   void set_mask(std::span<const uint64_t> mask, Products products, bool gradient) {
     sparse_.set_mask(mask, products, gradient);
+    // Winograd's products read the masters.
+    const bool forward = sparse_.forward() ? !packed().packed : !winograd_;
+    const bool backward = wants_dx_ && (sparse_.backward() ? !packed().packed : !winograd_back_);
+    const bool left = packed().packed && (sparse_.forward() || sparse_.backward());
+    narrow_ = narrow_left_ = {};
+    if (std::is_same_v<S, R>) return;
+    if (forward || backward) narrow_.resize(shape_size());
+    if (left) narrow_left_.resize(packed().size);
   }
 
   const SparseConvolution<S>& sparse() const { return sparse_; }
@@ -103,11 +110,7 @@ class Convolution {
   }
 
   // The masters (K,C,h,w) R become S, in so many tasks, and then, in so many, what the products for Y and dX read.
-  int64_t narrow_tasks() const {
-    // Winograd's reads the masters.
-    const bool forward = sparse_.forward() || !winograd_, backward = wants_dx_ && (sparse_.backward() || !winograd_back_);
-    return forward || backward ? tasks_for(narrow_.size(), kNarrowTask) : 0;
-  }
+  int64_t narrow_tasks() const { return narrow_all_tasks() + tasks_for(narrow_left_.size(), kNarrowTask); }
   int64_t pack_tasks() const { return sparse_.forward() ? sparse_.refresh_tasks() : tasks_for(units_, kTile); }
   int64_t pack_back_tasks() const {
     if (!wants_dx_) return 0;
@@ -115,12 +118,15 @@ class Convolution {
   }
 
   void narrow(int64_t task) {
-    const int64_t first = task * kNarrowTask, count = std::min(kNarrowTask, shape_size() - first);
-    v_.images.narrow(v_.weights(op_.weight) + first, narrow_.data() + first, count);
+    const bool all = task < narrow_all_tasks();
+    std::vector<S>& to = all ? narrow_ : narrow_left_;
+    const R* from = all ? v_.weights(op_.weight) : v_.store.template left_of<R>(op_.weight);
+    const int64_t first = (all ? task : task - narrow_all_tasks()) * kNarrowTask;
+    v_.images.narrow(from + first, to.data() + first, std::min(kNarrowTask, static_cast<int64_t>(to.size()) - first));
   }
 
   void pack(int64_t tile) {
-    if (sparse_.forward()) return sparse_.refresh(narrowed(), tile);
+    if (sparse_.forward()) return sparse_.refresh(for_entries(), tile);
     if (winograd_) {
       winograd_->pack(v_.weights(op_.weight), tile);
     } else {
@@ -133,7 +139,7 @@ class Convolution {
 
   // dX's units are the channels.
   void pack_back(int64_t tile) {
-    if (sparse_.backward()) return sparse_.refresh_back(narrowed(), tile);
+    if (sparse_.backward()) return sparse_.refresh_back(for_entries(), tile);
     if (winograd_back_) return winograd_back_->pack(v_.weights(op_.weight), tile);
     pack_tile(tile, channels_, taps_, units_, channels_ * taps_, turned_weights_.data());
   }
@@ -215,6 +221,7 @@ class Convolution {
 
   bool large() const { return shape_size() >= kLargeWeights; }
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
+  const Packing::Part& packed() const { return v_.store.packing.parts[op_.weight]; }
   int64_t shape_size() const { return units_ * channels_ * taps_; }
   int64_t tile_size() const { return taps_ * tiles_.weights(); }
   // Elements of a turned row.
@@ -229,6 +236,18 @@ class Convolution {
       return narrow_.data();
     }
   }
+
+  // The same as entries of sparse products know them: those that are left, where they are packed.
+  const S* for_entries() const {
+    if (!packed().packed) return narrowed();
+    if constexpr (std::is_same_v<S, R>) {
+      return v_.store.template left_of<R>(op_.weight);
+    } else {
+      return narrow_left_.data();
+    }
+  }
+
+  int64_t narrow_all_tasks() const { return tasks_for(narrow_.size(), kNarrowTask); }
 
   int64_t packed_size(int64_t units, int64_t channels) const {
     return padded(units, kTile) * taps_ * planes_of<S>(channels) * kPack<S>;
@@ -307,7 +326,8 @@ class Convolution {
   std::optional<WinogradProduct<S>> winograd_, winograd_back_;  // of Y and of dX
   std::optional<WinogradGradient<S>> winograd_gradient_;        // or place by place:
   AxisPlan rows_, columns_, rows_back_, columns_back_;
-  std::vector<S> narrow_;                    // the masters as S, where S is not R
+  // The masters as S, where S is not R and a product reads them so: all, or those that are left of packed ones.
+  std::vector<S> narrow_, narrow_left_;
   std::vector<S> weights_, turned_weights_;  // as Convolve reads them, for Y and for dX
   std::vector<R> bias_;
   std::vector<int64_t> place_in_tile_;       // of (channel, tap) in a tile, the first unit's

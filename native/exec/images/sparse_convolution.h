@@ -58,14 +58,16 @@ class SparseConvolution {
     if (!fits_ || products == Products::kDense) return;
     const bool all_sparse = products == Products::kSparse;
     const int64_t first = v_.net.layout->parameters[op_.weight].offset, size = units_ * channels_ * taps_;
+    const Packing::Part& part = v_.store.packing.parts[op_.weight];
+    const Packing::Part* const packed = part.packed ? &part : nullptr;
     const SparseShape shape = forward_shape();
     if (all_sparse || cheaper(dense_.forward.vectors, shape, runs_, mask, first)) {
-      entries_ = {shape, rows_, columns_, mask, first};
+      entries_ = {shape, rows_, columns_, mask, first, packed};
       forward_ = true;
     }
     const SparseShape back = backward_shape();
     if (wants_dx_ && (all_sparse || cheaper(dense_.backward.vectors, back, runs_back_, mask, first))) {
-      entries_back_ = {back, rows_back_, columns_back_, mask, first};
+      entries_back_ = {back, rows_back_, columns_back_, mask, first, packed};
       backward_ = true;
     }
     const int64_t left = count_bits(mask, first, size);
@@ -97,7 +99,7 @@ class SparseConvolution {
             static_cast<double>(bands * (band_x() + band_dy()) / kCell<S>)};
   }
 
-  // ---- Values of the weights, as S: so many tasks
+  // ---- Values of the weights, as S, or of those that are left where they are packed: so many tasks
 
   int64_t refresh_tasks() const { return tasks_for(entries_.size(), kRefresh); }
   int64_t refresh_back_tasks() const { return tasks_for(entries_back_.size(), kRefresh); }
