@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import type { ScheduleOptions } from '../lib/native/AddonTypes.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Optimiser, Session } from '../lib/session/Session.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
@@ -19,6 +20,7 @@ const optimisers: Record<string, Optimiser> = {
     weightDecay: 1e-2,
   },
   'SGD with Nesterov momentum': { type: 'sgd', learningRate: 0.05, momentum: 0.9, nesterov: true },
+  'RMSProp with momentum': { type: 'rmsprop', learningRate: 1e-3, momentum: 0.9, epsilon: 1e-3 },
   'Adam with weight decay': { type: 'adam', learningRate: 1.2e-3, weightDecay: 1e-2 },
 };
 
@@ -175,6 +177,31 @@ test('a level makes exactly T - k updates, with the learning rates of updates k 
   for (const row of rows)
     assert.ok(Math.abs(row.learningRate - rate(row.step - 1)) < 1e-12, `update ${row.step - 1}`);
   session.dispose();
+});
+
+test('the rate goes down in a line to the end, or by a factor every so many updates to its floor, or stays', async () => {
+  const line = (update: number) => 1.2e-3 + ((1e-4 - 1.2e-3) * Math.min(update, 20)) / 20;
+  const stairs = (update: number) => 1.2e-3 * Math.max(0.5 ** Math.floor(update / 3), 0.1);
+  for (const [schedule, rate] of [
+    [{ linear: { to: 1e-4, steps: 20 } }, line],
+    [{ exponential: { factor: 0.5, every: 3, floor: 0.1 } }, stairs],
+    [{ exponential: { factor: 0.5, every: 3, floor: 0.1 }, constantAt: 7 }, () => stairs(7)],
+    [
+      { linear: { to: 1e-4, steps: 20 }, warmup: 4 },
+      (update: number) => line(update) * Math.min(1, update / 4),
+    ],
+  ] as [Partial<ScheduleOptions>, (update: number) => number][]) {
+    const session = await openSession({ schedule });
+    const { batches } = await session.trainToEnd({ until: 24, metricsEvery: 1, evaluate: [] });
+    const rates = batches.flatMap((batch) => Array.from(batch.getChild('learningRate')?.toArray()));
+    assert.equal(rates.length, 24);
+    for (const [update, got] of rates.entries())
+      assert.ok(
+        Math.abs((got as number) - rate(update)) < 1e-12,
+        `${JSON.stringify(schedule)}, update ${update}`,
+      );
+    session.dispose();
+  }
 });
 
 test('a reinitialised network that starts at step k trains with the schedule of k and stays within its masks', async () => {

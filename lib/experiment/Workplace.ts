@@ -118,11 +118,7 @@ export class Workplace {
     return subset ?? this.data.train.info.count - validation;
   }
 
-  openSession(
-    replicate: number,
-    threads: number,
-    steps?: Pick<ResolvedSteps, 'milestones' | 'warmup'>,
-  ): Promise<Session> {
+  openSession(replicate: number, threads: number, steps?: ScheduleSteps): Promise<Session> {
     const { recipe } = this;
     return Session.open({
       network: this.network,
@@ -134,9 +130,14 @@ export class Workplace {
       batch: recipe.training.batch,
       optimiser: recipe.training.optimiser,
       schedule: {
-        milestones: steps?.milestones ?? [],
         gamma: recipe.training.schedule.gamma,
-        warmup: steps?.warmup ?? 0,
+        ...(steps && {
+          milestones: steps.milestones,
+          warmup: steps.warmup,
+          linear: steps.linear,
+          exponential: steps.exponential,
+          constantAt: steps.constantAt ?? null,
+        }),
       },
       normalise: recipe.data.normalise,
       augment: recipe.data.augment,
@@ -410,10 +411,12 @@ export class Workplace {
   }
 }
 
-/**
- * A constant rate, that of the schedule's last update: all drops lie behind, and so does the warm-up, which ends before
- * the training does.
- */
-function atLastRate({ milestones, total }: ResolvedSteps): Pick<ResolvedSteps, 'milestones' | 'warmup'> {
-  return { milestones: milestones.filter((step) => step < total).map(() => 0), warmup: 0 };
+/** What a session's schedule is made of; `constantAt`: the rate of that update for all. */
+type ScheduleSteps = Pick<ResolvedSteps, 'milestones' | 'warmup' | 'linear' | 'exponential'> & {
+  constantAt?: number;
+};
+
+/** A constant rate, that of the schedule's last update; the warm-up has ended before the training does. */
+function atLastRate(steps: ResolvedSteps): ScheduleSteps {
+  return { ...steps, constantAt: steps.total - 1 };
 }

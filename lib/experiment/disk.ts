@@ -12,7 +12,8 @@ type Counts = NetworkSummary['counts'];
 
 function stateBytes(recipe: Recipe, counts: Counts): { weights: number; withOptimiser: number } {
   const { optimiser, precision } = recipe.training;
-  const states = optimiser.type === 'adam' ? 2 : optimiser.momentum > 0 ? 1 : 0;
+  const momentum = optimiser.type !== 'adam' && optimiser.momentum > 0 ? 1 : 0;
+  const states = { sgd: momentum, adam: 2, rmsprop: 1 + momentum }[optimiser.type];
   const weights = counts.parameters * (precision === 'fp64' ? 8 : 4);
   return { weights, withOptimiser: weights * (1 + states) };
 }

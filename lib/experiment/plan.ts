@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { NativeNetwork } from '../native/AddonTypes.js';
+import type { NativeNetwork, ScheduleOptions } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { type Branch, type BranchRule, ruleOf } from '../recipe/branches.js';
 import type { Recipe } from '../recipe/Recipe.js';
@@ -14,6 +14,8 @@ export interface ResolvedSteps {
   rewind: number[];
   milestones: number[];
   warmup: number;
+  linear: ScheduleOptions['linear'];
+  exponential: ScheduleOptions['exponential'];
   evaluateEvery: number;
   metricsEvery: number;
 }
@@ -38,12 +40,18 @@ export function resolveSteps(recipe: Recipe, updatesPerEpoch: number): ResolvedS
     return k;
   });
   const warmup = toUpdates(training.schedule.warmup, 'training.schedule.warmup', scale);
+  const { linear, exponential } = training.schedule;
   const finetunes = recipe.retraining === 'finetune' || recipe.controls.includes('finetune');
   if (finetunes && warmup >= total)
     throw new LthError(
       'recipe',
       `training.schedule.warmup: fine-tuning goes on at the schedule's last rate, so expected less than the ${total} updates of the training but received "${training.schedule.warmup}"`,
     );
+  const every = exponential
+    ? toUpdates(exponential.every, 'training.schedule.exponential.every', scale)
+    : null;
+  if (every === 0)
+    throw new LthError('recipe', 'training.schedule.exponential.every: expected at least one update');
   return {
     updatesPerEpoch,
     total,
@@ -52,6 +60,8 @@ export function resolveSteps(recipe: Recipe, updatesPerEpoch: number): ResolvedS
       toUpdates(text, 'training.schedule.milestones', scale),
     ),
     warmup,
+    linear: linear ? { to: linear.to, steps: total } : null,
+    exponential: exponential && every !== null ? { ...exponential, every } : null,
     evaluateEvery: toUpdates(training.evaluateEvery, 'training.evaluateEvery', scale),
     metricsEvery: toUpdates(training.metricsEvery, 'training.metricsEvery', scale),
   };
@@ -178,6 +188,8 @@ export interface Experiment {
     milestones: number[];
     gamma: number;
     warmup: number;
+    linear?: ScheduleOptions['linear'];
+    exponential?: ScheduleOptions['exponential'];
     evaluateEvery: number;
     metricsEvery: number;
   };
@@ -219,6 +231,8 @@ export function experimentOf(
       milestones: steps.milestones,
       gamma: training.schedule.gamma,
       warmup: steps.warmup,
+      ...(steps.linear && { linear: steps.linear }),
+      ...(steps.exponential && { exponential: steps.exponential }),
       evaluateEvery: steps.evaluateEvery,
       metricsEvery: steps.metricsEvery,
     },

@@ -154,9 +154,17 @@ export interface DatasetInfo {
 
 // ----------------------------------------------------------------------------------------- session
 
-export type OptimiserOptions =
-  | { type: 'sgd'; momentum: number; nesterov: boolean; weightDecay: number }
-  | { type: 'adam'; beta1: number; beta2: number; epsilon: number; weightDecay: number };
+/**
+ * What weight decay is for: all parameters, all but those of normalisation, or weights of convolutions and linear layers
+ * alone, without biases.
+ */
+export type Decayed = 'all' | 'without-norms' | 'weights';
+
+export type OptimiserOptions = { weightDecay: number; decayed: Decayed } & (
+  | { type: 'sgd'; momentum: number; nesterov: boolean }
+  | { type: 'adam'; beta1: number; beta2: number; epsilon: number }
+  | { type: 'rmsprop'; decay: number; momentum: number; epsilon: number }
+);
 
 export interface ScheduleOptions {
   learningRate: number;
@@ -165,6 +173,12 @@ export interface ScheduleOptions {
   gamma: number;
   /** Linear warm-up over this many updates: update i has rate * i / warmup (update 0 has rate 0). */
   warmup: number;
+  /** In a line from learningRate to `to` at update `steps`, and that from there on. */
+  linear: { to: number; steps: number } | null;
+  /** Times `factor` every so many updates, but never below learningRate * floor. */
+  exponential: { factor: number; every: number; floor: number } | null;
+  /** The rate of that update for all of them. */
+  constantAt: number | null;
 }
 
 export interface SessionOptions {

@@ -1,3 +1,4 @@
+import type { Decayed } from '../native/AddonTypes.js';
 import type { Network } from '../networks/Network.js';
 import type { Branch, Control, Retraining } from './branches.js';
 
@@ -53,7 +54,15 @@ export interface Recipe {
     steps: Steps;
     batch: number;
     optimiser:
-      | { type: 'sgd'; learningRate: number; momentum: number; nesterov: boolean; weightDecay: number }
+      | {
+          type: 'sgd';
+          learningRate: number;
+          momentum: number;
+          nesterov: boolean;
+          weightDecay: number;
+          /** What weight decay is for; not given: all parameters. */
+          decayed?: Exclude<Decayed, 'all'>;
+        }
       | {
           type: 'adam';
           learningRate: number;
@@ -61,8 +70,27 @@ export interface Recipe {
           beta2: number;
           epsilon: number;
           weightDecay: number;
+          decayed?: Exclude<Decayed, 'all'>;
+        }
+      | {
+          /** As TensorFlow's: see Session.open. */
+          type: 'rmsprop';
+          learningRate: number;
+          decay: number;
+          momentum: number;
+          epsilon: number;
+          weightDecay: number;
+          decayed?: Exclude<Decayed, 'all'>;
         };
-    schedule: { milestones: Steps[]; gamma: number; warmup: Steps };
+    schedule: {
+      milestones: Steps[];
+      gamma: number;
+      warmup: Steps;
+      /** In a line from the learning rate to `to` at the end of training.steps. */
+      linear?: { to: number };
+      /** Times `factor` every so many updates, but never below the learning rate times `floor`. */
+      exponential?: { factor: number; every: Steps; floor: number };
+    };
     /** bf16: images and what convolutions multiply; everything else is fp32. */
     precision: 'fp32' | 'bf16' | 'fp64';
     executor: 'direct' | 'autograd';

@@ -16,13 +16,26 @@ const positive = z.number().gt(0).max(1e6);
 const beta = z.number().min(0).lt(1);
 const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 
+const decay = {
+  weightDecay: z.number().min(0).max(1).default(0),
+  // Left out where it is for everything: part of what units' keys are hashes of.
+  decayed: z.enum(['without-norms', 'weights']).optional(),
+};
 const optimiser = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('sgd'),
     learningRate: positive,
     momentum: beta.default(0),
     nesterov: z.boolean().default(false),
-    weightDecay: z.number().min(0).max(1).default(0),
+    ...decay,
+  }),
+  z.strictObject({
+    type: z.literal('rmsprop'),
+    learningRate: positive,
+    decay: beta.default(0.9),
+    momentum: beta.default(0),
+    epsilon: z.number().min(0).max(1).default(1e-10),
+    ...decay,
   }),
   z.strictObject({
     type: z.literal('adam'),
@@ -30,7 +43,7 @@ const optimiser = z.discriminatedUnion('type', [
     beta1: beta.default(0.9),
     beta2: beta.default(0.999),
     epsilon: z.number().gt(0).max(1).default(1e-8),
-    weightDecay: z.number().min(0).max(1).default(0),
+    ...decay,
   }),
 ]);
 
@@ -58,6 +71,10 @@ const sections = {
         milestones: z.array(steps).max(1000).default([]),
         gamma: z.number().gt(0).max(1).default(0.1),
         warmup: steps.default('0it'),
+        linear: z.strictObject({ to: z.number().min(0).max(1e6) }).optional(),
+        exponential: z
+          .strictObject({ factor: fraction, every: steps, floor: z.number().min(0).max(1).default(0) })
+          .optional(),
       })
       .prefault({}),
     precision: z.enum(['fp32', 'bf16', 'fp64']).default('fp32'),
@@ -182,6 +199,10 @@ export function parseRecipe(value: unknown, source: string): Recipe {
     recipe.training.optimiser.momentum === 0
   ) {
     throw new LthError('recipe', `${source}: training.optimiser.nesterov needs a momentum above 0`);
+  }
+  const { linear, exponential, milestones } = recipe.training.schedule;
+  if ([linear, exponential, milestones.length > 0 || undefined].filter(Boolean).length > 1) {
+    throw new LthError('recipe', `${source}: training.schedule: one of milestones, linear and exponential`);
   }
   if (Object.keys(recipe.pruning.rates).length > 0 && recipe.pruning.pooling !== 'layerwise') {
     throw new LthError('recipe', `${source}: pruning.rates needs pruning.pooling layerwise`);

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { RecordBatch } from 'apache-arrow';
 import type {
+  Decayed,
   KernelChoice,
   KernelRule,
   OptimiserOptions,
@@ -35,8 +36,10 @@ export type Optimiser =
       momentum?: number;
       /** Default false. */
       nesterov?: boolean;
-      /** L2 on all parameters. Default 0. */
+      /** L2. Default 0. */
       weightDecay?: number;
+      /** What weight decay is for. Default "all". */
+      decayed?: Decayed;
     }
   | {
       type: 'adam';
@@ -47,8 +50,28 @@ export type Optimiser =
       beta2?: number;
       /** Default 1e-8. */
       epsilon?: number;
-      /** L2 on all parameters. Default 0. */
+      /** L2. Default 0. */
       weightDecay?: number;
+      /** Default "all". */
+      decayed?: Decayed;
+    }
+  | {
+      /**
+       * As TensorFlow's: s = decay s + (1 - decay) g^2, which begins at 1; m = momentum m + rate g / sqrt(s + epsilon);
+       * w -= m. PyTorch's has epsilon beside the root, means that begin at 0, and the rate outside of m.
+       */
+      type: 'rmsprop';
+      learningRate: number;
+      /** Of means of squares. Default 0.9. */
+      decay?: number;
+      /** Default 0. */
+      momentum?: number;
+      /** Default 1e-10, TensorFlow's. */
+      epsilon?: number;
+      /** L2. Default 0. */
+      weightDecay?: number;
+      /** Default "all". */
+      decayed?: Decayed;
     };
 
 export interface OpenOptions {
@@ -135,21 +158,49 @@ const perClassOf = (options: { perClass?: number }) =>
   checkInteger(options.perClass ?? 10, 'perClass', 1, 2 ** 31 - 1);
 
 function optimiserOf(o: Optimiser): OptimiserOptions {
-  checkOneOf(o?.type, 'optimiser.type', ['sgd', 'adam']);
-  const weightDecay = checkNumber(o.weightDecay ?? 0, 'optimiser.weightDecay', 0, 1);
+  checkOneOf(o?.type, 'optimiser.type', ['sgd', 'adam', 'rmsprop']);
+  const decay = {
+    weightDecay: checkNumber(o.weightDecay ?? 0, 'optimiser.weightDecay', 0, 1),
+    decayed: checkOneOf(o.decayed ?? 'all', 'optimiser.decayed', ['all', 'without-norms', 'weights']),
+  };
   if (o.type === 'sgd') {
     const momentum = checkNumber(o.momentum ?? 0, 'optimiser.momentum', 0, 0.999999);
     const nesterov = o.nesterov ?? false;
     if (nesterov && momentum === 0)
       throw wrongValue('false without a momentum', 'optimiser.nesterov', nesterov);
-    return { type: 'sgd', momentum, nesterov, weightDecay };
+    return { type: 'sgd', momentum, nesterov, ...decay };
   }
+  if (o.type === 'rmsprop')
+    return {
+      type: 'rmsprop',
+      decay: checkNumber(o.decay ?? 0.9, 'optimiser.decay', 0, 0.999999999),
+      momentum: checkNumber(o.momentum ?? 0, 'optimiser.momentum', 0, 0.999999),
+      epsilon: checkNumber(o.epsilon ?? 1e-10, 'optimiser.epsilon', 0, 1),
+      ...decay,
+    };
   return {
     type: 'adam',
     beta1: checkNumber(o.beta1 ?? 0.9, 'optimiser.beta1', 0, 0.999999),
     beta2: checkNumber(o.beta2 ?? 0.999, 'optimiser.beta2', 0, 0.999999999),
     epsilon: checkNumber(o.epsilon ?? 1e-8, 'optimiser.epsilon', 1e-300, 1),
-    weightDecay,
+    ...decay,
+  };
+}
+
+function linearOf(linear: ScheduleOptions['linear']): ScheduleOptions['linear'] {
+  if (linear === null) return null;
+  return {
+    to: checkNumber(linear.to, 'schedule.linear.to', 0, 1e6),
+    steps: checkInteger(linear.steps, 'schedule.linear.steps', 1, 2 ** 31 - 1),
+  };
+}
+
+function exponentialOf(exponential: ScheduleOptions['exponential']): ScheduleOptions['exponential'] {
+  if (exponential === null) return null;
+  return {
+    factor: checkNumber(exponential.factor, 'schedule.exponential.factor', 0, 1),
+    every: checkInteger(exponential.every, 'schedule.exponential.every', 1, 2 ** 31 - 1),
+    floor: checkNumber(exponential.floor, 'schedule.exponential.floor', 0, 1),
   };
 }
 
@@ -203,6 +254,12 @@ export class Session extends Resource<SessionHandle> {
         ),
         gamma: checkNumber(o.schedule?.gamma ?? 0.1, 'schedule.gamma', 0, 1),
         warmup: checkInteger(o.schedule?.warmup ?? 0, 'schedule.warmup', 0, 2 ** 31 - 1),
+        linear: linearOf(o.schedule?.linear ?? null),
+        exponential: exponentialOf(o.schedule?.exponential ?? null),
+        constantAt:
+          typeof o.schedule?.constantAt === 'number'
+            ? checkInteger(o.schedule.constantAt, 'schedule.constantAt', 0, 2 ** 31 - 1)
+            : null,
       },
       normalise,
       augment: o.augment

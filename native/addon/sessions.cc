@@ -15,6 +15,16 @@ OptimiserOptions optimiser_from(const Napi::Object& o) {
   OptimiserOptions out;
   const std::string type = to_string(o.Get("type"), "optimiser.type");
   out.weight_decay = to_double(o.Get("weightDecay"), "optimiser.weightDecay");
+  const std::string decayed = to_string(o.Get("decayed"), "optimiser.decayed");
+  if (decayed == "all") {
+    out.decayed = Decayed::kAll;
+  } else if (decayed == "without-norms") {
+    out.decayed = Decayed::kWithoutNorms;
+  } else if (decayed == "weights") {
+    out.decayed = Decayed::kWeights;
+  } else {
+    throw Error("invalid-argument", "[optimiser] decayed: expected all, without-norms or weights but received " + decayed);
+  }
   if (type == "sgd") {
     out.type = OptimiserOptions::kSgd;
     out.momentum = to_double(o.Get("momentum"), "optimiser.momentum");
@@ -24,8 +34,13 @@ OptimiserOptions optimiser_from(const Napi::Object& o) {
     out.beta1 = to_double(o.Get("beta1"), "optimiser.beta1");
     out.beta2 = to_double(o.Get("beta2"), "optimiser.beta2");
     out.epsilon = to_double(o.Get("epsilon"), "optimiser.epsilon");
+  } else if (type == "rmsprop") {
+    out.type = OptimiserOptions::kRmsProp;
+    out.mean_decay = to_double(o.Get("decay"), "optimiser.decay");
+    out.momentum = to_double(o.Get("momentum"), "optimiser.momentum");
+    out.epsilon = to_double(o.Get("epsilon"), "optimiser.epsilon");
   } else {
-    throw Error("invalid-argument", "[optimiser] expected sgd or adam but received " + type);
+    throw Error("invalid-argument", "[optimiser] expected sgd, adam or rmsprop but received " + type);
   }
   return out;
 }
@@ -36,6 +51,18 @@ Schedule schedule_from(const Napi::Object& o) {
   s.milestones = to_ints(o.Get("milestones"), "schedule.milestones");
   s.gamma = to_double(o.Get("gamma"), "schedule.gamma");
   s.warmup = to_int(o.Get("warmup"), "schedule.warmup");
+  if (!o.Get("linear").IsNull()) {
+    const Napi::Object linear = to_object(o.Get("linear"), "schedule.linear");
+    s.linear_to = to_double(linear.Get("to"), "schedule.linear.to");
+    s.linear_steps = to_int(linear.Get("steps"), "schedule.linear.steps", 1);
+  }
+  if (!o.Get("exponential").IsNull()) {
+    const Napi::Object exponential = to_object(o.Get("exponential"), "schedule.exponential");
+    s.decay = to_double(exponential.Get("factor"), "schedule.exponential.factor");
+    s.decay_every = to_int(exponential.Get("every"), "schedule.exponential.every", 1);
+    s.decay_floor = to_double(exponential.Get("floor"), "schedule.exponential.floor");
+  }
+  if (!o.Get("constantAt").IsNull()) s.constant_at = to_int(o.Get("constantAt"), "schedule.constantAt");
   return s;
 }
 

@@ -17,6 +17,7 @@ struct ParameterSpec {
   int64_t offset = 0;
   bool prunable = false;
   bool weight = false;  // counted in overall density
+  bool norm = false;    // scale or shift of a normalisation
   // False for running statistics of normalisation: they are restored with everything else, but have no gradient, no
   // optimiser state and no share in distances.
   bool trainable = true;
@@ -25,12 +26,21 @@ struct ParameterSpec {
   int64_t fan_out = 0;
 };
 
+// What weight decay is for: all parameters, all but those of normalisation, or weights of convolutions and linear layers
+// alone, without biases.
+enum class Decayed { kAll, kWithoutNorms, kWeights };
+
 struct ParameterLayout {
   static constexpr int64_t kAlign = 64;
   std::vector<ParameterSpec> parameters;
   int64_t arena = 0;  // elements of a flat arena, gaps included (gaps are always +0 and masked out)
   // Of them, those of trainable parameters, which come first: what an optimiser step passes over.
   int64_t trainable = 0;
+
+  // Of a trainable parameter: is it among those that weight decay is for?
+  static bool decays(const ParameterSpec& spec, Decayed decayed) {
+    return decayed == Decayed::kAll || spec.weight || (decayed == Decayed::kWithoutNorms && !spec.norm);
+  }
 
   // Appends a parameter behind the last one and returns its index.
   int add(ParameterSpec spec) {

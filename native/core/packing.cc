@@ -13,6 +13,7 @@ constexpr int64_t kFew = 4;              // at most one weight in so many: more 
 constexpr int64_t kChunk = 16384;        // 64 KiB of each arena in fp32
 constexpr int64_t kPackedChunk = 4096;  // its weights are collected first: they stay in the first cache
 
+bool alike(const ParameterSpec& a, const ParameterSpec& b) { return a.weight == b.weight && a.norm == b.norm; }
 int64_t whole_words(int64_t n) { return (n + kWord - 1) / kWord * kWord; }
 
 }  // namespace
@@ -71,16 +72,16 @@ void Packing::plan_chunks(const ParameterLayout& layout) {
     if (part.packed) {
       for (int64_t at = 0; at < part.size; at += kPackedChunk) {
         const int64_t count = std::min(kPackedChunk, part.size - at);
-        chunks.push_back({part.offset + at, whole_words(count), spec.offset, part.left + at, part.places.data() + at, count});
+        chunks.push_back({part.offset + at, whole_words(count), spec.offset, static_cast<int32_t>(i), part.left + at, part.places.data() + at, count});
       }
       continue;
     }
     for (int64_t at = 0, all = whole_words(part.size); at < all;) {
-      // Small tensors that are neighbours in both go together.
+      // Small tensors that are neighbours in both and of one kind go together.
       Chunk* last = chunks.empty() ? nullptr : &chunks.back();
-      const bool joins = last && !last->places && last->count < kChunk && last->first + last->count == part.offset + at &&
+      const bool joins = last && !last->places && last->count < kChunk && alike(layout.parameters[static_cast<size_t>(last->parameter)], spec) && last->first + last->count == part.offset + at &&
                          last->weights + last->count == spec.offset + at;
-      if (!joins) last = &chunks.emplace_back(Chunk{part.offset + at, 0, spec.offset + at, 0, nullptr, 0});
+      if (!joins) last = &chunks.emplace_back(Chunk{part.offset + at, 0, spec.offset + at, static_cast<int32_t>(i), 0, nullptr, 0});
       const int64_t count = std::min(all - at, kChunk - last->count);
       last->count += count;
       at += count;

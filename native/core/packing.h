@@ -23,6 +23,7 @@ struct Packing {
     int64_t first;          // in the arena
     int64_t count;          // whole words of the mask
     int64_t weights;        // in the layout: of the first element, or of the tensor where there are places
+    int32_t parameter;      // one of those whose elements these are: the others are as much weights, norms or biases
     int64_t left;           // of the first element in an arena of packed tensors alone, where there are places
     const int32_t* places;  // null: neighbours in the layout too
     int64_t places_count;   // of `count`, those that are elements

@@ -57,7 +57,7 @@ struct Snapshot {
   } pending;
   Arena parameters;  // layout->arena elements
   struct State {
-    std::string name;  // "momentum", "exp_avg", "exp_avg_sq"
+    std::string name;  // "momentum", "exp_avg", "exp_avg_sq", "square_avg"
     Arena values;      // layout->arena elements
   };
   std::vector<State> optimiser;

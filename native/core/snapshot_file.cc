@@ -135,7 +135,7 @@ std::shared_ptr<Snapshot> read_snapshot(std::shared_ptr<const ParameterLayout> l
   s->dtype = found->second.dtype == "F64" ? Dtype::kFloat64 : Dtype::kFloat32;
   std::set<std::string> used;
   s->parameters = read_arena(file, *s, "", used);
-  for (const char* state : {"momentum", "exp_avg", "exp_avg_sq"}) {
+  for (const char* state : {"square_avg", "momentum", "exp_avg", "exp_avg_sq"}) {
     if (file.tensors().count(std::string(state) + "." + first)) {
       s->optimiser.push_back({state, read_arena(file, *s, std::string(state) + ".", used)});
     }

@@ -130,6 +130,15 @@ void ParameterStore::initialise(uint64_t seed, uint32_t replicate, uint64_t draw
   apply_masks();
 }
 
+void ParameterStore::set_decayed(Decayed which) {
+  if (kind != kAten || which == Decayed::kAll) return;
+  const at::Tensor bits = at::zeros({layout().arena}, at::TensorOptions().dtype(at::kBool));
+  for (const ParameterSpec& spec : layout().parameters) {
+    if (spec.trainable && ParameterLayout::decays(spec, which)) bits.narrow(0, spec.offset, spec.size).fill_(true);
+  }
+  decayed = bits.to(device);
+}
+
 void ParameterStore::set_masks(std::shared_ptr<const Masks> chosen) {
   if (!chosen) chosen = std::make_shared<const Masks>(all_ones(network->layout));
   if (!chosen->layout->same_places(layout())) {

@@ -27,7 +27,7 @@ struct ParameterStore {
   at::Tensor left;       // (packing's left_arena) weights of packed tensors, behind one another, as they are in `weights`
   at::Tensor gradients;  // (packing's arena) of the last batch; (arena) where all of them are wanted
   struct State {
-    std::string name;   // "momentum", "exp_avg", "exp_avg_sq"
+    std::string name;   // "momentum", "exp_avg", "exp_avg_sq", "square_avg", "square_avg"
     at::Tensor values;  // (packing's arena)
   };
   std::vector<State> optimiser;
@@ -37,6 +37,7 @@ struct ParameterStore {
   Snapshot::Pending pending;  // the training-loss row that is being summed up
   std::shared_ptr<const Masks> masks;  // never null: all ones when dense
   at::Tensor keep;                     // (arena) bool on the device; kAten alone
+  at::Tensor decayed;                  // the same of what weight decay is for, where that is not everything
   Packing packing;                     // of the masks at hand; whole unless kPacked
 
   const ParameterLayout& layout() const { return *network->layout; }
@@ -68,6 +69,8 @@ struct ParameterStore {
   // Draws all weights by their layer's initialisation (paper Figure 2: Gaussian Glorot), biases zero; forgets the
   // optimiser state and the step; applies the masks. draw 0 is the network's own, 1 and up are reinitialisations.
   void initialise(uint64_t seed, uint32_t replicate, uint64_t draw);
+  // Says what weight decay is for: once, before the first update.
+  void set_decayed(Decayed which);
   void set_masks(std::shared_ptr<const Masks> masks);
   void load(const Snapshot& snapshot, bool restore_optimiser);
   std::shared_ptr<const Snapshot> snapshot() const;

@@ -252,5 +252,26 @@ static void adam(const AdamStep<real>& s, real* w, const real* g, real* m, real*
   }
 }
 
+static void rmsprop(const RmsPropStep<real>& s, real* w, const real* g, real* v, real* m, const uint64_t* mask, int64_t words) {
+  const vec weight_decay = splat(s.weight_decay), decay = splat(s.decay), one_decay = splat(s.one_decay);
+  const vec rate = splat(s.rate), momentum = splat(s.momentum), epsilon = splat(s.epsilon);
+  for (int64_t word = 0; word < words; ++word) {
+    const uint64_t bits = mask[word];
+    for (int64_t x = 0; x < 64; x += kWidth) {
+      const int64_t i = word * 64 + x;
+      const vec weight = load(w + i);
+      const vec gradient = fma(weight_decay, weight, load(g + i));
+      const vec square = fma(one_decay * gradient, gradient, decay * load(v + i));
+      vec update = rate * gradient / root(square + epsilon);
+      if (m) {
+        update = fma(momentum, load(m + i), update);
+        store(m + i, keep(bits >> x, update));
+      }
+      store(v + i, keep(bits >> x, square));
+      store(w + i, keep(bits >> x, weight - update));
+    }
+  }
+}
+
 static constexpr Kernels<real> kTable = {kIsa, product,       transpose,     normalise, relu_backward, relu,
-                                         add,   row_sum, cross_entropy, sgd,       adam};
+                                         add,   row_sum, cross_entropy, sgd,       adam,      rmsprop};

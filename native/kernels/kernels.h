@@ -55,6 +55,12 @@ struct AdamStep {
 };
 
 template <typename T>
+struct RmsPropStep {
+  // epsilon is under the root; one_decay is 1 - decay rounded once.
+  T rate, momentum, decay, one_decay, epsilon, weight_decay;
+};
+
+template <typename T>
 struct Kernels {
   Isa isa;
   void (*product)(const Product<T>&, int64_t m0, int64_t m1, int64_t j0, int64_t j1);
@@ -79,6 +85,8 @@ struct Kernels {
   // in weight and state: selected, not multiplied, so that NaN or Inf in a gradient cannot leak (contract 7).
   void (*sgd)(const SgdStep<T>&, T* w, const T* g, T* m, const uint64_t* mask, int64_t words);
   void (*adam)(const AdamStep<T>&, T* w, const T* g, T* m, T* v, const uint64_t* mask, int64_t words);
+  // v: means of squares; m: momentum, which has the rate in it, or null.
+  void (*rmsprop)(const RmsPropStep<T>&, T* w, const T* g, T* v, T* m, const uint64_t* mask, int64_t words);
 };
 
 const Kernels<float>& kernels_f32(Isa isa);

@@ -242,6 +242,7 @@ class Compiler {
     op.momentum = layer.momentum;
     op.weight = per_unit(layer.name + ".weight", channels, Initialisation::kOnes);
     op.bias = per_unit(layer.name + ".bias", channels);
+    for (int one : {op.weight, op.bias}) layout_->parameters[static_cast<size_t>(one)].norm = true;
   }
 
   void max_pool(const LayerSpec& layer, const Named& input) {

@@ -87,6 +87,7 @@ TEST("a snapshot is read back bit for bit, in both precisions and with any optim
   };
   check(trained<float>(layout, {"momentum"}));
   check(trained<double>(layout, {"exp_avg", "exp_avg_sq"}));
+  check(trained<float>(layout, {"square_avg", "momentum"}));
   check(trained<float>(layout, {}));
 }
 

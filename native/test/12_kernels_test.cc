@@ -207,6 +207,38 @@ void check_adam(const Kernels<T>& kernels, double limit, Numbers& numbers) {
   }
 }
 
+template <typename T>
+void check_rmsprop(const Kernels<T>& kernels, double limit, Numbers& numbers) {
+  const Arenas arenas = random_mask(numbers);
+  const int64_t n = arenas.words * 64;
+  const bool stateful = numbers.below(3) > 0;
+  const double rate = 0.01, momentum = 0.9, decay = 0.95, epsilon = numbers.below(2) ? 1 : 1e-3, weight_decay = numbers.below(2) ? 0.01 : 0;
+  const RmsPropStep<T> s = {.rate = static_cast<T>(rate),
+                            .momentum = static_cast<T>(momentum),
+                            .decay = static_cast<T>(decay),
+                            .one_decay = static_cast<T>(1 - decay),
+                            .epsilon = static_cast<T>(epsilon),
+                            .weight_decay = static_cast<T>(weight_decay)};
+  const auto w0 = numbers.normals<T>(n), m0 = numbers.normals<T>(n);
+  auto v0 = numbers.normals<T>(n);
+  for (T& x : v0) x *= x;
+  auto g = numbers.normals<T>(n);
+  poison(g, arenas, numbers);
+  auto w = w0, m = m0, v = v0;
+  kernels.rmsprop(s, w.data(), g.data(), v.data(), stateful ? m.data() : nullptr, arenas.mask.data(), arenas.words);
+  for (int64_t i = 0; i < n; ++i) {
+    if (!arenas.kept(i)) {
+      for (T x : {w[i], v[i], stateful ? m[i] : T(0)}) CHECK(is_positive_zero(static_cast<double>(x)));
+      continue;
+    }
+    const double gradient = g[i] + weight_decay * w0[i], square = decay * v0[i] + (1 - decay) * gradient * gradient;
+    const double update = (stateful ? momentum * m0[i] : 0) + rate * gradient / std::sqrt(square + epsilon);
+    CHECK_CLOSE(static_cast<double>(w[i]), w0[i] - update, limit, 10);
+    CHECK_CLOSE(static_cast<double>(v[i]), square, limit, 10);
+    if (stateful) CHECK_CLOSE(static_cast<double>(m[i]), update, limit, 10);
+  }
+}
+
 }  // namespace
 
 TEST("products of any shape, orientation and epilogue are right, and the same bits however they are cut") {
@@ -238,6 +270,7 @@ TEST("optimiser steps follow their formulas; what is pruned becomes +0 whatever 
     for (int i = 0; i < 100; ++i) {
       check_sgd(kernels, limit, numbers);
       check_adam(kernels, limit, numbers);
+      check_rmsprop(kernels, limit, numbers);
     }
   });
 }

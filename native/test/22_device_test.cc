@@ -418,14 +418,17 @@ TEST("an update of SGD leaves pruned weights and their momentum alone, whatever 
   for (int round = 0; round < 4; ++round) {
     const int64_t size = 1 + numbers.below(1000);
     std::vector<float> w = numbers.normals<float>(size), g = numbers.normals<float>(size), m = numbers.normals<float>(size);
-    std::vector<unsigned char> keep(static_cast<size_t>(size));
+    std::vector<unsigned char> keep(static_cast<size_t>(size)), decayed(static_cast<size_t>(size));
+    const bool all = round < 2;
     for (int64_t i = 0; i < size; ++i) {
       keep[i] = numbers.below(3) != 0;
+      decayed[i] = all || numbers.below(2) != 0;
       if (!keep[i]) w[i] = m[i] = 0, g[i] = kNone;
     }
     const auto before = w, momentum = m;
     const bool has = round != 0, nesterov = round == 2;
-    const dev::Sgd p = {w.data(), g.data(), has ? m.data() : nullptr, keep.data(), size, 0.1f, 0.9f, 1e-2f, nesterov};
+    const dev::Sgd p = {w.data(), g.data(), has ? m.data() : nullptr, keep.data(), size, 0.1f, 0.9f, 1e-2f, nesterov,
+                        all ? nullptr : decayed.data()};
     emulated::launch({dev::blocks_for(size), 1, 1}, [&] { dev::sgd(p); });
     for (int64_t i = 0; i < size; ++i) {
       if (!keep[i]) {
@@ -433,7 +436,7 @@ TEST("an update of SGD leaves pruned weights and their momentum alone, whatever 
         CHECK_EQUAL(std::bit_cast<uint32_t>(m[i]), 0u);
         continue;
       }
-      const double d = value_of(g[i]) + 1e-2 * value_of(before[i]);
+      const double d = value_of(g[i]) + (decayed[i] ? 1e-2 : 0) * value_of(before[i]);
       const double moved = has ? 0.9 * value_of(momentum[i]) + d : d;
       CHECK_CLOSE(value_of(w[i]), value_of(before[i]) - 0.1 * (nesterov ? d + 0.9 * moved : moved), 1e-6);
       if (has) CHECK_CLOSE(value_of(m[i]), moved, 1e-6);

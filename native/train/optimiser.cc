@@ -30,6 +30,17 @@ AdamStep<T> adam_step(const OptimiserOptions& o, double rate, int64_t t) {
           .root = static_cast<T>(std::sqrt(correction2))};
 }
 
+// Means of squares begin at 1 (as TensorFlow's): of that first 1, mean_decay^t is left, and the state holds the rest.
+template <typename T>
+RmsPropStep<T> rmsprop_step(const OptimiserOptions& o, double rate, int64_t t) {
+  return {.rate = static_cast<T>(rate),
+          .momentum = static_cast<T>(o.momentum),
+          .decay = static_cast<T>(o.mean_decay),
+          .one_decay = static_cast<T>(1 - o.mean_decay),
+          .epsilon = static_cast<T>(o.epsilon + power(o.mean_decay, t)),
+          .weight_decay = static_cast<T>(o.weight_decay)};
+}
+
 template <typename T>
 void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Pool& pool, const Kernels<T>& kernels) {
   T* const weights = store.weights.data_ptr<T>();
@@ -39,16 +50,24 @@ void step_cpu(const OptimiserOptions& o, double rate, ParameterStore& store, Poo
   T* s1 = store.optimiser.size() < 2 ? nullptr : store.optimiser[1].values.data_ptr<T>();
   const SgdStep<T> sgd = {static_cast<T>(rate), static_cast<T>(o.momentum), static_cast<T>(o.weight_decay), o.nesterov};
   const AdamStep<T> adam = adam_step<T>(o, rate, store.optimiser_updates + 1);
+  const RmsPropStep<T> rmsprop = rmsprop_step<T>(o, rate, store.optimiser_updates + 1);
   const Packing& packing = store.packing;
   pool.parallel(static_cast<int64_t>(packing.chunks.size()), [&](int64_t task) {
     const Packing::Chunk& chunk = packing.chunks[static_cast<size_t>(task)];
     const int64_t at = chunk.first;
     const uint64_t* mask = packing.words.data() + at / 64;
+    const bool decays = ParameterLayout::decays(store.layout().parameters[static_cast<size_t>(chunk.parameter)], o.decayed);
+    const auto with_decay = [decays](auto one) {
+      if (!decays) one.weight_decay = 0;
+      return one;
+    };
     const auto step = [&](T* w) {
-      if (o.type == OptimiserOptions::kSgd) {
-        kernels.sgd(sgd, w, g + at, s0 ? s0 + at : nullptr, mask, chunk.count / 64);
-      } else {
-        kernels.adam(adam, w, g + at, s0 + at, s1 + at, mask, chunk.count / 64);
+      switch (o.type) {
+        case OptimiserOptions::kSgd:
+          return kernels.sgd(with_decay(sgd), w, g + at, s0 ? s0 + at : nullptr, mask, chunk.count / 64);
+        case OptimiserOptions::kAdam: return kernels.adam(with_decay(adam), w, g + at, s0 + at, s1 + at, mask, chunk.count / 64);
+        case OptimiserOptions::kRmsProp:
+          return kernels.rmsprop(with_decay(rmsprop), w, g + at, s0 + at, s1 ? s1 + at : nullptr, mask, chunk.count / 64);
       }
     };
     T* const w = weights + chunk.weights;
@@ -73,13 +92,16 @@ void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
                            static_cast<float>(rate),
                            static_cast<float>(o.momentum),
                            static_cast<float>(o.weight_decay),
-                           o.nesterov};
+                           o.nesterov,
+                           store.decayed.defined() ? reinterpret_cast<const unsigned char*>(store.decayed.data_ptr<bool>()) : nullptr};
     return kernels->launch(DeviceKernel::kSgd, {device::blocks_for(p.size), 1, 1}, p);
   }
   const auto trainable = [&](const at::Tensor& flat) { return flat.narrow(0, 0, store.layout().trainable); };
   at::Tensor weights = trainable(store.weights);
   at::Tensor g = at::where(trainable(store.keep), trainable(store.gradients), 0);
-  if (o.weight_decay != 0) g.add_(weights, o.weight_decay);
+  if (o.weight_decay != 0) {
+    g.add_(store.decayed.defined() ? at::where(trainable(store.decayed), weights, 0) : weights, o.weight_decay);
+  }
   if (o.type == OptimiserOptions::kSgd) {
     if (!store.optimiser.empty()) {
       at::Tensor m = trainable(store.optimiser[0].values);
@@ -87,6 +109,13 @@ void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
       g = o.nesterov ? g.add_(m, o.momentum) : m;
     }
     weights.add_(g, -rate);
+  } else if (o.type == OptimiserOptions::kRmsProp) {
+    const RmsPropStep<double> s = rmsprop_step<double>(o, rate, store.optimiser_updates + 1);
+    at::Tensor v = trainable(store.optimiser[0].values);
+    v.mul_(o.mean_decay).addcmul_(g, g, 1 - o.mean_decay);
+    at::Tensor update = g.mul(rate).div_(at::sqrt(v.add(s.epsilon)));
+    if (o.momentum != 0) update = trainable(store.optimiser[1].values).mul_(o.momentum).add_(update);
+    weights.sub_(update);
   } else {
     const AdamStep<double> s = adam_step<double>(o, rate, store.optimiser_updates + 1);
     at::Tensor m = trainable(store.optimiser[0].values), v = trainable(store.optimiser[1].values);
@@ -102,6 +131,8 @@ void step_aten(const OptimiserOptions& o, double rate, ParameterStore& store) {
 
 std::vector<std::string> OptimiserOptions::state_names() const {
   if (type == kAdam) return {"exp_avg", "exp_avg_sq"};
+  if (type == kRmsProp && momentum == 0) return {"square_avg"};
+  if (type == kRmsProp) return {"square_avg", "momentum"};
   if (momentum != 0) return {"momentum"};
   return {};
 }

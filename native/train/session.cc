@@ -128,6 +128,7 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
                                                                                      : ParameterStore::kPacked;
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, kind,
                                             options_.optimiser.state_names());
+  store_->set_decayed(options_.optimiser.decayed);
   Split parts = split(*options_.train, options_.validation, options_.seed, options_.subset);
   train_ = std::move(parts.train);
   validation_ = std::move(parts.validation);

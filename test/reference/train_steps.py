@@ -70,6 +70,8 @@ def train(request):
             nesterov=o["nesterov"],
             weight_decay=o["weightDecay"],
         )
+    elif o["type"] == "rmsprop":
+        optimiser = RMSProp(model.parameters(), o)
     else:
         optimiser = torch.optim.Adam(
             model.parameters(),
@@ -91,6 +93,28 @@ def train(request):
         apply_masks()
         losses.append(loss.item())
     return losses
+
+
+class RMSProp:
+    """TensorFlow's: means of squares begin at 1, epsilon is under the root, the rate is in the momentum."""
+
+    def __init__(self, parameters, o):
+        self.o = {"decay": 0.9, "momentum": 0, "weightDecay": 0, **o}
+        self.all = [(p, torch.ones_like(p), torch.zeros_like(p)) for p in parameters]
+
+    def zero_grad(self):
+        for p, _, _ in self.all:
+            p.grad = None
+
+    def step(self):
+        o = self.o
+        with torch.no_grad():
+            for p, square, momentum in self.all:
+                decays = o.get("decayed", "all") == "all" or p.dim() > 1
+                g = p.grad + o["weightDecay"] * p if decays else p.grad
+                square.copy_(o["decay"] * square + (1 - o["decay"]) * g * g)
+                momentum.copy_(o["momentum"] * momentum + o["learningRate"] * g / torch.sqrt(square + o["epsilon"]))
+                p.sub_(momentum)
 
 
 def main():

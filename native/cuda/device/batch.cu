@@ -94,7 +94,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) sgd(const Sgd p) {
   const long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= p.size || !p.keep[i]) return;
   const float w = p.weights[i];
-  float g = p.gradients[i] + p.decay * w;
+  const float decay = p.decayed && !p.decayed[i] ? 0.0f : p.decay;
+  float g = p.gradients[i] + decay * w;
   if (p.momentum) {
     const float m = p.factor * p.momentum[i] + g;
     p.momentum[i] = m;

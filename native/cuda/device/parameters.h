@@ -138,6 +138,7 @@ struct Sgd {
   long long size;
   float rate, factor, decay;  // factor: of the momentum
   int nesterov;
+  const unsigned char* decayed;  // what weight decay is for, or null: everything
 };
 
 }  // namespace lth::device

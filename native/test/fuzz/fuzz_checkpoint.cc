@@ -55,7 +55,7 @@ Bytes file_of(const std::string& description) {
 // What was read is written and read again: the same.
 void check(const lth::Snapshot& s) {
   static const OutputInMemory file;
-  if (s.step < 0 || s.optimiser_updates < 0 || s.pending.correct < 0 || s.pending.seen < 0 || s.optimiser.size() > 3)
+  if (s.step < 0 || s.optimiser_updates < 0 || s.pending.correct < 0 || s.pending.seen < 0 || s.optimiser.size() > 4)
     std::abort();
   lth::write_snapshot(s, file.path(), {}, true);
   const auto again = lth::read_snapshot(layout(), file.path());
