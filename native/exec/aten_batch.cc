@@ -2,6 +2,8 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <numeric>
+
 namespace lth {
 
 at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels) {
@@ -50,21 +52,37 @@ BatchLoader::Resident& BatchLoader::resident(const Dataset* data) {
   return residents_.back();
 }
 
+BatchLoader::Copied BatchLoader::room(at::IntArrayRef shape, at::ScalarType type) const {
+  const bool cpu = options_.device().is_cpu();
+  const auto options = at::TensorOptions().dtype(type);
+  const at::Tensor host = at::empty(shape, options.pinned_memory(!cpu));
+  return {host, cpu ? host : at::empty(shape, options.device(options_.device()))};
+}
+
 void BatchLoader::stage(const Batch& batch) {
-  resident(batch.data);
   const int64_t n = static_cast<int64_t>(batch.examples.size());
   Staged& staged = staged_[n];
   const c10::Device device = options_.device();
-  if (!staged.host.defined()) {
-    const auto ints = at::TensorOptions().dtype(at::kInt);
-    staged.host = at::empty({4, n}, ints.pinned_memory(!device.is_cpu()));
-    staged.device = device.is_cpu() ? staged.host : at::empty({4, n}, ints.device(device));
+  if (!staged.where.host.defined()) {
+    staged.where = room({4, n}, at::kInt);
     if (!device.is_cpu()) staged.copied.emplace(device.type());
   } else if (staged.copied) {
     staged.copied->synchronize();  // the batch before may be on its way still
   }
-  int32_t* to = staged.host.data_ptr<int32_t>();
-  std::copy(batch.examples.begin(), batch.examples.end(), to);
+  int32_t* to = staged.where.host.data_ptr<int32_t>();
+  if (batch.images) {
+    const int64_t channels = scale_.size(1), features = batch.data->features;
+    if (!staged.images.host.defined()) {
+      staged.images = room({n, channels, features / channels}, at::kByte);
+      staged.labels = room({n}, at::kLong);
+    }
+    std::copy_n(batch.images, n * features, staged.images.host.data_ptr<uint8_t>());
+    std::copy_n(batch.labels, n, staged.labels.host.data_ptr<int64_t>());
+    std::iota(to, to + n, 0);
+  } else {
+    resident(batch.data);
+    std::copy(batch.examples.begin(), batch.examples.end(), to);
+  }
   for (int64_t i = 0; i < static_cast<int64_t>(batch.crops.size()); ++i) {
     const Crop& crop = batch.crops[i];
     to[n + i] = crop.dy;
@@ -72,7 +90,9 @@ void BatchLoader::stage(const Batch& batch) {
     to[3 * n + i] = crop.flip;
   }
   if (!staged.copied) return;
-  staged.device.copy_(staged.host, /*non_blocking=*/true);
+  for (const Copied& one : {staged.where, staged.images, staged.labels}) {
+    if (one.host.defined()) one.device.copy_(one.host, /*non_blocking=*/true);
+  }
   staged.copied->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
 }
 
@@ -94,8 +114,10 @@ at::Tensor BatchLoader::cropped(const Dataset& data, const at::Tensor& images, c
 }
 
 BatchLoader::Parts BatchLoader::parts(const Batch& batch) {
+  const Staged& staged = staged_.at(static_cast<int64_t>(batch.examples.size()));
+  if (batch.images) return {staged.images.device, staged.labels.device, staged.where.device, scale_, shift_};
   const Resident& from = resident(batch.data);
-  return {from.images, from.labels, staged_.at(static_cast<int64_t>(batch.examples.size())).device, scale_, shift_};
+  return {from.images, from.labels, staged.where.device, scale_, shift_};
 }
 
 TensorBatch BatchLoader::assemble(const Batch& batch) {

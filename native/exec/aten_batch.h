@@ -23,7 +23,8 @@ BatchResult read(const at::Tensor& measured);
 // Moves the store's running statistics as `how` says.
 void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& batch, const Statistics& how);
 
-// The data sets stay on the device once they were used (uint8), so a batch is chosen, cropped and flipped there.
+// Data sets in memory stay on the device once they were used (uint8), so a batch is chosen, cropped and flipped there;
+// batches that were read for themselves are copied to the same place, one after another.
 class BatchLoader {
  public:
   BatchLoader(const ParameterStore& store, Normaliser normaliser);
@@ -50,12 +51,17 @@ class BatchLoader {
     at::Tensor images;  // (count, channels, plane) uint8
     at::Tensor labels;  // (count) int64
   };
-  // Row, dy, dx, flip of each example, (4,N) int32.
+  // Of a batch size. On the CPU host and device are one tensor.
+  struct Copied {
+    at::Tensor host, device;
+  };
   struct Staged {
-    at::Tensor host, device;  // one tensor on the CPU
+    Copied where;           // (4,N) int32: row, dy, dx, flip of each example
+    Copied images, labels;  // as a resident's, of batches that were read for themselves
     std::optional<c10::Event> copied;
   };
   Resident& resident(const Dataset* data);
+  Copied room(at::IntArrayRef shape, at::ScalarType type) const;
   // (N, channels, plane) uint8 on the device.
   at::Tensor cropped(const Dataset& data, const at::Tensor& images, const at::Tensor& where) const;
 

@@ -336,7 +336,7 @@ class DirectConv final : public Executor {
     for (const auto& linear : linears_) linear->begin(v_.n);
     run(narrow_);
     run(pack_);
-    for (int64_t n = 0; n < v_.n; ++n) labels_[n] = batch.data->labels[batch.examples[n]];
+    for (int64_t n = 0; n < v_.n; ++n) labels_[n] = batch.label(n);
     v_.pool.parallel(v_.slices, [&](int64_t slice) { gather(batch, slice); });
   }
 
@@ -349,7 +349,7 @@ class DirectConv final : public Executor {
     if (v_.examples(slice) < kLane || in.channels % kPack<S> != 0) std::memset(static_cast<void*>(to), 0, in.elements * sizeof(S));
     for (int64_t e = 0; e < v_.examples(slice); ++e) {
       const int64_t n = v_.first(slice) + e;
-      const uint8_t* bytes = from.images.data() + static_cast<int64_t>(batch.examples[n]) * in.features;
+      const uint8_t* bytes = batch.image(n);
       if (!batch.crops.empty()) {
         augment_image(bytes, from.shape[0], from.shape[1], from.shape[2], batch.crops[n], cropped);
         bytes = cropped;

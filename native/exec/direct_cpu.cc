@@ -116,12 +116,12 @@ class DirectCpu final : public Executor {
     Buffer& input = buffers_[net_.input];
     const int64_t features = input.features, stride = input.row_stride;
     const int64_t channels = static_cast<int64_t>(normaliser_.scale.size()), plane = features / channels;
-    for (int64_t n = 0; n < n_; ++n) labels_[n] = data.labels[batch.examples[n]];
+    for (int64_t n = 0; n < n_; ++n) labels_[n] = batch.label(n);
     pool_.parallel(tasks_for(lanes_, kExamplesPerTask), [&](int64_t task) {
       const int64_t n0 = task * kExamplesPerTask, n1 = std::min(lanes_, n0 + kExamplesPerTask);
       // Rows of the data set lie anywhere in memory: all of them are on their way before the first is read.
       for (int64_t n = n0; n < std::min(n1, n_); ++n) {
-        const uint8_t* image = data.images.data() + static_cast<int64_t>(batch.examples[n]) * features;
+        const uint8_t* image = batch.image(n);
         for (int64_t at = 0; at < features; at += kLine) __builtin_prefetch(image + at);
       }
       std::vector<uint8_t> cropped(batch.crops.empty() ? 0 : features);
@@ -131,7 +131,7 @@ class DirectCpu final : public Executor {
           std::memset(row, 0, bytes(features));
           continue;
         }
-        const uint8_t* image = data.images.data() + static_cast<int64_t>(batch.examples[n]) * features;
+        const uint8_t* image = batch.image(n);
         if (!batch.crops.empty()) {
           augment_image(image, data.shape[0], data.shape[1], data.shape[2], batch.crops[n], cropped.data());
           image = cropped.data();

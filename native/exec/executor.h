@@ -25,6 +25,14 @@ struct Batch {
   const Dataset* data = nullptr;
   std::span<const int32_t> examples;  // rows of the data set
   std::span<const Crop> crops;        // one per example, or none: the images as they are
+  // Of a batch that was read for itself: (N, features) and (N), in the order of the examples. Null: in the data set, by row.
+  const uint8_t* images = nullptr;
+  const int32_t* labels = nullptr;
+
+  const uint8_t* image(int64_t n) const {
+    return images ? images + n * data->features : data->images.data() + static_cast<int64_t>(examples[n]) * data->features;
+  }
+  int32_t label(int64_t n) const { return labels ? labels[n] : data->labels[examples[n]]; }
 };
 
 // What a batch does to the running statistics of normalisation.
