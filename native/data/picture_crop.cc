@@ -26,7 +26,7 @@ double exponential(double x) {
   return sum;
 }
 
-Box centred(int64_t height, int64_t width, double tall, double wide) {
+CropBox centred(int64_t height, int64_t width, double tall, double wide) {
   const auto middle = [](int64_t size, double part) { return std::floor((static_cast<double>(size) - part) / 2); };
   return {middle(height, tall), middle(width, wide), tall, wide};
 }
@@ -60,11 +60,11 @@ std::array<int64_t, 2> scaled(int64_t height, int64_t width, int64_t side) {
 }
 
 // The square of `size` at (top, left) of the scaled picture, in pixels of the picture as it is.
-Box square_of(int64_t height, int64_t width, std::array<int64_t, 2> to, int64_t size, int64_t top, int64_t left) {
+CropBox square_of(int64_t height, int64_t width, std::array<int64_t, 2> to, int64_t size, int64_t top, int64_t left) {
   const double y = static_cast<double>(height) / static_cast<double>(to[0]);
   const double x = static_cast<double>(width) / static_cast<double>(to[1]);
   const auto side = static_cast<double>(size);
-  Box box = {static_cast<double>(top) * y, static_cast<double>(left) * x, side * y, side * x};
+  CropBox box = {static_cast<double>(top) * y, static_cast<double>(left) * x, side * y, side * x};
   // Not a rounding error past the edge.
   box.height = std::min(box.height, static_cast<double>(height) - box.top);
   box.width = std::min(box.width, static_cast<double>(width) - box.left);

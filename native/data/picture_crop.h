@@ -36,7 +36,7 @@ struct CropKey {
 };
 
 struct PictureCrop {
-  Box box;           // what becomes the square
+  CropBox box;           // what becomes the square
   bool cut = false;  // pixels outside of the box do not count: it is cut out first and resized then
   bool flip = false;
 };

@@ -19,7 +19,7 @@ Turn turn_of(int orientation) {
 }
 
 // A box of the upright picture in the stored one, which has (height, width).
-Box stored(Box box, Turn turn, double height, double width) {
+CropBox stored(CropBox box, Turn turn, double height, double width) {
   if (turn.transposed) {
     std::swap(box.top, box.left);
     std::swap(box.height, box.width);
@@ -30,7 +30,7 @@ Box stored(Box box, Turn turn, double height, double width) {
 }
 
 // Where the stored square goes so that the upright one is at `to`.
-Layout turned(Layout to, Turn turn, int64_t size, bool flip) {
+PixelLayout turned(PixelLayout to, Turn turn, int64_t size, bool flip) {
   if (flip) {
     to.base += (size - 1) * to.column;
     to.column = -to.column;
@@ -48,7 +48,7 @@ Layout turned(Layout to, Turn turn, int64_t size, bool flip) {
 }
 
 // The most that the inverse transform may take away: what is left is resized still.
-int shrink_for(const Box& box, int64_t size) {
+int shrink_for(const CropBox& box, int64_t size) {
   for (const int shrink : {8, 4, 2}) {
     if (std::min(box.height, box.width) >= static_cast<double>(shrink * size)) return shrink;
   }
@@ -71,17 +71,17 @@ void place(double at, double length, int64_t before, double shrink, int64_t size
 }  // namespace
 
 PictureCrop PictureInput::make(std::span<const std::byte> file, const std::string& name, const CropRule& rule,
-                               const CropKey& key, bool upright, Layout to) {
+                               const CropKey& key, bool upright, PixelLayout to) {
   reader_.open(file, name);
   const int64_t height = reader_.height(), width = reader_.width();
   const Turn turn = turn_of(upright ? reader_.orientation() : 1);
   const PictureCrop crop = turn.transposed ? picture_crop(rule, key, width, height) : picture_crop(rule, key, height, width);
-  const Box box = stored(crop.box, turn, static_cast<double>(height), static_cast<double>(width));
-  Window window;
+  const CropBox box = stored(crop.box, turn, static_cast<double>(height), static_cast<double>(width));
+  PictureWindow window;
   reach(box.top, box.height, rule.size, crop.cut, height, window.top, window.height);
   reach(box.left, box.width, rule.size, crop.cut, width, window.left, window.width);
   const Patch patch = reader_.read(window, shrink_for(box, rule.size));
-  Box part;
+  CropBox part;
   place(box.top, box.height, patch.top, patch.shrink, patch.height, part.top, part.height);
   place(box.left, box.width, patch.left, patch.shrink, patch.width, part.left, part.width);
   resizer_.resize(patch, part, rule.filter, rule.size, rule.size, turned(to, turn, rule.size, crop.flip));

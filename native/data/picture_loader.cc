@@ -157,7 +157,7 @@ void PictureLoader::make(Job& job, int64_t position, PictureInput& input, std::v
   key.example = row;
   const int64_t size = options_.crop.size;
   uint8_t* base = batch.images.get() + position * batch.features;
-  const Layout to = options_.channels_last ? Layout{base, 3 * size, 3, 1} : Layout{base, size, 1, size * size};
+  const PixelLayout to = options_.channels_last ? PixelLayout{base, 3 * size, 3, 1} : PixelLayout{base, size, 1, size * size};
   try {
     set_->read(row, file);
     input.make(file, set_->path(row), options_.crop, key, options_.upright, to);

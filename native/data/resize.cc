@@ -88,7 +88,7 @@ uint32_t mix_columns(const int16_t* from, const int16_t* weights, int64_t taps) 
 #endif
 }
 
-void write_line(const uint32_t* pixels, int64_t width, const Layout& to, int64_t y) {
+void write_line(const uint32_t* pixels, int64_t width, const PixelLayout& to, int64_t y) {
   uint8_t* row = to.base + y * to.row;
   for (int c = 0; c < 3; ++c, row += to.channel) {
     if (to.column == 1) {
@@ -145,7 +145,7 @@ void Resizer::plan(Axis& axis, int64_t size, double from, double length, int64_t
   axis.taps = taps;
 }
 
-void Resizer::resize(const Patch& from, const Box& box, Filter filter, int64_t height, int64_t width, const Layout& to) {
+void Resizer::resize(const Patch& from, const CropBox& box, Filter filter, int64_t height, int64_t width, const PixelLayout& to) {
   if (!(box.height > 0 && box.width > 0 && box.top >= 0 && box.left >= 0 &&
         box.top + box.height <= static_cast<double>(from.height) && box.left + box.width <= static_cast<double>(from.width)) ||
       height < 1 || width < 1) {

@@ -12,12 +12,12 @@ namespace lth {
 enum class Filter { kBilinear, kBicubic };
 
 // In pixels, which are squares: a picture's upper left corner is (0,0), its lower right one (height, width).
-struct Box {
+struct CropBox {
   double top = 0, left = 0, height = 0, width = 0;
 };
 
 // Where element (y,x,c) of a picture goes: base[y * row + x * column + c * channel].
-struct Layout {
+struct PixelLayout {
   uint8_t* base = nullptr;
   ptrdiff_t row = 0, column = 0, channel = 0;
 };
@@ -26,7 +26,7 @@ class Resizer {
  public:
   // The part `box` of `from`, in its own pixels, becomes (height, width). Pixels of `from` outside of the box count where the
   // filter reaches them: to cut first and resize then, give the part alone as `from`.
-  void resize(const Patch& from, const Box& box, Filter filter, int64_t height, int64_t width, const Layout& to);
+  void resize(const Patch& from, const CropBox& box, Filter filter, int64_t height, int64_t width, const PixelLayout& to);
 
  private:
   // Output i is the sum over k < taps of weights[i * taps + k] * input[first[i] + k]; weights are in units of 1/2^14.

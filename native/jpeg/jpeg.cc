@@ -141,7 +141,7 @@ int JpegReader::orientation() const {
   return 1;
 }
 
-Patch JpegReader::read(const Window& window, int shrink, std::vector<uint8_t>& pixels) {
+Patch JpegReader::read(const PictureWindow& window, int shrink, std::vector<uint8_t>& pixels) {
   Library& l = *library_;
   jpeg_decompress_struct& d = l.decoder;
   const bool cmyk = d.jpeg_color_space == JCS_CMYK || d.jpeg_color_space == JCS_YCCK;

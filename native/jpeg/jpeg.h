@@ -19,7 +19,7 @@ class JpegReader {
   int orientation() const;
   int64_t warnings() const;
   // Into `pixels`, which grows as needed.
-  Patch read(const Window& window, int shrink, std::vector<uint8_t>& pixels);
+  Patch read(const PictureWindow& window, int shrink, std::vector<uint8_t>& pixels);
 
  private:
   struct Library;

@@ -58,7 +58,7 @@ int64_t PictureReader::width() const { return state_->is_png ? state_->png.width
 int PictureReader::orientation() const { return state_->is_png ? 1 : state_->jpeg.orientation(); }
 int64_t PictureReader::warnings() const { return state_->is_png ? state_->png.warnings() : state_->jpeg.warnings(); }
 
-Patch PictureReader::read(const Window& window, int shrink) {
+Patch PictureReader::read(const PictureWindow& window, int shrink) {
   State& s = *state_;
   if (window.top < 0 || window.left < 0 || window.height < 1 || window.width < 1 ||
       window.height > height() - window.top || window.width > width() - window.left) {

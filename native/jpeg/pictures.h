@@ -19,7 +19,7 @@ JpegInfo jpeg_info();
 // A larger picture is refused before memory is taken for it: 8192 x 8192. The largest of ImageNet has 61 million.
 constexpr int64_t kMostPixels = int64_t{1} << 26;
 
-struct Window {
+struct PictureWindow {
   int64_t top = 0, left = 0, height = 0, width = 0;
 };
 
@@ -52,7 +52,7 @@ class PictureReader {
   // Decodes `window`, which lies in the picture and is not empty, once after each `open`. A JPEG is made smaller by `shrink`
   // (1, 2, 4 or 8) in the inverse transform, a PNG is not. Colours become RGB as Pillow's convert("RGB") has them: CMYK
   // is taken for inverted, alpha is dropped; of 16 bits the upper 8 count (of grey too, which Pillow clips at 255).
-  Patch read(const Window& window, int shrink);
+  Patch read(const PictureWindow& window, int shrink);
   // What libjpeg and libpng found wrong with the last picture and went over.
   int64_t warnings() const;
 

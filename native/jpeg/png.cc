@@ -81,7 +81,7 @@ void PngReader::open(std::span<const std::byte> bytes, const std::string& name) 
   }
 }
 
-Patch PngReader::read(const Window& window, std::vector<uint8_t>& pixels) {
+Patch PngReader::read(const PictureWindow& window, std::vector<uint8_t>& pixels) {
   Library& l = *library_;
   l.guarded([&] {
     png_read_update_info(l.decoder, l.info);

@@ -18,7 +18,7 @@ class PngReader {
   int64_t width() const { return width_; }
   int64_t warnings() const;
   // The whole picture is decoded into `pixels`; the patch is the window of it.
-  Patch read(const Window& window, std::vector<uint8_t>& pixels);
+  Patch read(const PictureWindow& window, std::vector<uint8_t>& pixels);
 
  private:
   struct Library;

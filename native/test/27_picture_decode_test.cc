@@ -75,7 +75,7 @@ TEST("a window's pixels are those of the whole picture, at any size") {
       PictureReader reader;
       for (uint64_t i = 0; i < 60; ++i) {
         const auto words = random.words(i, static_cast<uint32_t>(k), static_cast<uint32_t>(shrink));
-        Window w;
+        PictureWindow w;
         w.height = 1 + words[0] % 150;
         w.width = 1 + words[1] % 203;
         w.top = words[2] % static_cast<uint32_t>(151 - w.height);
@@ -251,7 +251,7 @@ TEST("data that is wrong inside gives a warning and a picture") {
 TEST("a window outside of the picture is refused") {
   const auto file = jpeg_of(test_picture(16, 24));
   PictureReader reader;
-  for (const Window w : {Window{0, 0, 17, 24}, Window{0, 1, 16, 24}, Window{-1, 0, 4, 4}, Window{0, 0, 0, 4}}) {
+  for (const PictureWindow w : {PictureWindow{0, 0, 17, 24}, PictureWindow{0, 1, 16, 24}, PictureWindow{-1, 0, 4, 4}, PictureWindow{0, 0, 0, 4}}) {
     reader.open(file, "outside");
     CHECK_THROWS({ reader.read(w, 1); }, "invalid-argument", {"does not fit", "16 x 24"});
   }

@@ -52,7 +52,7 @@ std::vector<double> weights(int64_t size, double from, double length, int64_t ou
 }
 
 // (h,w,3), rounded to bytes at the end alone.
-std::vector<uint8_t> plain(const Image& from, const Box& box, Filter filter, int64_t h, int64_t w) {
+std::vector<uint8_t> plain(const Image& from, const CropBox& box, Filter filter, int64_t h, int64_t w) {
   std::vector<double> lines(static_cast<size_t>(h * from.width * 3));
   for (int64_t y = 0; y < h; ++y) {
     const auto weight = weights(from.height, box.top, box.height, h, y, filter);
@@ -75,7 +75,7 @@ std::vector<uint8_t> plain(const Image& from, const Box& box, Filter filter, int
   return out;
 }
 
-std::vector<uint8_t> resized(const Image& from, const Box& box, Filter filter, int64_t h, int64_t w) {
+std::vector<uint8_t> resized(const Image& from, const CropBox& box, Filter filter, int64_t h, int64_t w) {
   std::vector<uint8_t> out(static_cast<size_t>(h * w * 3));
   Resizer().resize(from.patch(), box, filter, h, w, {out.data(), w * 3, 3, 1});
   return out;
@@ -86,7 +86,7 @@ std::vector<uint8_t> resized(const Image& from, const Box& box, Filter filter, i
 TEST("smaller, larger, cut and whole: the plain formula to one grey level, and nearly always the same") {
   const struct {
     int64_t height, width;
-    Box box;
+    CropBox box;
     int64_t h, w;
   } cases[] = {
       {60, 90, {0, 0, 60, 90}, 60, 90},          {60, 90, {0, 0, 60, 90}, 32, 32},
@@ -130,7 +130,7 @@ TEST("the output goes where its layout says: planes, mirrored, turned") {
   const Image from = noise(45, 67, 4);
   const int64_t h = 20, w = 31;
   const auto usual = resized(from, {2, 3, 40, 60}, Filter::kBilinear, h, w);
-  const auto check = [&](Layout layout, std::vector<uint8_t>& out) {
+  const auto check = [&](PixelLayout layout, std::vector<uint8_t>& out) {
     Resizer().resize(from.patch(), {2, 3, 40, 60}, Filter::kBilinear, h, w, layout);
     for (int64_t y = 0; y < h; ++y) {
       for (int64_t x = 0; x < w; ++x) {
@@ -171,7 +171,7 @@ TEST("no byte outside of a patch is read: what lies around it changes nothing") 
 
 TEST("a box that is not in the picture is refused") {
   const Image from = noise(10, 12, 1);
-  for (const Box box : {Box{0, 0, 10.5, 12}, Box{-0.5, 0, 4, 4}, Box{0, 0, 0, 4}, Box{0, 9, 4, 4}, Box{0, 0, NAN, 4}}) {
+  for (const CropBox box : {CropBox{0, 0, 10.5, 12}, CropBox{-0.5, 0, 4, 4}, CropBox{0, 0, 0, 4}, CropBox{0, 9, 4, 4}, CropBox{0, 0, NAN, 4}}) {
     CHECK_THROWS({ resized(from, box, Filter::kBilinear, 4, 4); }, "invalid-argument", {"box", "10 x 12"});
   }
 }

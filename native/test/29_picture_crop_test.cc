@@ -65,7 +65,7 @@ TEST("a random-resized crop lies in the picture, with area and aspect ratio in t
   const int draws = 20000;
   for (int64_t i = 0; i < draws; ++i) {
     const PictureCrop crop = picture_crop(inception, {.seed = 4, .example = i}, 600, 600);
-    const Box& b = crop.box;
+    const CropBox& b = crop.box;
     CHECK(crop.cut);
     CHECK(b.top >= 0 && b.left >= 0 && b.height >= 1 && b.width >= 1 && b.top + b.height <= 600 && b.left + b.width <= 600);
     for (const double one : {b.top, b.left, b.height, b.width}) CHECK(one == std::floor(one));
@@ -85,12 +85,12 @@ TEST("a random-resized crop lies in the picture, with area and aspect ratio in t
 
 TEST("where no crop fits, the middle is taken with the nearest aspect ratio; a picture of one pixel has one crop") {
   // Of 1000 x 10 a crop of 8 % of the area and 4/3 at most is wider than the picture.
-  const Box tall = picture_crop(inception, {.seed = 1}, 1000, 10).box;
+  const CropBox tall = picture_crop(inception, {.seed = 1}, 1000, 10).box;
   CHECK_EQUAL(numbers({tall}), (Numbers{493, 0, 13, 10, 0}));
-  const Box wide = picture_crop(inception, {.seed = 1}, 10, 1000).box;
+  const CropBox wide = picture_crop(inception, {.seed = 1}, 10, 1000).box;
   CHECK_EQUAL(numbers({wide}), (Numbers{0, 493, 10, 13, 0}));
   for (int64_t i = 0; i < 50; ++i) {
-    const Box one = picture_crop(inception, {.seed = 2, .example = i}, 1, 1).box;
+    const CropBox one = picture_crop(inception, {.seed = 2, .example = i}, 1, 1).box;
     CHECK_EQUAL(numbers({one}), (Numbers{0, 0, 1, 1, 0}));
   }
 }
@@ -151,7 +151,7 @@ TEST("a crop that is decoded in part is that of the picture decoded whole") {
       rule.filter = filter;
       for (int64_t i = 0; i < 40; ++i) {
         const CropKey key{.seed = 5, .example = i};
-        const Box box = picture_crop(rule, key, 230, 310).box;
+        const CropBox box = picture_crop(rule, key, 230, 310).box;
         const double off = mean_difference(input(jpeg, rule, key), input(png, rule, key));
         // Made smaller by 2 in the transform, this grainy picture comes out a little sharper. 51-pictures has real ones.
         const bool shrunk = std::min(box.height, box.width) >= 2 * 96;
