@@ -131,18 +131,10 @@ TEST("a rule that fits no picture is refused") {
 }
 
 TEST("a crop that is decoded in part is that of the picture decoded whole") {
-  const TestPicture p = test_picture(230, 310);
-  const auto jpeg = jpeg_of(p, {.quality = 95});
-  // The same pixels as a PNG, which is always decoded whole and never made smaller.
+  const auto jpeg = jpeg_of(test_picture(230, 310), {.quality = 95});
   PictureReader reader;
   reader.open(jpeg, "whole");
-  const Patch all = reader.read({0, 0, 230, 310}, 1);
-  TestPicture same{230, 310, 3, {}};
-  for (int64_t y = 0; y < 230; ++y) {
-    const uint8_t* row = all.pixels + y * all.stride;
-    same.pixels.insert(same.pixels.end(), row, row + 930);
-  }
-  const auto png = png_of(same);
+  const Patch whole = reader.read({0, 0, 230, 310}, 1);
   for (CropRule rule : {CropRule{.size = 96},
                         CropRule{.kind = CropRule::kScaledRandom, .size = 96, .short_low = 110, .short_high = 150},
                         CropRule{.kind = CropRule::kCentre, .size = 96, .resize = 110},
@@ -151,11 +143,23 @@ TEST("a crop that is decoded in part is that of the picture decoded whole") {
       rule.filter = filter;
       for (int64_t i = 0; i < 40; ++i) {
         const CropKey key{.seed = 5, .example = i};
-        const CropBox box = picture_crop(rule, key, 230, 310).box;
-        const double off = mean_difference(input(jpeg, rule, key), input(png, rule, key));
+        const PictureCrop crop = picture_crop(rule, key, 230, 310);
+        Patch from = whole;
+        CropBox box = crop.box;
+        if (crop.cut) {
+          from.pixels += static_cast<int64_t>(box.top) * whole.stride + static_cast<int64_t>(box.left) * 3;
+          from.height = static_cast<int64_t>(box.height);
+          from.width = static_cast<int64_t>(box.width);
+          box.top = box.left = 0;
+        }
+        std::vector<uint8_t> expected(96 * 96 * 3);
+        PixelLayout to{expected.data(), 288, 3, 1};
+        if (crop.flip) to = {expected.data() + 95 * 3, 288, -3, 1};
+        Resizer().resize(from, box, filter, 96, 96, to);
+        const double off = mean_difference(input(jpeg, rule, key), expected);
         // Made smaller by 2 in the transform, this grainy picture comes out a little sharper. 51-pictures has real ones.
         const bool shrunk = std::min(box.height, box.width) >= 2 * 96;
-        CHECK(shrunk ? off > 0 && off < 2.1 : off == 0);
+        CHECK(shrunk ? off > 0 && off < 2.1 : off < 0.002);
       }
     }
   }
