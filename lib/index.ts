@@ -80,6 +80,13 @@ export {
   type PruneOptions,
 } from './session/Masks.js';
 export {
+  type BatchesOptions,
+  type PictureBatch,
+  type PictureCrop,
+  type PictureFailure,
+  Pictures,
+} from './session/Pictures.js';
+export {
   type Evaluation,
   type OpenOptions,
   type Optimiser,

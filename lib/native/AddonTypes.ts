@@ -26,6 +26,10 @@ export type SessionHandle = Handle<'session'>;
 export type RunHandle = Handle<'run'>;
 /** A kernel lock (flock) on a file; released by dispose and by the end of the process. */
 export type LockHandle = Handle<'lock'>;
+/** Labelled pictures in files, read when they are wanted. Immutable. */
+export type PicturesHandle = Handle<'pictures'>;
+/** Batches of pictures that native threads make ahead of time. */
+export type PictureStreamHandle = Handle<'picture stream'>;
 
 export type AnyHandle =
   | NetworkHandle
@@ -34,7 +38,9 @@ export type AnyHandle =
   | MasksHandle
   | SessionHandle
   | RunHandle
-  | LockHandle;
+  | LockHandle
+  | PicturesHandle
+  | PictureStreamHandle;
 
 export interface BuildInfo {
   /** LibTorch's version, e.g. "2.13.0". */
@@ -59,6 +65,14 @@ export interface BuildInfo {
     /** What each of them is, e.g. "NVIDIA H100 80GB HBM3". */
     names: string[];
     /** Why not, in a sentence; empty where available. */
+    reason: string;
+  };
+  jpeg: {
+    /** Were libjpeg-turbo and libpng there when the addon was built? */
+    built: boolean;
+    /** "libjpeg-turbo 2.1.5, libpng 1.6.39". */
+    libraries: string;
+    /** Why not and what to do, in a sentence; empty where built. */
     reason: string;
   };
 }
@@ -150,6 +164,75 @@ export interface DatasetInfo {
   /** Per channel mean and standard deviation of x/255 over the whole set. */
   mean: number[];
   std: number[];
+}
+
+/** How a picture becomes a square of `size`; each kind looks at its own fields. */
+export interface NativeCrop {
+  kind: 'random-resized' | 'scaled-random' | 'centre' | 'central';
+  size: number;
+  filter: 'bilinear' | 'bicubic';
+  flip: boolean;
+  /** random-resized: range of the share of the area, and of width over height. */
+  area: [number, number];
+  aspect: [number, number];
+  /** scaled-random: range that the short side is drawn from. */
+  shortSide: [number, number];
+  /** centre: what the short side becomes. */
+  resize: number;
+  /** central: share of both sides. */
+  fraction: number;
+}
+
+export interface PictureStreamOptions {
+  crop: NativeCrop;
+  /** (N,S,S,3) instead of (N,3,S,S). */
+  channelsLast: boolean;
+  /** Apply EXIF's orientation. */
+  upright: boolean;
+  workers: number;
+  /** Batches that are made or wait at most. */
+  ahead: number;
+  /** Of the set, which batches are made of. */
+  rows: Int32Array;
+  batch: number;
+  /** By the data order; else as `rows` has them. */
+  shuffle: boolean;
+  seed: number;
+  replicate: number;
+  noise: number;
+  /** Batches of the steps from `from` on, before `until`. */
+  from: number;
+  until: number;
+}
+
+/** A picture that could not be read: the next one of its batch that could stands in its place. */
+export interface NativePictureFailure {
+  position: number;
+  row: number;
+  taken: number;
+  why: string;
+}
+
+/** Views over native memory, handed over once. */
+export interface NativePictureBatch {
+  step: number;
+  images: Uint8Array;
+  labels: Int32Array;
+  rows: Int32Array;
+  warnings: number;
+  failures: NativePictureFailure[];
+}
+
+/** (height,width,3) in RGB. */
+export interface NativePicture {
+  height: number;
+  width: number;
+  warnings: number;
+  pixels: Uint8Array;
+  /** Of `pictureCrop`: what became the square, whether pixels outside of it counted, whether it was mirrored. */
+  box: { top: number; left: number; height: number; width: number };
+  cut: boolean;
+  flip: boolean;
 }
 
 // ----------------------------------------------------------------------------------------- session
@@ -456,6 +539,37 @@ export interface Addon {
   ): Promise<Uint8Array>;
   datasetInfo(dataset: DatasetHandle): DatasetInfo;
 
+  /** `names` of files below `root`, each with a zero byte behind it, as many as labels; the files are not looked at. */
+  picturesOpen(
+    names: Uint8Array,
+    labels: Int32Array,
+    options: { root: string; classes: number; digest: string },
+  ): Promise<PicturesHandle>;
+  /** Starts the threads that make batches; `notify` is called when one is there to be taken. Goes on until runAbort. */
+  picturesStream(
+    pictures: PicturesHandle,
+    options: PictureStreamOptions,
+    notify: () => void,
+  ): { run: RunHandle; stream: PictureStreamHandle; end: Promise<RunEnd> };
+  /** The next batch where it is made, else null. "corrupt-file" where none of its pictures can be read. */
+  picturesTake(stream: PictureStreamHandle): NativePictureBatch | null;
+  /** A JPEG or PNG file's pixels; `name` is what errors call it. */
+  pictureDecode(file: Uint8Array, name: string): Promise<NativePicture>;
+  /** The square that an example of an epoch becomes. */
+  pictureCrop(
+    file: Uint8Array,
+    name: string,
+    options: {
+      crop: NativeCrop;
+      upright: boolean;
+      seed: number;
+      replicate: number;
+      noise: number;
+      epoch: number;
+      example: number;
+    },
+  ): Promise<NativePicture>;
+
   /** Allocates and draws the initial weights. From here on to sessionGradients: passes over all parameters, on libuv's pool. */
   sessionOpen(options: SessionOptions): Promise<SessionHandle>;
   sessionInfo(session: SessionHandle): SessionInfo;
@@ -589,6 +703,12 @@ export interface Addon {
     options: LayerBenchOptions,
   ): { run: RunHandle; end: Promise<LayerTimes | null> };
   benchLimits(threads: number): { run: RunHandle; end: Promise<MachineLimits | null> };
+  /** Decodes these pictures whole, once each; their files are in memory before the clock starts. */
+  benchDecode(
+    pictures: PicturesHandle,
+    rows: Int32Array,
+    threads: number,
+  ): { run: RunHandle; end: Promise<{ seconds: number; pixels: number } | null> };
 
   /** Non-blocking exclusive flock on `path` (created if missing); null if another process or handle holds it. */
   lockTry(path: string): LockHandle | null;

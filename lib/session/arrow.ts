@@ -3,6 +3,7 @@ import {
   Bool,
   Dictionary,
   Field,
+  FixedSizeBinary,
   Float32,
   Float64,
   Int8,
@@ -79,5 +80,29 @@ export function metricsBatch(columns: MetricColumns): RecordBatch {
   return new RecordBatch(
     metricsSchema,
     makeData({ type: new Struct(metricsSchema.fields), length: columns.rows, nullCount: 0, children }),
+  );
+}
+
+/** Columns of a batch of pictures over its own memory. */
+export function pictureRecords(batch: {
+  images: Uint8Array;
+  labels: Int32Array;
+  rows: Int32Array;
+}): RecordBatch {
+  const { images, labels, rows } = batch;
+  const image = new FixedSizeBinary(images.length / rows.length);
+  const schema = new Schema([
+    new Field('image', image),
+    new Field('label', new Int32()),
+    new Field('row', new Int32()),
+  ]);
+  const children = [
+    makeData({ type: image, data: images }),
+    makeData({ type: new Int32(), data: labels }),
+    makeData({ type: new Int32(), data: rows }),
+  ];
+  return new RecordBatch(
+    schema,
+    makeData({ type: new Struct(schema.fields), length: rows.length, nullCount: 0, children }),
   );
 }

@@ -35,6 +35,12 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   c.Set("names", to_js(env, cuda.names));
   c.Set("reason", cuda.reason);
   out.Set("cuda", c);
+  const JpegInfo jpeg = jpeg_info();
+  Napi::Object j = Napi::Object::New(env);
+  j.Set("built", jpeg.built);
+  j.Set("libraries", jpeg.libraries);
+  j.Set("reason", jpeg.reason);
+  out.Set("jpeg", j);
   return out;
 }
 
@@ -53,7 +59,7 @@ Napi::Value dispose(const Napi::CallbackInfo& call) {
     box->dispose();
   } else if (!dispose_as<const CompiledNetwork>(v) && !dispose_as<const Dataset>(v) &&
              !dispose_as<const Snapshot>(v) && !dispose_as<const Masks>(v) && !dispose_as<RunHandle>(v) &&
-             !dispose_as<FileLock>(v)) {
+             !dispose_as<FileLock>(v) && !dispose_as<const PictureSet>(v) && !dispose_as<PictureStream>(v)) {
     throw Error("wrong-handle", "[addon] dispose: expected a handle");
   }
   return call.Env().Undefined();
@@ -89,6 +95,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define<file_write>(exports, "fileWrite");
   define_networks(exports);
   define_data(exports);
+  define_pictures(exports);
   define_sessions(exports);
   define_snapshots(exports);
   define_masks(exports);

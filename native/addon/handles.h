@@ -4,6 +4,7 @@
 #include "core/lock.h"
 #include "core/snapshot.h"
 #include "data/dataset.h"
+#include "data/picture_stream.h"
 #include "network/network.h"
 #include "train/session.h"
 
@@ -30,12 +31,15 @@ LTH_HANDLE(const Masks, "masks", 4)
 LTH_HANDLE(Session, "session", 5)
 LTH_HANDLE(RunHandle, "run", 6)
 LTH_HANDLE(FileLock, "lock", 7)
+LTH_HANDLE(const PictureSet, "pictures", 8)
+LTH_HANDLE(PictureStream, "picture stream", 9)
 #undef LTH_HANDLE
 
 // Native memory of what a handle holds, where it may be large and is not freed by other means.
 inline size_t memory_of(const Snapshot& snapshot) { return snapshot.bytes(); }
 inline size_t memory_of(const Masks& masks) { return masks.words.size() * sizeof(uint64_t); }
 inline size_t memory_of(const Dataset& data) { return data.images.size() + data.labels.size() * sizeof(int32_t); }
+inline size_t memory_of(const PictureSet& set) { return set.memory(); }
 template <typename T>
 size_t memory_of(const T&) {
   return 0;
@@ -83,6 +87,7 @@ std::shared_ptr<Account> account_of(const Napi::Value& v) {
 
 void define_networks(Napi::Object& exports);
 void define_data(Napi::Object& exports);
+void define_pictures(Napi::Object& exports);
 void define_sessions(Napi::Object& exports);
 void define_snapshots(Napi::Object& exports);
 void define_masks(Napi::Object& exports);

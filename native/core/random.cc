@@ -18,25 +18,6 @@ Product32 multiply(uint32_t a, uint32_t b) {
   return {static_cast<uint32_t>(p >> 32), static_cast<uint32_t>(p)};
 }
 
-// Natural logarithm of a normal positive double through + - * / alone: x = m 2^e with m in [sqrt(1/2), sqrt(2)),
-// ln m = 2 atanh((m - 1) / (m + 1)) by its series, below 1e-15 relative. The C library's differs between versions.
-double logarithm(double x) {
-  uint64_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  int exponent = static_cast<int>(bits >> 52) - 1023;
-  bits = (bits & 0x000fffffffffffffull) | 0x3ff0000000000000ull;
-  double m;
-  std::memcpy(&m, &bits, sizeof m);
-  if (m > 1.4142135623730951) {
-    m *= 0.5;
-    ++exponent;
-  }
-  const double s = (m - 1) / (m + 1), z = s * s;
-  double series = 0;
-  for (int k = 25; k >= 1; k -= 2) series = series * z + 1.0 / k;
-  return exponent * 0.69314718055994530942 + 2 * s * series;
-}
-
 double polynomial(const double (&c)[8], double r) {
   double p = c[7];
   for (int i = 6; i >= 0; --i) p = p * r + c[i];
@@ -82,6 +63,24 @@ double inverse_normal(double p) {
 }
 
 }  // namespace
+
+// x = m 2^e with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m - 1) / (m + 1)) by its series, below 1e-15 relative.
+double logarithm(double x) {
+  uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  int exponent = static_cast<int>(bits >> 52) - 1023;
+  bits = (bits & 0x000fffffffffffffull) | 0x3ff0000000000000ull;
+  double m;
+  std::memcpy(&m, &bits, sizeof m);
+  if (m > 1.4142135623730951) {
+    m *= 0.5;
+    ++exponent;
+  }
+  const double s = (m - 1) / (m + 1), z = s * s;
+  double series = 0;
+  for (int k = 25; k >= 1; k -= 2) series = series * z + 1.0 / k;
+  return exponent * 0.69314718055994530942 + 2 * s * series;
+}
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> c, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {

@@ -28,6 +28,9 @@ struct Stream {
 
 Stream stream(uint64_t seed, uint32_t replicate, Purpose purpose, uint64_t noise);
 
+// Natural logarithm of a normal positive double through + - * / alone: the C library's differs between versions.
+double logarithm(double x);
+
 // Standard normal by inversion (Wichura, AS241 PPND16) of a 53-bit uniform in (0,1); uses only + - * / sqrt and a
 // logarithm of our own, so the bits do not depend on the C library.
 double normal(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer);

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import type { ImpOptions } from '../../../bench/imp.js';
 import type { KernelOptions } from '../../../bench/kernels.js';
+import type { LoaderOptions } from '../../../bench/loader.js';
 import type { SpeedPlot } from '../../../bench/plot.js';
 import type { StepOptions } from '../../../bench/step.js';
 import type { TrainingOptions } from '../../../bench/training.js';
@@ -259,9 +260,40 @@ function masksCommand(): Command {
     });
 }
 
+interface LoaderFlags extends Omit<LoaderOptions, 'folder' | 'signal' | 'onProgress'> {
+  json?: boolean;
+}
+
+function loaderCommand(): Command {
+  return new Command('loader')
+    .description(
+      "pictures a second from JPEG files to batches, beside libjpeg-turbo alone and PyTorch's DataLoader",
+    )
+    .argument('<folder>', 'class folders of pictures, or what holds them as train/')
+    .option(
+      '--workers <n>',
+      'threads of ours, processes of the other side',
+      integer(1, 1024),
+      availableParallelism(),
+    )
+    .option('--batch <n>', 'pictures', integer(1, 1 << 16), 64)
+    .option('--size <n>', 'side of what comes out', integer(1, 4096), 224)
+    .option('--rounds <n>', 'of all sides in turn', integer(1, 10_000), 7)
+    .option('--passes <n>', 'over all pictures, in a round', integer(1, 10_000), 2)
+    .option('--json', 'as one JSON object')
+    .option('--no-reference', 'leave PyTorch out')
+    .action(async (folder: string, { json, ...flags }: LoaderFlags) => {
+      const { benchLoader, renderLoaderBench } = await import('../../../bench/loader.js');
+      const result = await benchLoader({ ...flags, folder: resolve(folder), onProgress });
+      process.stdout.write(`${json ? JSON.stringify(result) : renderLoaderBench(result)}\n`);
+    });
+}
+
 export function benchCommand(): Command {
-  const command = new Command('bench').description('measure: products of layers, updates, whole IMPs');
-  for (const one of [kernelsCommand(), stepCommand(), impCommand(), masksCommand()])
+  const command = new Command('bench').description(
+    'measure: products of layers, updates, whole IMPs, reading pictures',
+  );
+  for (const one of [kernelsCommand(), stepCommand(), impCommand(), loaderCommand(), masksCommand()])
     command.addCommand(one.exitOverride());
   return command;
 }

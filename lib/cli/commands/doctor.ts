@@ -110,7 +110,7 @@ function describe(d: Diagnosis): string {
     ['CPU', `${d.cpu}, ${d.threads} threads`],
   ];
   if (d.addon) {
-    const { libtorch, libtorchPath, compiler, isa, isaAvailable, cuda } = d.addon;
+    const { libtorch, libtorchPath, compiler, isa, isaAvailable, cuda, jpeg } = d.addon;
     const source = d.libtorchSource ? ` (${d.libtorchSource})` : '';
     rows.push(
       ['LibTorch', `${libtorch} in ${libtorchPath}${source}`],
@@ -122,6 +122,7 @@ function describe(d: Diagnosis): string {
           ? cuda.devices.map((device, i) => `${device} ${cuda.names[i]}`).join(', ')
           : `no: ${cuda.reason}`,
       ],
+      ['JPEG', jpeg.built ? jpeg.libraries : `no: ${jpeg.reason}`],
     );
   }
   if (d.tuning) rows.push(['tuning', `${d.tuning.state} (${d.tuning.path})`]);
@@ -139,7 +140,7 @@ function describe(d: Diagnosis): string {
 /** `lth-train doctor`: exit code 0 where experiments can run, else 1. */
 export function doctorCommand(exit: (code: number) => void): Command {
   return new Command('doctor')
-    .description('versions, LibTorch, instruction sets, threads, CUDA or why not')
+    .description('versions, LibTorch, instruction sets, threads, CUDA and JPEG or why not')
     .option('--json', 'as one JSON object')
     .action(async (options: { json?: boolean }) => {
       const diagnosis = await diagnose();

@@ -1,0 +1,27 @@
+# Pictures: lth_jpeg(TARGET FOLDER) adds to a library what reads them, over libjpeg-turbo and libpng where both have their
+# headers here, else stubs that say so when they are called. FOLDER holds jpeg/ and no_jpeg/. LTH_JPEG_BUILT says which.
+option(LTH_JPEG "Read JPEG and PNG pictures where libjpeg-turbo and libpng are found" ON)
+
+function(lth_jpeg target folder)
+  find_package(JPEG QUIET)
+  find_package(PNG QUIET)
+  set(crops "")
+  if(LTH_JPEG AND JPEG_FOUND AND PNG_FOUND)
+    # libjpeg-turbo's own: other libjpegs cannot decode a part.
+    foreach(place ${JPEG_INCLUDE_DIRS})
+      if(EXISTS ${place}/jpeglib.h)
+        file(STRINGS ${place}/jpeglib.h crops REGEX "jpeg_crop_scanline")
+      endif()
+    endforeach()
+  endif()
+  if(crops)
+    file(GLOB sources CONFIGURE_DEPENDS ${folder}/jpeg/*.cc)
+    target_link_libraries(${target} PUBLIC JPEG::JPEG PNG::PNG)
+    set(LTH_JPEG_BUILT ON PARENT_SCOPE)
+  else()
+    set(LTH_JPEG_BUILT OFF PARENT_SCOPE)
+    message(STATUS "libjpeg-turbo and libpng: not both found, built without JPEG")
+    file(GLOB sources CONFIGURE_DEPENDS ${folder}/no_jpeg/*.cc)
+  endif()
+  target_sources(${target} PRIVATE ${sources})
+endfunction()

@@ -1,0 +1,45 @@
+// Antialiased resizing as Pillow does it: each pixel is a weighted mean over `support` pixels of the output's size around
+// its centre. Whole numbers throughout, so the bits are the same on every machine.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "jpeg/pictures.h"
+
+namespace lth {
+
+enum class Filter { kBilinear, kBicubic };
+
+// In pixels, which are squares: a picture's upper left corner is (0,0), its lower right one (height, width).
+struct CropBox {
+  double top = 0, left = 0, height = 0, width = 0;
+};
+
+// Where element (y,x,c) of a picture goes: base[y * row + x * column + c * channel].
+struct PixelLayout {
+  uint8_t* base = nullptr;
+  ptrdiff_t row = 0, column = 0, channel = 0;
+};
+
+class Resizer {
+ public:
+  // The part `box` of `from`, in its own pixels, becomes (height, width). Pixels of `from` outside of the box count where the
+  // filter reaches them: to cut first and resize then, give the part alone as `from`.
+  void resize(const Patch& from, const CropBox& box, Filter filter, int64_t height, int64_t width, const PixelLayout& to);
+
+ private:
+  // Output i is the sum over k < taps of weights[i * taps + k] * input[first[i] + k]; weights are in units of 1/2^14.
+  struct Axis {
+    int64_t taps = 0;  // even
+    std::vector<int32_t> first;
+    std::vector<int16_t> weights;
+  };
+  static void plan(Axis& axis, int64_t size, double from, double length, int64_t outputs, Filter filter);
+
+  Axis rows_, columns_;
+  std::vector<int16_t> line_;     // one row of the output's height, of the input's width; 6 bits behind the point
+  std::vector<uint32_t> pixels_;  // one row of the output
+};
+
+}  // namespace lth

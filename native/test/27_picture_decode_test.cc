@@ -1,0 +1,259 @@
+// JPEG and PNG files as RGB: whole, in part, made smaller, and what is refused.
+#include <algorithm>
+#include <cstdlib>
+
+#include "check.h"
+#include "jpeg/exif.h"
+#include "jpeg/pictures.h"
+#include "pictures.h"
+
+using namespace lth;
+using namespace lth::test;
+
+namespace {
+
+TestPicture picture_of(const Patch& patch) {
+  TestPicture out{patch.height, patch.width, 3, {}};
+  for (int64_t y = 0; y < patch.height; ++y) {
+    const uint8_t* row = patch.pixels + y * patch.stride;
+    out.pixels.insert(out.pixels.end(), row, row + patch.width * 3);
+  }
+  return out;
+}
+
+TestPicture whole(const std::vector<std::byte>& file, int shrink = 1) {
+  PictureReader reader;
+  reader.open(file, "whole");
+  return picture_of(reader.read({0, 0, reader.height(), reader.width()}, shrink));
+}
+
+double mean_difference(const TestPicture& a, const TestPicture& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.pixels.size(); ++i) sum += std::abs(a.pixels[i] - b.pixels[i]);
+  return sum / static_cast<double>(a.pixels.size());
+}
+
+const std::vector<JpegKind> kinds = {{},
+                                     {.across = 2, .down = 1},
+                                     {.across = 1, .down = 2},
+                                     {.across = 1, .down = 1},
+                                     {.across = 4, .down = 1},
+                                     {.progressive = true},
+                                     {.arithmetic = true},
+                                     {.restart = 1},
+                                     {.across = 1, .down = 1, .stored = JCS_RGB}};
+
+// Places of the two bytes of height and width in the first frame header.
+size_t frame_header(const std::vector<std::byte>& file) {
+  for (size_t i = 2; i + 9 < file.size();) {
+    const auto marker = std::to_integer<int>(file[i + 1]);
+    if (marker >= 0xc0 && marker <= 0xc2) return i + 5;
+    i += 2 + static_cast<size_t>(std::to_integer<int>(file[i + 2]) << 8 | std::to_integer<int>(file[i + 3]));
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST("every kind of JPEG becomes the picture that was written") {
+  const TestPicture p = test_picture(83, 131);
+  for (JpegKind kind : kinds) {
+    kind.quality = 95;
+    const TestPicture q = whole(jpeg_of(p, kind));
+    CHECK_EQUAL(q.height, int64_t{83});
+    CHECK_EQUAL(q.width, int64_t{131});
+    CHECK(mean_difference(p, q) < 2.5 * std::max(2, kind.across));  // colours are coarser where they are sampled less
+  }
+}
+
+TEST("a window's pixels are those of the whole picture, at any size") {
+  const Stream random = stream(3, 0, Purpose::kMask, 0);
+  for (size_t k = 0; k < kinds.size(); ++k) {
+    const auto file = jpeg_of(test_picture(150, 203, 3, k), kinds[k]);
+    for (const int shrink : {1, 2, 4, 8}) {
+      const TestPicture all = whole(file, shrink);
+      PictureReader reader;
+      for (uint64_t i = 0; i < 60; ++i) {
+        const auto words = random.words(i, static_cast<uint32_t>(k), static_cast<uint32_t>(shrink));
+        PictureWindow w;
+        w.height = 1 + words[0] % 150;
+        w.width = 1 + words[1] % 203;
+        w.top = words[2] % static_cast<uint32_t>(151 - w.height);
+        w.left = words[3] % static_cast<uint32_t>(204 - w.width);
+        reader.open(file, "window");
+        const Patch patch = reader.read(w, shrink);
+        CHECK_EQUAL(patch.shrink, shrink);
+        CHECK_EQUAL(patch.top, w.top / shrink);
+        CHECK_EQUAL(patch.left, w.left / shrink);
+        CHECK_EQUAL(patch.height, (w.top + w.height + shrink - 1) / shrink - w.top / shrink);
+        CHECK_EQUAL(patch.width, (w.left + w.width + shrink - 1) / shrink - w.left / shrink);
+        bool same = true;
+        for (int64_t y = 0; y < patch.height && same; ++y) {
+          same = std::equal(patch.pixels + y * patch.stride, patch.pixels + y * patch.stride + patch.width * 3,
+                            all.at(patch.top + y, patch.left));
+        }
+        if (!same) {
+          complain(__FILE__, __LINE__, "kind " + std::to_string(k) + " shrink " + std::to_string(shrink) + " window " +
+                                           std::to_string(w.top) + "," + std::to_string(w.left) + " " + std::to_string(w.height) +
+                                           "x" + std::to_string(w.width));
+        }
+      }
+    }
+  }
+}
+
+TEST("a picture made smaller in the transform is the mean over its pixels, nearly") {
+  const TestPicture p = test_picture(160, 240);
+  const TestPicture full = whole(jpeg_of(p, {.quality = 95}));
+  for (const int shrink : {2, 4, 8}) {
+    const TestPicture small = whole(jpeg_of(p, {.quality = 95}), shrink);
+    TestPicture means{small.height, small.width, 3, {}};
+    for (int64_t y = 0; y < small.height; ++y) {
+      for (int64_t x = 0; x < small.width * 3; ++x) {
+        int sum = 0;
+        for (int i = 0; i < shrink * shrink; ++i) sum += full.at(y * shrink + i / shrink, x / 3 * shrink + i % shrink)[x % 3];
+        means.pixels.push_back(static_cast<uint8_t>(sum / (shrink * shrink)));
+      }
+    }
+    CHECK(mean_difference(small, means) < 2);
+  }
+}
+
+TEST("grey becomes three equal channels") {
+  const TestPicture p = test_picture(40, 50, 1);
+  const TestPicture q = whole(jpeg_of(p, {.quality = 98}));
+  double off = 0;
+  for (int64_t i = 0; i < 40 * 50; ++i) {
+    CHECK(q.pixels[i * 3] == q.pixels[i * 3 + 1] && q.pixels[i * 3] == q.pixels[i * 3 + 2]);
+    off += std::abs(q.pixels[i * 3] - p.pixels[i]);
+  }
+  CHECK(off / (40 * 50) < 3);
+}
+
+TEST("CMYK, plain or as YCCK, is taken for inverted: light = ink x key") {
+  const TestPicture p = test_picture(48, 64, 4);
+  for (const J_COLOR_SPACE stored : {JCS_CMYK, JCS_YCCK}) {
+    const TestPicture q = whole(jpeg_of(p, {.stored = stored, .quality = 100}));
+    double off = 0;
+    for (int64_t i = 0; i < 48 * 64; ++i) {
+      for (int c = 0; c < 3; ++c) off += std::abs(q.pixels[i * 3 + c] - p.pixels[i * 4 + c] * p.pixels[i * 4 + 3] / 255.0);
+    }
+    CHECK(off / (48 * 64 * 3) < 4);
+  }
+}
+
+TEST("PNG of every type becomes 8-bit RGB, without alpha") {
+  const TestPicture p = test_picture(21, 30);
+  CHECK(whole(png_of(p)).pixels == p.pixels);
+  std::vector<std::vector<uint8_t>> rgba(21), wide(21), grey(21), indexed(21), bits(21);
+  std::vector<png_color> palette;
+  for (int i = 0; i < 256; ++i) palette.push_back({static_cast<uint8_t>(i), static_cast<uint8_t>(255 - i), static_cast<uint8_t>(i * 7)});
+  for (int64_t y = 0; y < 21; ++y) {
+    for (int64_t x = 0; x < 30; ++x) {
+      const uint8_t* c = p.at(y, x);
+      rgba[y].insert(rgba[y].end(), {c[0], c[1], c[2], static_cast<uint8_t>(x * 8)});
+      wide[y].insert(wide[y].end(), {c[0], 200, c[1], 100, c[2], 255});
+      grey[y].push_back(c[0]);
+      indexed[y].push_back(c[1]);
+      if (x % 8 == 0) bits[y].push_back(c[2]);
+    }
+  }
+  const auto read = [](const std::vector<std::vector<uint8_t>>& rows, const PngKind& kind) { return whole(png_of(21, 30, rows, kind)); };
+  CHECK(read(rgba, {.type = PNG_COLOR_TYPE_RGB_ALPHA}).pixels == p.pixels);
+  CHECK(read(rgba, {.type = PNG_COLOR_TYPE_RGB_ALPHA, .interlaced = true}).pixels == p.pixels);
+  CHECK(read(wide, {.bits = 16}).pixels == p.pixels);
+  const TestPicture g = read(grey, {.type = PNG_COLOR_TYPE_GRAY}), i = read(indexed, {.type = PNG_COLOR_TYPE_PALETTE, .palette = palette}),
+                    b = read(bits, {.type = PNG_COLOR_TYPE_GRAY, .bits = 1});
+  for (int64_t y = 0; y < 21; ++y) {
+    for (int64_t x = 0; x < 30; ++x) {
+      const uint8_t one = p.at(y, x)[0], index = p.at(y, x)[1];
+      const uint8_t bit = bits[y][x / 8] >> (7 - x % 8) & 1 ? 255 : 0;
+      CHECK(g.at(y, x)[0] == one && g.at(y, x)[1] == one && g.at(y, x)[2] == one);
+      CHECK(i.at(y, x)[0] == index && i.at(y, x)[1] == 255 - index && i.at(y, x)[2] == static_cast<uint8_t>(index * 7));
+      CHECK(b.at(y, x)[0] == bit && b.at(y, x)[2] == bit);
+    }
+  }
+}
+
+TEST("a window of a PNG is that part of it") {
+  const TestPicture p = test_picture(33, 44);
+  const auto file = png_of(p);
+  PictureReader reader;
+  reader.open(file, "part");
+  const Patch patch = reader.read({5, 7, 20, 30}, 2);
+  CHECK_EQUAL(patch.shrink, 1);
+  CHECK_EQUAL(patch.height, 20);
+  CHECK_EQUAL(patch.width, 30);
+  for (int64_t y = 0; y < 20; ++y) CHECK(std::equal(p.at(5 + y, 7), p.at(5 + y, 37), patch.pixels + y * patch.stride));
+}
+
+TEST("EXIF's orientation is read, and only where it is one") {
+  const TestPicture p = test_picture(16, 24);
+  for (int orientation = 0; orientation <= 9; ++orientation) {
+    PictureReader reader;
+    const auto file = jpeg_of(p, {.orientation = orientation});
+    reader.open(file, "exif");
+    CHECK_EQUAL(reader.orientation(), orientation >= 1 && orientation <= 8 ? orientation : 1);
+  }
+  const std::vector<uint8_t> little = {'E', 'x', 'i', 'f', 0, 0, 'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0};
+  CHECK_EQUAL(exif_orientation(little), 6);
+  for (size_t n = 0; n < little.size(); ++n) {
+    const int found = exif_orientation(std::span(little).first(n));
+    CHECK(found == 1);
+  }
+}
+
+TEST("what is no whole picture is refused, by name") {
+  const auto file = jpeg_of(test_picture(120, 90));
+  PictureReader reader;
+  const auto read = [&](std::span<const std::byte> bytes, const std::string& name) {
+    reader.open(bytes, name);
+    reader.read({0, 0, reader.height(), reader.width()}, 1);
+  };
+  CHECK_THROWS({ read({}, "no-bytes.JPEG"); }, "corrupt-file", {"no-bytes.JPEG", "empty"});
+  const std::vector<std::byte> text(50, std::byte{'x'});
+  CHECK_THROWS({ read(text, "text.JPEG"); }, "corrupt-file", {"text.JPEG", "neither a JPEG nor a PNG"});
+  for (const size_t n : {size_t{2}, size_t{3}, size_t{100}, file.size() / 2, file.size() - 1}) {
+    CHECK_THROWS({ read(std::span(file).first(n), "short.JPEG"); }, "corrupt-file", {"short.JPEG"});
+  }
+  CHECK_THROWS({ read(std::span(file).first(file.size() / 2), "half.JPEG"); }, "corrupt-file", {"half.JPEG", "truncated"});
+  const auto png = png_of(test_picture(50, 50));
+  for (const size_t n : {size_t{8}, size_t{30}, png.size() / 2}) {
+    CHECK_THROWS({ read(std::span(png).first(n), "short.png"); }, "corrupt-file", {"short.png"});
+  }
+  read(file, "good");  // the reader goes on after errors
+  CHECK_EQUAL(reader.warnings(), 0);
+}
+
+TEST("20,000 x 20,000 pixels are refused before memory is taken for them") {
+  PictureReader reader;
+  auto file = jpeg_of(test_picture(16, 16));
+  const size_t at = frame_header(file);
+  for (const size_t i : {at, at + 2}) {
+    file[i] = std::byte{20000 >> 8};
+    file[i + 1] = std::byte{20000 & 255};
+  }
+  CHECK_THROWS({ reader.open(file, "bomb.JPEG"); }, "unsupported", {"bomb.JPEG", "20000 x 20000", "67108864"});
+}
+
+TEST("data that is wrong inside gives a warning and a picture") {
+  auto file = jpeg_of(test_picture(120, 160), {.restart = 1});
+  // The third restart marker in the place of the second.
+  for (size_t i = 0; i + 1 < file.size(); ++i) {
+    if (file[i] == std::byte{0xff} && file[i + 1] == std::byte{0xd1}) file[i + 1] = std::byte{0xd2};
+  }
+  PictureReader reader;
+  reader.open(file, "scratched");
+  reader.read({0, 0, 120, 160}, 1);
+  CHECK(reader.warnings() > 0);
+}
+
+TEST("a window outside of the picture is refused") {
+  const auto file = jpeg_of(test_picture(16, 24));
+  PictureReader reader;
+  for (const PictureWindow w : {PictureWindow{0, 0, 17, 24}, PictureWindow{0, 1, 16, 24}, PictureWindow{-1, 0, 4, 4}, PictureWindow{0, 0, 0, 4}}) {
+    reader.open(file, "outside");
+    CHECK_THROWS({ reader.read(w, 1); }, "invalid-argument", {"does not fit", "16 x 24"});
+  }
+  CHECK_THROWS({ reader.read({0, 0, 4, 4}, 3); }, "invalid-argument", {"shrink"});
+}
