@@ -290,6 +290,8 @@ export interface SessionOptions {
   executor: 'direct' | 'aten' | 'autograd';
   /** Threads of this session. Never changes a bit of the result. */
   threads: number;
+  /** Threads beside those that read pictures in files. Nor does this. */
+  workers: number;
 }
 
 /** bf16: images and what convolutions multiply; weights, gradients, optimiser state and sums are fp32. */
@@ -386,6 +388,14 @@ export interface MetricColumns {
   examples: Float64Array;
   /** Seconds since the call began. A time: never compared between runs. */
   seconds: Float64Array;
+}
+
+/** A picture that could not be read, of the test set or the training set, and the row that took its place. */
+export interface ReplacedPicture {
+  test: boolean;
+  row: number;
+  taken: number;
+  why: string;
 }
 
 export interface RunEnd {
@@ -545,6 +555,20 @@ export interface Addon {
     labels: Int32Array,
     options: { root: string; classes: number; digest: string },
   ): Promise<PicturesHandle>;
+  /**
+   * A data set of pictures in files, each read when it is wanted. "invalid-argument" where the crops' sizes differ.
+   * `mean` and `std`: three numbers each, of x/255.
+   */
+  datasetOfPictures(
+    pictures: PicturesHandle,
+    options: {
+      training: NativeCrop;
+      evaluation: NativeCrop;
+      upright: boolean;
+      mean: number[];
+      std: number[];
+    },
+  ): DatasetHandle;
   /** Starts the threads that make batches; `notify` is called when one is there to be taken. Goes on until runAbort. */
   picturesStream(
     pictures: PicturesHandle,
@@ -572,6 +596,8 @@ export interface Addon {
 
   /** Allocates and draws the initial weights. From here on to sessionGradients: passes over all parameters, on libuv's pool. */
   sessionOpen(options: SessionOptions): Promise<SessionHandle>;
+  /** Pictures that were replaced since the last call, each once; also while a run is going on. */
+  sessionReplaced(session: SessionHandle): ReplacedPicture[];
   sessionInfo(session: SessionHandle): SessionInfo;
   /**
    * Draws all parameters anew, clears optimiser state and step. `draw` 0 is the network's initialisation,

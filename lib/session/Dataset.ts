@@ -1,17 +1,51 @@
 import { openDataset } from '../data/catalogue.js';
 import { readIdxDataset } from '../data/idx.js';
 import type { DatasetHandle, DatasetInfo } from '../native/AddonTypes.js';
-import { wrongValue } from '../native/errors.js';
+import { checkNumber, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
+import { nativeCrop, type PictureCrop, type Pictures } from './Pictures.js';
 import { Resource } from './Resource.js';
 
-/** Labelled examples (bytes) in native memory; any number of sessions may share one. Immutable. */
+/** What pictures in files become before a network reads them. */
+export interface PictureOptions {
+  /** Of training batches, and of evaluations; both of one size. */
+  crop: { training: PictureCrop; evaluation: PictureCrop };
+  /** Per channel, of x/255. Default: ImageNet's. */
+  mean?: [number, number, number];
+  std?: [number, number, number];
+  /** Apply EXIF's orientation. Default false. */
+  upright?: boolean;
+}
+
+const imagenet = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+/** Labelled examples (bytes), in native memory or in files; any number of sessions may share one. Immutable. */
 export class Dataset extends Resource<DatasetHandle> {
   readonly info: DatasetInfo;
 
-  private constructor(handle: DatasetHandle) {
+  private constructor(
+    handle: DatasetHandle,
+    /** Where the examples are pictures in files. */
+    readonly pictures: Pictures | null = null,
+  ) {
     super(handle);
     this.info = loadAddon().datasetInfo(handle);
+  }
+
+  /**
+   * Pictures in files, read by threads of the session's own while it trains: each update has the same ones for any number
+   * of threads, and after a resume.
+   * @throws LthError "invalid-argument" where the crops' sizes differ.
+   */
+  static ofPictures(pictures: Pictures, options: PictureOptions): Dataset {
+    const { crop, mean = imagenet.mean, std = imagenet.std, upright = false } = options;
+    for (const [i, one] of mean.entries()) checkNumber(one, `mean[${i}]`, 0, 1);
+    for (const [i, one] of std.entries()) checkNumber(one, `std[${i}]`, 1e-6, 1);
+    const [training, evaluation] = [nativeCrop(crop.training), nativeCrop(crop.evaluation)];
+    return new Dataset(
+      loadAddon().datasetOfPictures(pictures.handle, { training, evaluation, upright, mean, std }),
+      pictures,
+    );
   }
 
   /**

@@ -21,6 +21,7 @@ import { metricsBatch } from './arrow.js';
 import { CompiledNetwork } from './CompiledNetwork.js';
 import { Dataset } from './Dataset.js';
 import { Masks } from './Masks.js';
+import type { Pictures } from './Pictures.js';
 import { checkResource, Resource } from './Resource.js';
 import { Snapshot } from './Snapshot.js';
 import { checkTuning } from './tuning.js';
@@ -119,6 +120,11 @@ export interface OpenOptions {
   executor?: 'direct' | 'aten' | 'autograd';
   /** Of "direct" on the CPU; never changes a bit of the result. Default: all cores. */
   threads?: number;
+  /**
+   * Threads beside those that read pictures in files; nor does this. Default: all cores where a device trains, one for
+   * every four threads on the CPU.
+   */
+  workers?: number;
 }
 
 export interface TrainOptions {
@@ -186,6 +192,9 @@ function optimiserOf(o: Optimiser): OptimiserOptions {
     ...decay,
   };
 }
+
+const workersFor = (device: string, threads: number) =>
+  device === 'cpu' ? Math.ceil(threads / 4) : availableParallelism();
 
 function linearOf(linear: ScheduleOptions['linear']): ScheduleOptions['linear'] {
   if (linear === null) return null;
@@ -271,6 +280,7 @@ export class Session extends Resource<SessionHandle> {
       precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'bf16', 'fp64']),
       executor: checkOneOf(o.executor ?? 'direct', 'executor', ['direct', 'aten', 'autograd']),
       threads,
+      workers: checkInteger(o.workers ?? workersFor(o.device ?? 'cpu', threads), 'workers', 1, 1024),
     });
     return new Session(handle, o);
   }
@@ -352,6 +362,19 @@ export class Session extends Resource<SessionHandle> {
    */
   kernels(): KernelChoice[] {
     return loadAddon().sessionKernels(this.handle);
+  }
+
+  /**
+   * Pictures in files that could not be read since the last call, each once, and what took their places: the next one of
+   * their batch that could be read.
+   */
+  replacedPictures(): { path: string; by: string; why: string }[] {
+    return loadAddon()
+      .sessionReplaced(this.handle)
+      .map(({ test, row, taken, why }) => {
+        const pictures = (test ? this.options.test : this.options.train)?.pictures as Pictures;
+        return { path: pictures.path(row), by: pictures.path(taken), why };
+      });
   }
 
   /** Bytes held of weights, gradients and optimiser state: of the last two, in pruned tensors, only what is left. */

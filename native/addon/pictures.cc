@@ -58,6 +58,17 @@ Napi::Value pictures_open(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::shared_ptr<const PictureSet> set) { return make_handle(env, std::move(set)); });
 }
 
+Napi::Value dataset_of_pictures(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[1], "options");
+  FilePictures pictures{.set = from_handle<const PictureSet>(info[0]),
+                        .training = crop_from(to_object(o.Get("training"), "training")),
+                        .evaluation = crop_from(to_object(o.Get("evaluation"), "evaluation")),
+                        .upright = to_bool(o.Get("upright"), "upright")};
+  std::shared_ptr<const Dataset> data =
+      lth::dataset_of_pictures(std::move(pictures), to_doubles(o.Get("mean"), "mean"), to_doubles(o.Get("std"), "std"));
+  return make_handle(info.Env(), std::move(data));
+}
+
 Napi::Value pictures_stream(const Napi::CallbackInfo& info) {
   const Napi::Object o = to_object(info[1], "options");
   StreamOptions s;
@@ -214,6 +225,7 @@ Napi::Value bench_decode(const Napi::CallbackInfo& info) {
 
 void define_pictures(Napi::Object& exports) {
   define<pictures_open>(exports, "picturesOpen");
+  define<dataset_of_pictures>(exports, "datasetOfPictures");
   define<pictures_stream>(exports, "picturesStream");
   define<pictures_take>(exports, "picturesTake");
   define<picture_decode>(exports, "pictureDecode");

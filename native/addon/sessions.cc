@@ -114,6 +114,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.choice.products = products_from(to_string(o.Get("kernels"), "kernels"));
   s.choice.tuning = tuning_from(o.Get("tuning"), "tuning");
   s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
+  s.workers = static_cast<int>(to_int(o.Get("workers"), "workers", 1, 1024));
   return PromiseWorker<std::shared_ptr<Session>>::run(
       info.Env(), [s = std::move(s)] { return std::make_shared<Session>(s); },
       [](Napi::Env env, std::shared_ptr<Session> session) { return make_handle(env, std::move(session)); });
@@ -145,6 +146,20 @@ Napi::Value session_info(const Napi::CallbackInfo& info) {
   out.Set("examples", examples);
   out.Set("updatesPerEpoch", static_cast<double>(session->updates_per_epoch()));
   out.Set("fingerprint", session->fingerprint());
+  return out;
+}
+
+Napi::Value session_replaced(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Array out = Napi::Array::New(env);
+  for (const Replaced& one : from_handle<Session>(info[0])->replaced()) {
+    Napi::Object of = Napi::Object::New(env);
+    of.Set("test", one.test);
+    of.Set("row", one.row);
+    of.Set("taken", one.taken);
+    of.Set("why", one.why);
+    out.Set(out.Length(), of);
+  }
   return out;
 }
 
@@ -340,6 +355,7 @@ void define_sessions(Napi::Object& exports) {
   define<session_initialise>(exports, "sessionInitialise");
   define<session_load>(exports, "sessionLoad");
   define<session_set_masks>(exports, "sessionSetMasks");
+  define<session_replaced>(exports, "sessionReplaced");
   define<session_set_step>(exports, "sessionSetStep");
   define<session_snapshot>(exports, "sessionSnapshot");
   define<session_batch>(exports, "sessionBatch");

@@ -52,6 +52,29 @@ std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::
   return data;
 }
 
+std::shared_ptr<Dataset> dataset_of_pictures(FilePictures pictures, std::vector<double> mean, std::vector<double> std) {
+  const PictureSet& set = *pictures.set;
+  const int64_t size = pictures.training.size;
+  check(pictures.training);
+  check(pictures.evaluation);
+  if (pictures.evaluation.size != size) {
+    throw Error("invalid-argument", "[pictures] crops for training are of " + std::to_string(size) + " pixels, those for evaluation of " +
+                                        std::to_string(pictures.evaluation.size) + ": a network reads one size");
+  }
+  if (mean.size() != 3 || std.size() != 3) throw Error("invalid-argument", "[pictures] mean and std: expected three numbers each");
+  auto data = std::make_shared<Dataset>();
+  data->count = set.count();
+  data->shape = {3, size, size};
+  data->features = 3 * size * size;
+  data->classes = set.classes();
+  data->digest = set.digest();
+  for (int64_t row = 0; row < set.count(); ++row) data->labels.push_back(set.label(row));
+  data->mean = std::move(mean);
+  data->std = std::move(std);
+  data->pictures = std::move(pictures);
+  return data;
+}
+
 namespace {
 
 // The first `size` of rows in a random order, taken in turns from the classes that have some left.

@@ -1,12 +1,23 @@
-// Labelled examples in memory, as bytes.
+// Labelled examples as bytes: in memory, or pictures in files.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "data/picture_crop.h"
+#include "data/picture_set.h"
+
 namespace lth {
+
+// Pictures in files, read when they are wanted, and what becomes of each.
+struct FilePictures {
+  std::shared_ptr<const PictureSet> set;
+  CropRule training, evaluation;
+  bool upright = false;  // apply EXIF's orientation
+};
 
 struct Dataset {
   int64_t count = 0;
@@ -14,9 +25,10 @@ struct Dataset {
   int64_t features = 0;        // product of shape
   int classes = 0;
   std::string digest;  // of images and labels: what makes it this data set and no other
-  std::vector<uint8_t> images;  // (count, features)
+  std::vector<uint8_t> images;  // (count, features); of pictures in files: nothing
+  std::optional<FilePictures> pictures;
   std::vector<int32_t> labels;  // in [0, classes)
-  // Per channel mean and standard deviation of x/255 over all examples.
+  // Per channel mean and standard deviation of x/255 over all examples; of pictures in files: what it was given.
   std::vector<double> mean, std;
 };
 
@@ -24,6 +36,9 @@ struct Dataset {
 std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::span<const uint8_t> labels,
                                                 int classes, const std::string& images_name,
                                                 const std::string& labels_name);
+
+// Of pictures that both crops make squares of one size; else Error("invalid-argument").
+std::shared_ptr<Dataset> dataset_of_pictures(FilePictures pictures, std::vector<double> mean, std::vector<double> std);
 
 // Fills `mean` and `std` from the images.
 void measure_channels(Dataset& data);

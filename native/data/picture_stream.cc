@@ -40,6 +40,11 @@ std::shared_ptr<const PictureBatch> PictureStream::take() {
   return batch;
 }
 
+std::shared_ptr<const PictureBatch> PictureStream::at(int64_t step, uint64_t noise) {
+  if (step != taken_ || noise != options_.noise) seek(step, noise);
+  return take();
+}
+
 void PictureStream::seek(int64_t step, uint64_t noise) {
   loader_.clear();
   options_.noise = noise;

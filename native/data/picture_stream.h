@@ -33,6 +33,10 @@ class PictureStream {
   std::shared_ptr<const PictureBatch> take();
   // From here on the batches of `step` and after it, of `noise`.
   void seek(int64_t step, uint64_t noise);
+  // The batch of `step`, which need not come next.
+  std::shared_ptr<const PictureBatch> at(int64_t step, uint64_t noise);
+  // Batches are asked for before this step.
+  void until(int64_t step) { options_.until = step; }
 
  private:
   PictureRequest request_of(int64_t step);

@@ -27,6 +27,8 @@ Normaliser normaliser_of(const SessionOptions& o) {
   return n;
 }
 
+constexpr int kBatchesAhead = 3;  // that are read while the network trains on one
+
 std::string shape_of(const std::vector<int64_t>& shape) {
   std::string text = "(";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
@@ -61,6 +63,9 @@ void check(const SessionOptions& o) {
   if (o.validation < 0 || o.validation >= o.train->count) {
     throw Error("invalid-argument", "[session] validation holds out " + std::to_string(o.validation) + " of " +
                                         std::to_string(o.train->count) + " examples: none is left to train on");
+  }
+  if (o.augment.any() && o.train->pictures) {
+    throw Error("unsupported", "[session] augment: pictures in files have crops of their own");
   }
   if (o.augment.any() && o.train->shape.size() != 3) {
     throw Error("wrong-shape", "[session] augment wants pictures (C,H,W), the data set has examples of shape " +
@@ -138,6 +143,9 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   }
   order_ = std::make_unique<DataOrder>(options_.seed, options_.replicate, static_cast<int64_t>(train_.size()),
                                        options_.batch);
+  if (const auto& pictures = options_.train->pictures) {
+    training_pictures_ = std::make_unique<PictureStream>(pictures->set, stream_options(pictures->training, train_));
+  }
   Normaliser normaliser = normaliser_of(options_);
   const int64_t largest = std::min<int64_t>(options_.batch, static_cast<int64_t>(train_.size()));
   if (options_.executor == SessionOptions::kAutograd) {
@@ -241,6 +249,47 @@ std::vector<int32_t> Session::batch(int64_t step, uint64_t noise) {
   return rows;
 }
 
+StreamOptions Session::stream_options(const CropRule& crop, std::span<const int32_t> rows) const {
+  StreamOptions o;
+  o.loader = {.crop = crop, .channels_last = false, .upright = options_.train->pictures->upright, .threads = options_.workers, .ahead = kBatchesAhead};
+  o.rows.assign(rows.begin(), rows.end());
+  o.batch = options_.batch;
+  o.seed = options_.seed;
+  o.replicate = options_.replicate;
+  return o;
+}
+
+Batch Session::batch_of(const Dataset& data, std::shared_ptr<const PictureBatch> pictures) {
+  pictures_ = std::move(pictures);
+  for (const PictureFailure& one : pictures_->failures) {
+    const bool test = &data != options_.train.get();
+    const std::lock_guard lock(replaced_mutex_);
+    if (known_.insert({test, one.row}).second) replaced_.push_back({test, one.row, one.taken, one.why});
+  }
+  return {.data = &data, .examples = pictures_->rows, .crops = {}, .images = pictures_->images.get(), .labels = pictures_->labels.data()};
+}
+
+std::vector<Replaced> Session::replaced() {
+  const std::lock_guard lock(replaced_mutex_);
+  return std::exchange(replaced_, {});
+}
+
+Batch Session::training_batch(int64_t step, uint64_t noise) {
+  if (training_pictures_) return batch_of(*options_.train, training_pictures_->at(step, noise));
+  rows_ = batch(step, noise);
+  return {options_.train.get(), rows_, crops(rows_, step, noise)};
+}
+
+Batch Session::plain_batch(int64_t step, uint64_t noise) {
+  if (const auto& pictures = options_.train->pictures) {
+    if (!plain_pictures_) plain_pictures_ = std::make_unique<PictureStream>(pictures->set, stream_options(pictures->evaluation, train_));
+    plain_pictures_->until(step + 1);
+    return batch_of(*options_.train, plain_pictures_->at(step, noise));
+  }
+  rows_ = batch(step, noise);
+  return {options_.train.get(), rows_, {}};
+}
+
 std::span<const Crop> Session::crops(std::span<const int32_t> rows, int64_t step, uint64_t noise) {
   crops_.clear();
   if (!options_.augment.any()) return {};
@@ -253,10 +302,10 @@ std::span<const Crop> Session::crops(std::span<const int32_t> rows, int64_t step
 
 Gradients Session::gradients(int64_t step, uint64_t noise) {
   const Here here(stream_);
-  const std::vector<int32_t> rows = batch(step, noise);
-  const BatchResult result = executor_->train({options_.train.get(), rows, crops(rows, step, noise)}, {Statistics::kLeave},
-                                              Executor::Wanted::kAll);
-  return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
+  if (training_pictures_) training_pictures_->until(step + 1);
+  const Batch examples = training_batch(step, noise);
+  const BatchResult result = executor_->train(examples, {Statistics::kLeave}, Executor::Wanted::kAll);
+  return {result.loss / static_cast<double>(examples.examples.size()), result.correct, store_->gradient_snapshot()};
 }
 
 std::vector<int32_t> Session::score_examples(int64_t per_class) const {
@@ -286,6 +335,9 @@ std::shared_ptr<const Snapshot> Session::scores(ScoreMethod method, int64_t per_
   std::vector<int32_t> rows;
   std::vector<Batch> batches;
   if (needs_examples(method)) {
+    if (options_.train->pictures) {
+      throw Error("unsupported", "[scores] scores of examples want a data set in memory, not pictures in files");
+    }
     rows = score_examples(per_class);
     for (size_t i = 0; i < rows.size(); i += static_cast<size_t>(options_.batch)) {
       const size_t size = std::min(static_cast<size_t>(options_.batch), rows.size() - i);
@@ -303,13 +355,21 @@ Session::Evaluation Session::evaluate_rows(const Dataset& data, std::span<const 
   const int64_t at_once = executor_->evaluation_batch(), count = static_cast<int64_t>(rows.size());
   Evaluation e;
   int64_t correct = 0;
+  std::unique_ptr<PictureStream> stream;
+  if (data.pictures) {
+    StreamOptions o = stream_options(data.pictures->evaluation, rows);
+    o.batch = at_once;
+    o.shuffle = false;
+    o.until = tasks_for(count, at_once);
+    stream = std::make_unique<PictureStream>(data.pictures->set, std::move(o));
+  }
   for (int64_t i = 0; i < count; i += at_once) {
     if (run && run->stopping()) {
       e.complete = false;
       return e;
     }
-    const BatchResult r = executor_->evaluate(
-        {&data, rows.subspan(i, std::min(at_once, count - i)), {}});
+    const BatchResult r = executor_->evaluate(stream ? batch_of(data, stream->take())
+                                                     : Batch{&data, rows.subspan(i, std::min(at_once, count - i)), {}});
     e.loss += r.loss;
     correct += r.correct;
   }
@@ -347,6 +407,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
   };
   if (o.evaluate_at_start || row.evaluation) evaluated = evaluate_all();
   const int64_t first = store_->step;
+  if (training_pictures_) training_pictures_->until(o.until);
   while (evaluated && store_->step < o.until) {
     if (run.stopping()) return end(RunEnd::kAborted);
     const int64_t step = store_->step;
@@ -355,13 +416,13 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
       run.announce(true);
       return end(RunEnd::kPaused);
     }
-    rows_.clear();
-    for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
-    const BatchResult r = executor_->train({options_.train.get(), rows_, crops(rows_, step, o.noise)}, {}, Executor::Wanted::kForUpdate);
+    const Batch examples = training_batch(step, o.noise);
+    const auto seen = static_cast<int64_t>(examples.examples.size());
+    const BatchResult r = executor_->train(examples, {}, Executor::Wanted::kForUpdate);
     const double rate = options_.schedule.rate(step);
     row.loss += r.loss;
     row.correct += r.correct;
-    row.seen += static_cast<int64_t>(rows_.size());
+    row.seen += seen;
     const bool finite = std::isfinite(r.loss);
     if (finite) {
       optimiser_step(options_.optimiser, rate, *store_, *pool_, isa_);
@@ -370,8 +431,8 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     }
     const bool last = (store_->step == o.until && o.ends) || !finite;
     if (last || (o.metrics_every > 0 && store_->step % o.metrics_every == 0)) {
-      const auto seen = static_cast<double>(row.seen);
-      run.push({store_->step, SplitName::kTrain, row.loss / seen, static_cast<double>(row.correct) / seen, rate, row.seen,
+      const auto examples_seen = static_cast<double>(row.seen);
+      run.push({store_->step, SplitName::kTrain, row.loss / examples_seen, static_cast<double>(row.correct) / examples_seen, rate, row.seen,
                 now_seconds() - start});
       row = {};
     }
@@ -455,9 +516,9 @@ std::shared_ptr<Run> Session::reestimate(int64_t batches, RunEvents events) {
             end.state = RunEnd::kAborted;
             break;
           }
-          const std::vector<int32_t> rows = batch(i, 0);
-          executor_->observe({options_.train.get(), rows, {}}, {.how = Statistics::kAverage, .averaged = i});
-          end.examples += static_cast<int64_t>(rows.size());
+          const Batch examples = plain_batch(i, 0);
+          executor_->observe(examples, {.how = Statistics::kAverage, .averaged = i});
+          end.examples += static_cast<int64_t>(examples.examples.size());
         }
         end.step = store_->step;
         end.seconds = now_seconds() - start;

@@ -3,14 +3,18 @@
 #pragma once
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/augment.h"
 #include "data/dataset.h"
 #include "data/order.h"
+#include "data/picture_stream.h"
 #include "exec/executor.h"
 #include "exec/scores.h"
 #include "exec/stream_lease.h"
@@ -39,6 +43,7 @@ struct SessionOptions {
   enum Executor { kDirect, kAten, kAutograd } executor = kDirect;
   Choice choice = {};  // of kDirect on the CPU
   int threads = 1;
+  int workers = 1;  // threads beside those that read pictures in files
 };
 
 struct TrainOptions {
@@ -50,6 +55,13 @@ struct TrainOptions {
   bool continues = false;        // the rows that were due when the training was cut come as if it had not been
   int64_t pause_at = 0;          // ends here with kPaused, for a later call that continues; 0: nowhere
   std::vector<SplitName> evaluate;
+};
+
+// A picture that could not be read, and which one took its place.
+struct Replaced {
+  bool test = false;  // else of the training set
+  int32_t row = 0, taken = 0;
+  std::string why;
 };
 
 struct Gradients {
@@ -103,6 +115,8 @@ class Session {
   Gradients gradients(int64_t step, uint64_t noise);
   // How an update's products are made with the masks at hand, layer by layer; none where there is no choice.
   std::vector<KernelChoice> kernels() { return executor_->kernels(); }
+  // Pictures that had to be replaced since the last call, of each the first time; from any thread.
+  std::vector<Replaced> replaced();
   struct Memory {
     int64_t weights = 0, gradients = 0, optimiser = 0;  // bytes
   };
@@ -136,6 +150,12 @@ class Session {
   const std::vector<int32_t>& examples_of(SplitName split) const;
   const Dataset& data_of(SplitName split) const;
   std::shared_ptr<Run> start(const char* operation, Run::Work work, RunEvents events);
+  // What update `step` is trained with; valid until the next one.
+  Batch training_batch(int64_t step, uint64_t noise);
+  // The same before augmentation.
+  Batch plain_batch(int64_t step, uint64_t noise);
+  StreamOptions stream_options(const CropRule& crop, std::span<const int32_t> rows) const;
+  Batch batch_of(const Dataset& data, std::shared_ptr<const PictureBatch> pictures);
   // Of the examples of the batch of update `step`; none where nothing is augmented.
   std::span<const Crop> crops(std::span<const int32_t> rows, int64_t step, uint64_t noise);
   void stepped() { step_.store(store_->step, std::memory_order_relaxed); }
@@ -151,6 +171,11 @@ class Session {
   std::vector<int32_t> train_, validation_, test_;  // rows of the data sets
   std::vector<int32_t> rows_;                       // of the batch at hand
   std::vector<Crop> crops_;                         // of the same
+  std::unique_ptr<PictureStream> training_pictures_, plain_pictures_;  // of pictures in files
+  std::shared_ptr<const PictureBatch> pictures_;                       // the batch at hand
+  std::mutex replaced_mutex_;
+  std::vector<Replaced> replaced_;
+  std::set<std::pair<bool, int32_t>> known_;  // rows that were told of
   std::atomic<bool> busy_{false};
   std::atomic<int64_t> step_{0};  // store_->step, for other threads
   std::shared_ptr<Run> run_;
