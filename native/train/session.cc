@@ -250,11 +250,15 @@ std::span<const Crop> Session::crops(std::span<const int32_t> rows, int64_t step
   return crops_;
 }
 
+Batch Session::training_batch(std::span<const int32_t> rows, int64_t step, uint64_t noise) {
+  const auto epoch = static_cast<uint32_t>(step / updates_per_epoch());
+  return {options_.train.get(), rows, crops(rows, step, noise), dropout_noise(options_.seed, options_.replicate, noise, epoch)};
+}
+
 Gradients Session::gradients(int64_t step, uint64_t noise) {
   const Here here(stream_);
   const std::vector<int32_t> rows = batch(step, noise);
-  const BatchResult result = executor_->train({options_.train.get(), rows, crops(rows, step, noise)}, {Statistics::kLeave},
-                                              Executor::Wanted::kAll);
+  const BatchResult result = executor_->train(training_batch(rows, step, noise), {Statistics::kLeave}, Executor::Wanted::kAll);
   return {result.loss / static_cast<double>(rows.size()), result.correct, store_->gradient_snapshot()};
 }
 
@@ -356,7 +360,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     }
     rows_.clear();
     for (int32_t index : order_->batch(step, o.noise)) rows_.push_back(train_[index]);
-    const BatchResult r = executor_->train({options_.train.get(), rows_, crops(rows_, step, o.noise)}, {}, Executor::Wanted::kForUpdate);
+    const BatchResult r = executor_->train(training_batch(rows_, step, o.noise), {}, Executor::Wanted::kForUpdate);
     const double rate = options_.schedule.rate(step);
     row.loss += r.loss;
     row.correct += r.correct;

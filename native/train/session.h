@@ -138,6 +138,8 @@ class Session {
   std::shared_ptr<Run> start(const char* operation, Run::Work work, RunEvents events);
   // Of the examples of the batch of update `step`; none where nothing is augmented.
   std::span<const Crop> crops(std::span<const int32_t> rows, int64_t step, uint64_t noise);
+  // What the batch of update `step` is trained with.
+  Batch training_batch(std::span<const int32_t> rows, int64_t step, uint64_t noise);
   void stepped() { step_.store(store_->step, std::memory_order_relaxed); }
 
   SessionOptions options_;
