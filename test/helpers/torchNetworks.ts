@@ -29,10 +29,10 @@ function drawn(count: number, channels: number, size: number): Buffer {
   return bytes;
 }
 
-/** A data set of the CIFAR layout out of pictures and labels, or of the IDX layout where there is one channel. */
+/** A data set of the CIFAR layout out of labels and as many of the pictures, or of the IDX layout where there is one channel. */
 export async function dataset(images: Buffer, labels: number[], shape = [3, 32, 32]): Promise<Dataset> {
   const [channels, height, width] = shape as [number, number, number];
-  const [options, bytes] = [{ classes: 10, digest: 'made' }, images.length / labels.length];
+  const [options, bytes] = [{ classes: 10, digest: 'made' }, channels * height * width];
   const open = async () => {
     if (channels === 1) {
       const idx = (kind: number, dimensions: number[], content: Buffer) => {
@@ -41,7 +41,7 @@ export async function dataset(images: Buffer, labels: number[], shape = [3, 32, 
         for (const [i, extent] of dimensions.entries()) header.writeUInt32BE(extent, 4 + 4 * i);
         return Buffer.concat([header, content]);
       };
-      const pictures = idx(0x803, [labels.length, height, width], images);
+      const pictures = idx(0x803, [labels.length, height, width], images.subarray(0, labels.length * bytes));
       const names = { imagesName: 'made', labelsName: 'made' };
       return loadAddon().datasetFromIdx(pictures, idx(0x801, [labels.length], Buffer.from(labels)), {
         ...{ ...options, ...names },
