@@ -47,11 +47,17 @@ export type {
 } from './native/AddonTypes.js';
 export { type ErrorCode, LthError } from './native/errors.js';
 export { networkByName, networkNames } from './networks/catalogue.js';
+export { inceptionV3 } from './networks/imagenet/inception.js';
+export { imagenetResnet } from './networks/imagenet/resnet.js';
+export { squeezenet } from './networks/imagenet/squeezenet.js';
 export { lenet } from './networks/lenet.js';
 export type {
   Add,
+  AveragePool,
   BatchNorm,
+  Concat,
   Conv,
+  Dropout,
   Extent,
   Flatten,
   GlobalPool,

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { RecordBatch } from 'apache-arrow';
-import type { Network } from '../lib/networks/Network.js';
+import type { Initialisation, Network } from '../lib/networks/Network.js';
 import { packageRoot } from '../lib/package.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
@@ -14,7 +14,15 @@ import { Snapshot } from '../lib/session/Snapshot.js';
 import { writeMetrics } from '../lib/store/metrics.js';
 import { appendBatch, noRows } from '../lib/store/rows.js';
 import { openSession, relativeDistance, train } from './helpers/digits.js';
-import { convolutional, flattened, headed, pooled, residual } from './helpers/networks.js';
+import {
+  branched,
+  convolutional,
+  dropping,
+  flattened,
+  headed,
+  pooled,
+  residual,
+} from './helpers/networks.js';
 import { ask, without, withoutPython } from './helpers/python.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-parity-'));
@@ -27,6 +35,8 @@ const networks: Record<string, CompiledNetwork> = {
   'lenet-300-100': CompiledNetwork.compile('lenet-300-100'),
   'a network with sums': CompiledNetwork.compile(residual),
   'a network of linear layers behind convolutions': CompiledNetwork.compile(headed),
+  'a network of branches': CompiledNetwork.compile(branched),
+  'linear layers with dropout': CompiledNetwork.compile(dropping),
   'one layer': CompiledNetwork.compile({
     name: 'softmax',
     input: [1, 28, 28],
@@ -191,9 +201,21 @@ async function lossAt(
   return loss;
 }
 
+/** Of 300 units that read 784: the variance, and the fourth moment over its square. */
+const distributions: [Initialisation, variance: number, kurtosis: number][] = [
+  ['glorot-normal', 2 / 1084, 3],
+  ['kaiming-normal', 2 / 784, 3],
+  ['glorot-uniform', 2 / 1084, 1.8],
+  // A Gaussian that is cut off at two deviations.
+  ['variance-scaling', 1 / 784, 2.3655],
+  [{ varianceScaling: 2 }, 2 / 784, 2.3655],
+  [{ normal: 0.01 }, 1e-4, 3],
+  [{ truncatedNormal: 0.01 }, 0.773742e-4, 2.3655],
+];
+
 test('initial weights have the mean and deviation of their distribution, biases are zero', async () => {
   const network = CompiledNetwork.compile('lenet-300-100');
-  for (const initialisation of ['glorot-normal', 'kaiming-normal'] as const) {
+  for (const [initialisation, variance, kurtosis] of distributions) {
     const described: Network = {
       name: 'wide',
       input: [1, 28, 28],
@@ -207,9 +229,8 @@ test('initial weights have the mean and deviation of their distribution, biases 
     };
     const session = await openSession({ network: CompiledNetwork.compile(described) });
     const weights = (await session.snapshot()).tensors();
-    const { values, shape } = weights.get('fc1.weight') as { values: Float32Array; shape: number[] };
-    const [out, fan] = shape as [number, number];
-    const expected = Math.sqrt(initialisation === 'glorot-normal' ? 2 / (fan + out) : 2 / fan);
+    const { values } = weights.get('fc1.weight') as { values: Float32Array };
+    const expected = Math.sqrt(variance);
     const mean = values.reduce((a, b) => a + b, 0) / values.length;
     const moment = (p: number) =>
       values.reduce((a, b) => a + ((b - mean) / expected) ** p, 0) / values.length;
@@ -218,8 +239,8 @@ test('initial weights have the mean and deviation of their distribution, biases 
     assert.ok(Math.abs(mean) < error * expected, `mean ${mean}`);
     assert.ok(Math.abs(moment(2) - 1) < Math.SQRT2 * error, `variance ${moment(2)}`);
     assert.ok(
-      Math.abs(moment(4) - 3) < Math.sqrt(96) * error,
-      `kurtosis ${moment(4)}: Gaussian, not uniform or truncated`,
+      Math.abs(moment(4) - kurtosis) < Math.sqrt(96) * error,
+      `kurtosis ${moment(4)} of ${JSON.stringify(initialisation)}`,
     );
     assert.ok(weights.get('fc1.bias')?.values.every((value) => Object.is(value, 0)));
     session.dispose();

@@ -16,6 +16,7 @@ import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
 import { differences, network, openSession, train } from './helpers/digits.js';
+import { branched } from './helpers/networks.js';
 import { ask, withoutPython } from './helpers/python.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lth-scores-'));
@@ -45,11 +46,12 @@ const networks: Record<string, Network> = {
       { name: 'fc', type: 'linear', units: 10 },
     ],
   },
+  'a network of branches with a second head': branched,
 };
 
 /** PyTorch's scores of the session's weights on its own examples, by method and parameter. */
 async function expectedScores(session: Session, network: Network, batch: number) {
-  const { layers, input } = resolveNetwork(network);
+  const { layers, input, auxiliary = [] } = resolveNetwork(network);
   const weights = join(folder, 'weights.safetensors');
   const snapshot = await session.snapshot();
   await snapshot.write(weights, {}, { optimiser: false });
@@ -59,6 +61,7 @@ async function expectedScores(session: Session, network: Network, batch: number)
     weights,
     layers,
     input,
+    auxiliary,
     prunable: [...Masks.ones(CompiledNetwork.compile(network)).tensors().keys()],
     images: data('images-idx3'),
     labels: data('labels-idx1'),

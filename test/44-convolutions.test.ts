@@ -6,6 +6,7 @@ import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
 import { differences, openSession, relativeDistance } from './helpers/digits.js';
+import { branched } from './helpers/networks.js';
 
 /** Wide enough for Winograd's algorithm: paddings of 2, 0 and 1, an odd size, biases, weights that are summed over slices. */
 const wide = CompiledNetwork.compile({
@@ -36,6 +37,7 @@ const networks = {
   narrow: CompiledNetwork.compile({ ...networkByName('resnet-8-w0.3'), input: [1, 28, 28] }),
   vgg: CompiledNetwork.compile({ ...networkByName('vgg-11-w0.1'), input: [1, 28, 28] }),
   wide,
+  branched: CompiledNetwork.compile(branched),
 };
 const options: Partial<OpenOptions> = {
   batch: 60,
@@ -102,7 +104,7 @@ test('wide convolutions follow autograd for 3 steps within 1e-9 in double precis
   }
 });
 
-for (const name of ['resnet', 'wide'] as const)
+for (const name of ['resnet', 'wide', 'branched'] as const)
   test(`gradients are as near to those of double precision as LibTorch layer by layer, in fp32 and in bf16: ${name}`, async () => {
     const network = networks[name];
     const truth = await openSession({ network, ...options, executor: 'autograd', precision: 'fp64' });

@@ -1,143 +1,32 @@
 /** Networks for 32x32 pictures against plain torch.nn modules that load our snapshots by name. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, test } from 'node:test';
-import { loadAddon } from '../lib/native/load.js';
+import { test } from 'node:test';
 import { networkByName } from '../lib/networks/catalogue.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
-import { Dataset } from '../lib/session/Dataset.js';
-import { type OpenOptions, Session } from '../lib/session/Session.js';
-import type { Snapshot } from '../lib/session/Snapshot.js';
 import { bytesOf } from './helpers/digits.js';
-import { ask, withoutPython } from './helpers/python.js';
+import { withoutPython } from './helpers/python.js';
+import {
+  close,
+  compare as compareWith,
+  dataset,
+  type Executor,
+  open as openOn,
+  pictures,
+} from './helpers/torchNetworks.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'lth-torch-'));
-after(() => rmSync(folder, { recursive: true }));
+const some = await pictures(4);
+const { images, labels } = some;
 
-/** Pictures with structure at several scales, that differ from one another; the numbers are the same every time. */
-function pictures(count: number): Buffer {
-  const bytes = Buffer.alloc(count * 3072);
-  for (let i = 0; i < bytes.length; i++) {
-    const [n, c, y, x] = [Math.floor(i / 3072), Math.floor(i / 1024) % 3, (i >> 5) & 31, i & 31];
-    const wave = Math.sin((x * (n + 1)) / 7 + c) * Math.cos((y * (c + 2)) / (3 + n));
-    bytes[i] = Math.round(127.5 + 90 * wave + 30 * Math.sin(i * 12.9898));
-  }
-  return bytes;
-}
+const open = (options: Parameters<typeof openOn>[1]) => openOn(some, options);
 
-/** A data set of the CIFAR layout out of pictures and labels. */
-async function dataset(images: Buffer, labels: number[]): Promise<Dataset> {
-  const records = labels.map((label, i) =>
-    Buffer.concat([Buffer.from([label]), images.subarray(i * 3072, (i + 1) * 3072)]),
+const compare = (asked: { name: string; executor: Executor; dtype: 'fp32' | 'fp64'; replicate?: number }[]) =>
+  compareWith(
+    asked.map((one) => {
+      const [kind, depth, width] = one.name.split('-');
+      const reference = { kind, depth: Number(depth), width: Number(width?.slice(1) ?? 1), classes: 10 };
+      return { ...one, pictures: some, reference, alone: [0, 1] };
+    }),
   );
-  const handle = await loadAddon().datasetFromCifar([Buffer.concat(records)], {
-    ...{ names: ['made'], classes: 10, coarse: 0, digest: 'made' },
-  });
-  return Reflect.construct(Dataset, [handle]) as Dataset;
-}
-
-const COUNT = 4;
-const images = pictures(COUNT);
-const labels = Array.from({ length: COUNT }, (_, i) => (i * 7 + 3) % 10);
-const train = await dataset(images, labels);
-const raw = join(folder, 'pictures');
-writeFileSync(raw, images);
-
-interface Answer {
-  names: string[];
-  loss: number;
-  correct: number;
-  gradients: Record<string, number>;
-  statistics: Record<string, number>;
-  probabilities: number[][];
-  alone: number[][];
-}
-
-const open = (options: Partial<OpenOptions> & Pick<OpenOptions, 'network'>) =>
-  Session.open({
-    ...{ train, batch: COUNT, seed: 3, threads: 2 },
-    optimiser: { type: 'sgd', learningRate: 0.02, momentum: 0.9 },
-    ...options,
-  });
-
-const close = (a: number, b: number, limit: number, what: string) =>
-  assert.ok(Math.abs(a - b) <= limit * Math.max(1, Math.abs(b)), `${what}: ${a} and ${b}`);
-
-type Executor = 'direct' | 'autograd';
-type Precision = 'fp32' | 'fp64';
-
-interface Asked {
-  name: string;
-  executor: Executor;
-  dtype: Precision;
-  replicate?: number;
-}
-
-/** What a network's executors make of one batch, in files, and what PyTorch is asked for. */
-async function requestOf({ name, executor, dtype, replicate = 0 }: Asked) {
-  const network = CompiledNetwork.compile(name);
-  const [kind, depth, width] = name.split('-');
-  const session = await open({ network, executor, precision: dtype, replicate });
-  // Off the initialisation, where running statistics, scales and shifts are those of nobody.
-  await session.trainToEnd({ until: 1, evaluate: [] });
-  const what = `${name}, ${executor}, ${dtype}, replicate ${replicate}`;
-  const write = async (snapshot: Snapshot, part: string) => {
-    const path = join(folder, `${what} ${part}.safetensors`);
-    await snapshot.write(path, {}, { optimiser: false });
-    return path;
-  };
-  const state = await session.snapshot();
-  const weights = await write(state, 'weights');
-  const { loss, correct, gradients } = await session.gradients(1);
-  const evaluation = await session.evaluate('train');
-  const rows = [...session.batchIndices(1)];
-  await session.trainToEnd({ until: 2, evaluate: [] });
-  const request = {
-    network: { kind, depth: Number(depth), width: Number(width?.slice(1) ?? 1), classes: 10 },
-    ...{ dtype, weights, pictures: raw, labels },
-    gradients: await write(gradients, 'gradients'),
-    after: await write(await session.snapshot(), 'after'),
-    ...{ mean: train.info.mean, std: train.info.std, train: rows },
-    ...{ evaluate: labels.map((_, i) => i), alone: [0, 1] },
-  };
-  session.dispose();
-  const parameters = [...gradients.tensors()].filter(([, { role }]) => role === 'parameter');
-  const names = parameters.map(([one]) => one);
-  return { what, network, executor, dtype, state, request, loss, correct, names, evaluation };
-}
-
-const limits = { fp64: 1e-9, fp32: 1e-5 };
-
-/**
- * Loss, gradients of every parameter, running statistics after an update, and the loss in eval mode. Gradients in single
- * precision are left to the caller: a sum that is zero but for rounding may open a ReLU here and close it there.
- */
-async function compare(asked: Asked[]) {
-  const ours = [];
-  for (const one of asked) ours.push(await requestOf(one));
-  const answers = ask<Answer[]>(
-    'cifar_networks.py',
-    ours.map(({ request }) => request),
-  );
-  return ours.map((mine, i) => {
-    const theirs = answers[i] as Answer;
-    const { what, dtype, loss, correct, evaluation, names } = mine;
-    const limit = limits[dtype];
-    assert.deepEqual([...theirs.names].sort(), [...names].sort(), what);
-    close(loss, theirs.loss, limit, `${what}, loss`);
-    assert.equal(correct, theirs.correct, what);
-    assert.equal(Object.keys(theirs.gradients).length, names.length);
-    for (const part of dtype === 'fp64' ? (['gradients', 'statistics'] as const) : (['statistics'] as const))
-      for (const [one, distance] of Object.entries(theirs[part]))
-        assert.ok(distance <= limit, `${what}, ${part} of ${one}: ${distance}`);
-    const losses = theirs.probabilities.map((p, n) => -(p[labels[n] as number] as number));
-    const mean = losses.reduce((a, b) => a + b, 0) / COUNT;
-    close(evaluation.loss, mean, limit, `${what}, loss in eval mode`);
-    return { ...mine, theirs, limit };
-  });
-}
 
 const executors: Executor[] = ['direct', 'autograd'];
 // 20 million weights in double precision take long: VGG is narrow but for once, through `direct` alone.

@@ -6,7 +6,7 @@ import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
 import { differences, openSession, relativeDistance } from './helpers/digits.js';
-import { headed, residual } from './helpers/networks.js';
+import { branched, headed, residual } from './helpers/networks.js';
 
 const networks = {
   resnet: CompiledNetwork.compile({ ...networkByName('resnet-8'), input: [1, 28, 28] }),
@@ -31,6 +31,8 @@ const strided = CompiledNetwork.compile({
     { name: 'head', type: 'linear', units: 10 },
   ],
 });
+/** Convolutions that read concatenations and are read by them. */
+const branches = CompiledNetwork.compile(branched);
 /** Most of its weights are in linear layers behind convolutions. */
 const head = CompiledNetwork.compile(headed);
 const options: Partial<OpenOptions> = {
@@ -98,7 +100,7 @@ test('linear layers behind convolutions are chosen as all others are, in the ord
 
 const vectors = { lenet: CompiledNetwork.compile('lenet-300-100'), sums: CompiledNetwork.compile(residual) };
 
-for (const [name, network] of Object.entries({ ...networks, strided, head, ...vectors })) {
+for (const [name, network] of Object.entries({ ...networks, strided, branches, head, ...vectors })) {
   test(`25 steps follow autograd within 1e-9 in double precision, at densities from 30 % to nearly none: ${name}`, async () => {
     // The last leaves a weight or two. The oracle of the largest network is slow: the others say it all.
     for (const fraction of name === 'resnet' ? [0.95] : [0.7, 0.9, 0.95, 0.99, 0.99999]) {

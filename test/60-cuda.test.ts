@@ -15,7 +15,7 @@ import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
 import { CommandLine } from './helpers/commandLine.js';
 import { differences, openSession, relativeDistance } from './helpers/digits.js';
-import { convolutional, flattened, residual } from './helpers/networks.js';
+import { branched, convolutional, flattened, residual } from './helpers/networks.js';
 
 const { cuda } = loadAddon().info();
 const skip = cuda.available ? false : `no CUDA device: ${cuda.reason}`;
@@ -32,6 +32,7 @@ const networks: Record<string, CompiledNetwork> = {
   'a network with sums': CompiledNetwork.compile(residual),
   'a convolutional network': CompiledNetwork.compile(convolutional),
   'a network of flattened images': CompiledNetwork.compile(flattened),
+  'a network of branches': CompiledNetwork.compile(branched),
   'resnet-8': resnet,
 };
 const sgd: Partial<OpenOptions> = {
@@ -112,6 +113,7 @@ for (const [name, network] of Object.entries({
   'resnet-8': resnet,
   'a convolutional network': networks['a convolutional network'],
   'a network of flattened images': networks['a network of flattened images'],
+  'a network of branches': networks['a network of branches'],
 })) {
   test(`bf16: our kernels' gradients are as near the true ones as LibTorch's: ${name}`, {
     skip,

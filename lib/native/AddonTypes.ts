@@ -79,12 +79,31 @@ export interface BuildInfo {
 
 // ---------------------------------------------------------------------------------------- networks
 
-export type WeightInitialisation = 'glorot-normal' | 'kaiming-normal';
+export type WeightInitialisation =
+  | 'glorot-normal'
+  | 'glorot-uniform'
+  | 'kaiming-normal'
+  | 'variance-scaling'
+  | 'normal'
+  | 'truncated-normal';
+
+export type LayerType =
+  | 'flatten'
+  | 'linear'
+  | 'relu'
+  | 'add'
+  | 'concat'
+  | 'conv'
+  | 'batchnorm'
+  | 'maxpool'
+  | 'avgpool'
+  | 'globalpool'
+  | 'dropout';
 
 /** What crosses to `networkCompile`: a resolved description (no optional fields). */
 export interface NativeLayer {
   name: string;
-  type: 'flatten' | 'linear' | 'relu' | 'add' | 'conv' | 'batchnorm' | 'maxpool' | 'globalpool';
+  type: LayerType;
   /** Names of the layers this one reads; "input" is the example. */
   inputs: string[];
   /** linear: features out; conv: channels out. 0 for other types. */
@@ -92,13 +111,21 @@ export interface NativeLayer {
   bias: boolean;
   prunable: boolean;
   initialisation: WeightInitialisation;
-  /** conv and maxpool only, as are stride and padding: [height, width]. */
+  /** variance-scaling: factor of the variance; normal and truncated-normal: the deviation. Default 1. */
+  initialisationScale?: number;
+  /** conv, maxpool and avgpool only, as are stride and padding: [height, width]. */
   kernel?: [number, number];
   stride?: [number, number];
   padding?: [number, number];
+  /** maxpool only: a last window may overhang. Default false. */
+  ceil?: boolean;
   /** batchnorm only: running = (1 - momentum) * running + momentum * batch. */
   epsilon?: number;
   momentum?: number;
+  /** batchnorm only: its weight begins as 0. Default false. */
+  zeroScale?: boolean;
+  /** dropout only: of an element to be dropped. */
+  probability?: number;
 }
 
 export interface NativeNetwork {
@@ -107,6 +134,8 @@ export interface NativeNetwork {
   input: number[];
   classes: number;
   layers: NativeLayer[];
+  /** Heads whose loss times `weight` is added in training, and which evaluation leaves out. */
+  auxiliary?: { layer: string; weight: number }[];
 }
 
 export interface ParameterInfo {

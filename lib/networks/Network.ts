@@ -1,5 +1,17 @@
 /** What the output layer, a control or a report may know of a layer. See `validate.ts` for the rules. */
-export type Initialisation = 'glorot-normal' | 'kaiming-normal';
+export type Initialisation =
+  /** Gaussian or uniform, of variance 2 / (fan in + fan out) (Glorot & Bengio 2010). */
+  | 'glorot-normal'
+  | 'glorot-uniform'
+  /** Gaussian, of variance 2 / fan in (He et al. 2015). */
+  | 'kaiming-normal'
+  /** Of variance 1 / fan in, or as many times that: a Gaussian that is cut off at two deviations (TensorFlow's default). */
+  | 'variance-scaling'
+  | { varianceScaling: number }
+  /** A Gaussian of this deviation. */
+  | { normal: number }
+  /** The same before it is cut off at two deviations. */
+  | { truncatedNormal: number };
 
 interface LayerBase {
   /** Unique; parameters are named `${name}.weight` and `${name}.bias` as in PyTorch. */
@@ -62,6 +74,8 @@ export interface BatchNorm extends LayerBase {
   epsilon?: number;
   /** running = (1 - momentum) * running + momentum * batch. Default 0.1. */
   momentum?: number;
+  /** The weight begins as 0 and not as 1: a residual block begins as its shortcut. Default false. */
+  zeroScale?: boolean;
 }
 
 /** Largest of each window; padding never wins. */
@@ -72,6 +86,27 @@ export interface MaxPool extends LayerBase {
   stride?: Extent;
   /** Default 0. */
   padding?: Extent;
+  /** Round sizes up: a last window may overhang, if it begins inside. Default false. */
+  ceil?: boolean;
+}
+
+/** Mean of each window, in which padding counts as 0 (PyTorch's count_include_pad). */
+export interface AveragePool extends LayerBase {
+  type: 'avgpool';
+  kernel: Extent;
+  /** Default: the kernel. */
+  stride?: Extent;
+  /** Default 0. */
+  padding?: Extent;
+}
+
+/**
+ * In training an element becomes 0 with this probability, and x / (1 - probability) otherwise; else nothing changes. What
+ * is dropped is a function of seed, replicate, noise, epoch and example.
+ */
+export interface Dropout extends LayerBase {
+  type: 'dropout';
+  probability: number;
 }
 
 /** (N, C, H, W) -> (N, C): mean over all positions. */
@@ -88,7 +123,25 @@ export interface Add {
   inputs: string[];
 }
 
-export type Layer = Flatten | Linear | Relu | Conv | BatchNorm | MaxPool | GlobalPool | Add;
+/** Channels of its inputs behind one another: their other extents are the same. */
+export interface Concat {
+  name: string;
+  type: 'concat';
+  inputs: string[];
+}
+
+export type Layer =
+  | Flatten
+  | Linear
+  | Relu
+  | Conv
+  | BatchNorm
+  | MaxPool
+  | AveragePool
+  | GlobalPool
+  | Dropout
+  | Add
+  | Concat;
 
 /**
  * A network as a value: a DAG of layers in topological order whose last layer gives the logits (N, classes).
@@ -102,4 +155,9 @@ export interface Network {
   /** Of weights; biases start at zero. Default "glorot-normal" (paper Figure 2). */
   initialisation?: Initialisation;
   layers: Layer[];
+  /**
+   * Layers that give logits too. In training their loss, times the weight, is added; evaluation leaves them out, and with
+   * them what nothing else reads. Their weights are pruned like others.
+   */
+  auxiliary?: { layer: string; weight: number }[];
 }

@@ -12,15 +12,24 @@ LayerSpec::Type layer_type(const std::string& name) {
   if (name == "batchnorm") return LayerSpec::kBatchNorm;
   if (name == "maxpool") return LayerSpec::kMaxPool;
   if (name == "globalpool") return LayerSpec::kGlobalPool;
-  throw Error("invalid-argument", "[network] unknown layer type \"" + name +
-                                      "\": expected flatten, linear, relu, add, conv, batchnorm, maxpool or globalpool");
+  if (name == "avgpool") return LayerSpec::kAveragePool;
+  if (name == "concat") return LayerSpec::kConcat;
+  if (name == "dropout") return LayerSpec::kDropout;
+  throw Error("invalid-argument",
+              "[network] unknown layer type \"" + name +
+                  "\": expected flatten, linear, relu, add, concat, conv, batchnorm, maxpool, avgpool, globalpool or dropout");
 }
 
 Initialisation initialisation(const std::string& name) {
   if (name == "glorot-normal") return Initialisation::kGlorotNormal;
   if (name == "kaiming-normal") return Initialisation::kKaimingNormal;
+  if (name == "glorot-uniform") return Initialisation::kGlorotUniform;
+  if (name == "variance-scaling") return Initialisation::kVarianceScaling;
+  if (name == "normal") return Initialisation::kNormal;
+  if (name == "truncated-normal") return Initialisation::kTruncatedNormal;
   throw Error("invalid-argument",
-              "[network] unknown initialisation \"" + name + "\": expected glorot-normal or kaiming-normal");
+              "[network] unknown initialisation \"" + name +
+                  "\": expected glorot-normal, glorot-uniform, kaiming-normal, variance-scaling, normal or truncated-normal");
 }
 
 Pair pair_from(const Napi::Value& v, const std::string& name) {
@@ -39,16 +48,25 @@ LayerSpec layer_from(const Napi::Value& v, const std::string&) {
   layer.bias = to_bool(o.Get("bias"), "layer.bias");
   layer.prunable = to_bool(o.Get("prunable"), "layer.prunable");
   layer.initialisation = initialisation(to_string(o.Get("initialisation"), "layer.initialisation"));
-  if (layer.type == LayerSpec::kConvolution || layer.type == LayerSpec::kMaxPool) {
+  if (o.Has("initialisationScale")) layer.initialisation_scale = to_double(o.Get("initialisationScale"), "layer.initialisationScale");
+  if (layer.type == LayerSpec::kConvolution || layer.type == LayerSpec::kMaxPool || layer.type == LayerSpec::kAveragePool) {
     layer.kernel = pair_from(o.Get("kernel"), "layer.kernel");
     layer.stride = pair_from(o.Get("stride"), "layer.stride");
     layer.padding = pair_from(o.Get("padding"), "layer.padding");
   }
+  if (o.Has("ceil")) layer.ceil = to_bool(o.Get("ceil"), "layer.ceil");
+  if (o.Has("zeroScale")) layer.zero_scale = to_bool(o.Get("zeroScale"), "layer.zeroScale");
+  if (layer.type == LayerSpec::kDropout) layer.probability = to_double(o.Get("probability"), "layer.probability");
   if (layer.type == LayerSpec::kBatchNorm) {
     layer.epsilon = to_double(o.Get("epsilon"), "layer.epsilon");
     layer.momentum = to_double(o.Get("momentum"), "layer.momentum");
   }
   return layer;
+}
+
+AuxiliarySpec auxiliary_from(const Napi::Value& v, const std::string&) {
+  const Napi::Object o = to_object(v, "auxiliary");
+  return {to_string(o.Get("layer"), "auxiliary.layer"), to_double(o.Get("weight"), "auxiliary.weight")};
 }
 
 Napi::Value network_compile(const Napi::CallbackInfo& info) {
@@ -58,6 +76,9 @@ Napi::Value network_compile(const Napi::CallbackInfo& info) {
   spec.input = to_ints(o.Get("input"), "network.input");
   spec.classes = static_cast<int>(to_int(o.Get("classes"), "network.classes", 1, 1 << 24));
   spec.layers = to_vector<LayerSpec>(o.Get("layers"), "network.layers", layer_from);
+  if (o.Has("auxiliary")) {
+    spec.auxiliary = to_vector<AuxiliarySpec>(o.Get("auxiliary"), "network.auxiliary", auxiliary_from);
+  }
   return make_handle<const CompiledNetwork>(info.Env(), compile(spec));
 }
 

@@ -6,7 +6,7 @@
 
 namespace lth {
 
-enum class Initialisation { kZeros, kOnes, kGlorotNormal, kKaimingNormal };
+enum class Initialisation { kZeros, kOnes, kGlorotNormal, kKaimingNormal, kGlorotUniform, kVarianceScaling, kNormal, kTruncatedNormal };
 
 // One parameter tensor. Offsets are multiples of kAlign elements, so that a tensor starts on a 64-bit word of
 // the mask arena and on its own cache line of the weight arena.
@@ -22,6 +22,7 @@ struct ParameterSpec {
   // optimiser state and no share in distances.
   bool trainable = true;
   Initialisation initialisation = Initialisation::kZeros;
+  double initialisation_scale = 1;  // kVarianceScaling: of the variance; kNormal, kTruncatedNormal: the deviation
   int64_t fan_in = 0;
   int64_t fan_out = 0;
 };

@@ -62,6 +62,19 @@ double inverse_normal(double p) {
   return q < 0 ? -x : x;
 }
 
+// The middle of one of 2^53 equal intervals of (0, 1). A double holds it exactly only below 1/2 (above, adding the half
+// rounds, and the last interval would become 1), so the upper half is drawn as the mirror image of the lower.
+struct Uniform {
+  double lower;  // in (0, 1/2)
+  bool mirrored;
+};
+Uniform middle_of_interval(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer) {
+  constexpr uint64_t kHalf = uint64_t{1} << 52;
+  const uint64_t k = s.bits64(index, epoch, layer) >> 11;
+  const bool upper = k >= kHalf;
+  return {(static_cast<double>(upper ? 2 * kHalf - 1 - k : k) + 0.5) * 0x1p-53, upper};
+}
+
 }  // namespace
 
 // x = m 2^e with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m - 1) / (m + 1)) by its series, below 1e-15 relative.
@@ -109,14 +122,22 @@ Stream stream(uint64_t seed, uint32_t replicate, Purpose purpose, uint64_t noise
 }
 
 double normal(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer) {
-  // The middle of one of 2^53 equal intervals of (0, 1). A double holds it exactly only below 1/2 (above, adding the
-  // half rounds, and the last interval would become 1), so the upper half is drawn as the mirror image of the lower.
-  constexpr uint64_t kHalf = uint64_t{1} << 52;
-  const uint64_t k = s.bits64(index, epoch, layer) >> 11;
-  const bool upper = k >= kHalf;
-  const uint64_t mirrored = upper ? 2 * kHalf - 1 - k : k;
-  const double deviate = inverse_normal((static_cast<double>(mirrored) + 0.5) * 0x1p-53);
-  return upper ? -deviate : deviate;
+  const Uniform u = middle_of_interval(s, index, epoch, layer);
+  const double deviate = inverse_normal(u.lower);
+  return u.mirrored ? -deviate : deviate;
+}
+
+double truncated_normal(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer) {
+  constexpr double kBelow = 0.022750131948179207;  // of a standard normal's mass, below -2
+  const Uniform u = middle_of_interval(s, index, epoch, layer);
+  const double deviate = inverse_normal(kBelow + u.lower * (1 - 2 * kBelow));
+  return u.mirrored ? -deviate : deviate;
+}
+
+double uniform(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer) {
+  const Uniform u = middle_of_interval(s, index, epoch, layer);
+  const double below = 2 * u.lower - 1;
+  return u.mirrored ? -below : below;
 }
 
 std::vector<int32_t> permutation(const Stream& s, int64_t n, uint32_t epoch, uint32_t layer) {

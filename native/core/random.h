@@ -12,7 +12,7 @@ enum class Purpose : uint32_t {
   kSplit = 2,           // train / validation
   kOrder = 3,           // noise, epoch
   kAugmentation = 4,    // noise, epoch, example
-  kDropout = 5,         // noise, step, element
+  kDropout = 5,         // noise, epoch, example and element, layer
   kMask = 6,            // random subnetworks: layer, element
   kScore = 16,          // which examples scores are taken on
 };
@@ -34,6 +34,11 @@ double logarithm(double x);
 // Standard normal by inversion (Wichura, AS241 PPND16) of a 53-bit uniform in (0,1); uses only + - * / sqrt and a
 // logarithm of our own, so the bits do not depend on the C library.
 double normal(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer);
+// The same of a standard normal that is cut off at two deviations, of which its own is then kTruncatedDeviation.
+double truncated_normal(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer);
+constexpr double kTruncatedDeviation = 0.87962566103423978;
+// Of (-1, 1), both ends equally far away.
+double uniform(const Stream& s, uint64_t index, uint32_t epoch, uint32_t layer);
 
 // A permutation of 0..n-1: Fisher-Yates from the end, j = (bits64(i) * (i + 1)) >> 64 for i = n-1 .. 1.
 // Frozen by golden vectors: changing it would change every run. At most 2^31 - 1 things, else Error("unsupported").

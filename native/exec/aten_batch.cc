@@ -18,6 +18,16 @@ BatchResult read(const at::Tensor& measured) {
   return {values[0], static_cast<int64_t>(values[1])};
 }
 
+at::Tensor kept_by_dropout(const Batch& batch, int layer, int64_t elements, double probability) {
+  at::Tensor kept = at::empty({static_cast<int64_t>(batch.examples.size()), elements}, at::TensorOptions().dtype(at::kByte));
+  uint8_t* row = kept.data_ptr<uint8_t>();
+  for (int32_t example : batch.examples) {
+    draw_dropout(*batch.dropout, layer, example, elements, probability, [&](int64_t element, bool stays) { row[element] = stays; });
+    row += elements;
+  }
+  return kept;
+}
+
 void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& batch, const Statistics& how) {
   for (const BatchStatistics& one : batch) {
     const double momentum = how.momentum(one.momentum);

@@ -20,6 +20,9 @@ at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels);
 // Waits for the device.
 BatchResult read(const at::Tensor& measured);
 
+// What a dropout layer keeps of the batch: (N, elements) uint8 of 0 and 1, on the CPU.
+at::Tensor kept_by_dropout(const Batch& batch, int layer, int64_t elements, double probability);
+
 // Moves the store's running statistics as `how` says.
 void move_towards(ParameterStore& store, const std::vector<BatchStatistics>& batch, const Statistics& how);
 

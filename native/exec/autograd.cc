@@ -40,13 +40,23 @@ class Autograd final : public Executor {
       indices.push_back(static_cast<int>(i));
     }
     std::vector<BatchStatistics> of_batch;
-    const at::Tensor logits = forward(net_, in.x, parameters, {.training = true, .statistics = &of_batch});
-    const at::Tensor loss = at::cross_entropy_loss(logits, in.labels);
+    std::vector<at::Tensor> others;
+    ForwardOptions options = {.training = true, .statistics = &of_batch, .auxiliary = &others};
+    if (batch.dropout) {
+      options.kept = [&](int layer, int64_t elements, double p) { return kept_by_dropout(batch, layer, elements, p); };
+    }
+    const at::Tensor logits = forward(net_, in.x, parameters, options);
+    at::Tensor loss = at::cross_entropy_loss(logits, in.labels);
+    for (size_t i = 0; i < others.size(); ++i) loss = loss + at::cross_entropy_loss(others[i], in.labels) * net_.auxiliary[i].weight;
     const auto gradients = torch::autograd::grad({loss}, leaves);
     c10::NoGradGuard no_grad;
     for (size_t i = 0; i < leaves.size(); ++i) store_.view(store_.gradients, indices[i]).copy_(gradients[i]);
     move_towards(store_, of_batch, statistics);
-    return read(measure(at::log_softmax(logits.detach(), 1), in.labels));
+    BatchResult result = read(measure(at::log_softmax(logits.detach(), 1), in.labels));
+    for (size_t i = 0; i < others.size(); ++i) {
+      result.loss += net_.auxiliary[i].weight * read(measure(at::log_softmax(others[i].detach(), 1), in.labels)).loss;
+    }
+    return result;
   }
 
  private:

@@ -45,6 +45,7 @@ class DirectAten final : public Executor {
 
   BatchResult evaluate(const Batch& batch) override {
     c10::NoGradGuard no_grad;
+    drops_ = false;
     const TensorBatch in = loader_.load(batch);
     forward(in.x, std::nullopt);
     return read(measure(at::log_softmax(values_[net_.output], 1), in.labels));
@@ -52,12 +53,14 @@ class DirectAten final : public Executor {
 
   void observe(const Batch& batch, const Statistics& statistics) override {
     c10::NoGradGuard no_grad;
+    drops_ = false;
     forward(loader_.load(batch).x, statistics);
   }
 
   BatchResult train(const Batch& batch, const Statistics& statistics, Wanted) override {
     c10::NoGradGuard no_grad;
     loader_.stage(batch);
+    stage_dropout(batch);
     if (!on_device_ || statistics.how != Statistics::kLayers) return read(update(batch, statistics));
     Recorded& recorded = recorded_[{batch.data, batch.examples.size(), !batch.crops.empty()}];
     if (recorded.graph) {
@@ -82,6 +85,7 @@ class DirectAten final : public Executor {
     at::Tensor mean, inverse_deviation, reserve;  // batch norm: of the batch
     int64_t implementation = 0;
     at::Tensor indices;  // max pool
+    at::Tensor kept;     // dropout: 0 or 1 / (1 - p)
     at::Tensor weight;   // convolution: in the images' type and format
   };
   struct Recorded {
@@ -98,23 +102,45 @@ class DirectAten final : public Executor {
     const TensorBatch in = kernels_ ? kernels_->assemble(loader_.parts(batch), batch) : loader_.assemble(batch);
     forward(in.x, statistics);
     gradients_.assign(net_.values.size(), {});
-    at::Tensor measured;
-    if (kernels_) {
-      const ImageKernels::Loss loss = kernels_->loss(values_[net_.output], in.labels);
-      measured = loss.measured;
-      gradients_[net_.output].first = loss.d_logits;
-    } else {
-      const at::Tensor log_p = at::log_softmax(values_[net_.output], 1);
-      measured = measure(log_p, in.labels);
-      // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
-      at::Tensor d = log_p.exp();
-      d.scatter_add_(1, in.labels.unsqueeze(1), at::zeros_like(in.labels, log_p.options()).unsqueeze(1) - 1);
-      gradients_[net_.output].first = d / static_cast<double>(in.labels.size(0));
+    at::Tensor measured = loss(net_.output, in.labels);
+    for (const auto& one : net_.auxiliary) {
+      const at::Tensor other = loss(one.value, in.labels);
+      measured = at::stack({measured.select(0, 0) + other.select(0, 0) * one.weight, measured.select(0, 1)});
+      gradients_[one.value].first = gradients_[one.value].first * one.weight;
     }
     for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], saved_[i]);
     if (kernels_) kernels_->join();
     if (!to_.empty()) at::_foreach_copy_(to_, from_);
     return measured;
+  }
+
+  // What `measure` gives of these logits, and their gradient of the mean loss.
+  at::Tensor loss(int logits, const at::Tensor& labels) {
+    at::Tensor& d = gradients_[logits].first;
+    if (kernels_) {
+      const ImageKernels::Loss made = kernels_->loss(values_[logits], labels);
+      d = made.d_logits;
+      return made.measured;
+    }
+    const at::Tensor log_p = at::log_softmax(values_[logits], 1);
+    // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
+    d = log_p.exp();
+    d.scatter_add_(1, labels.unsqueeze(1), at::zeros_like(labels, log_p.options()).unsqueeze(1) - 1);
+    d = d / static_cast<double>(labels.size(0));
+    return measure(log_p, labels);
+  }
+
+  // What dropout keeps of the batch, in the same place for every batch of one size: a recorded update reads it there.
+  void stage_dropout(const Batch& batch) {
+    drops_ = batch.dropout.has_value();
+    if (!drops_) return;
+    for (const Operation& op : net_.operations) {
+      if (op.type != Operation::kDropout) continue;
+      const at::Tensor kept = kept_by_dropout(batch, op.dropout, net_.values[op.output].features, op.probability);
+      at::Tensor& staged = kept_[{batch.examples.size(), op.dropout}];
+      if (!staged.defined()) staged = at::empty(kept.sizes(), kept.options().device(store_.device));
+      staged.copy_(kept);
+    }
   }
 
   void forget() {
@@ -145,6 +171,7 @@ class DirectAten final : public Executor {
     if (kernels_) kernels_->begin();
     for (size_t i = 0; i < net_.operations.size(); ++i) {
       const Operation& op = net_.operations[i];
+      if (!statistics_ && op.auxiliary) continue;
       if (statistics_ && adds_up_.contains(op.output)) {
         const at::Tensor other = op.inputs.size() > 1 ? values_[op.inputs[1]] : at::Tensor();
         values_[op.output] = kernels_->normalise(op, values_[op.inputs[0]], other, statistics_->momentum(op.momentum));
@@ -178,9 +205,20 @@ class DirectAten final : public Executor {
       case Operation::kMaxPool: {
         at::Tensor y;
         std::tie(y, saved.indices) = at::max_pool2d_with_indices(in, {op.kernel.h, op.kernel.w}, {op.stride.h, op.stride.w},
-                                                                 {op.padding.h, op.padding.w});
+                                                                 {op.padding.h, op.padding.w}, {1, 1}, op.ceil);
         return y;
       }
+      case Operation::kAveragePool:
+        return at::avg_pool2d(in, {op.kernel.h, op.kernel.w}, {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w});
+      case Operation::kConcat: {
+        std::vector<at::Tensor> parts;
+        for (int one : op.inputs) parts.push_back(values_[one]);
+        return at::cat(parts, 1);
+      }
+      case Operation::kDropout:
+        if (!drops_) return in;
+        saved.kept = kept_.at({static_cast<size_t>(in.size(0)), op.dropout}).to(in.scalar_type()).view(in.sizes()) / (1 - op.probability);
+        return in * saved.kept;
       case Operation::kGlobalPool: return in.to(store_.weights.scalar_type()).mean({2, 3});
       case Operation::kFlatten: return rows(op.inputs[0]);
       case Operation::kAdd: break;
@@ -265,8 +303,22 @@ class DirectAten final : public Executor {
       }
       case Operation::kMaxPool:
         give(input, at::max_pool2d_with_indices_backward(dy, in, {op.kernel.h, op.kernel.w}, {op.stride.h, op.stride.w},
-                                                         {op.padding.h, op.padding.w}, {1, 1}, false, saved.indices));
+                                                         {op.padding.h, op.padding.w}, {1, 1}, op.ceil, saved.indices));
         break;
+      case Operation::kAveragePool:
+        give(input, at::avg_pool2d_backward(dy, in, {op.kernel.h, op.kernel.w}, {op.stride.h, op.stride.w},
+                                            {op.padding.h, op.padding.w}, false, true, std::nullopt));
+        break;
+      case Operation::kConcat: {
+        int64_t first = 0;
+        for (int one : op.inputs) {
+          const int64_t channels = values_[one].size(1);
+          give(one, dy.narrow(1, first, channels));
+          first += channels;
+        }
+        break;
+      }
+      case Operation::kDropout: give(input, saved.kept.defined() ? dy * saved.kept : dy); break;
       case Operation::kFlatten: give(input, dy.view(in.sizes()).to(in.scalar_type())); break;
       case Operation::kGlobalPool: {
         const double places = static_cast<double>(in.size(2) * in.size(3));
@@ -312,6 +364,8 @@ class DirectAten final : public Executor {
   std::vector<std::pair<at::Tensor, at::Tensor>> gradients_;
   std::vector<Saved> saved_;
   std::vector<at::Tensor> to_, from_;
+  std::map<std::pair<size_t, int>, at::Tensor> kept_;  // by batch size and dropout layer: what stays, on the device
+  bool drops_ = false;                                 // dropout has noise
   std::map<RecordedOf, Recorded> recorded_;
 };
 

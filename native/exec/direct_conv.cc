@@ -6,9 +6,12 @@
 // slices' order, or by one task, so that no bit depends on the number of threads.
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "exec/images/batch_norm.h"
+#include "exec/images/concat.h"
 #include "exec/images/convolution.h"
+#include "exec/images/dropout.h"
 #include "exec/images/elementwise.h"
 #include "exec/images/gradients.h"
 #include "exec/images/linear.h"
@@ -19,7 +22,15 @@
 namespace lth {
 namespace {
 
-constexpr int64_t kEvaluationBatch = 128;
+// Examples that an evaluation takes at once: fewer of a network whose values would take many GiB. A function of the network
+// alone, for losses are added up batch by batch.
+int64_t evaluation_batch_of(const CompiledNetwork& net) {
+  constexpr int64_t kMost = 128, kElements = int64_t{1} << 31;
+  int64_t elements = 0, batch = kMost;
+  for (const auto& value : net.values) elements += value.features;
+  while (batch > kLane && batch > kElements / elements) batch /= 2;
+  return batch;
+}
 
 template <typename S>
 class DirectConv final : public Executor {
@@ -35,13 +46,15 @@ class DirectConv final : public Executor {
         sparse_vectors_(sparse_vectors),
         choice_(choice),
         largest_(largest),
-        v_(store, pool, images, vectors, std::max(largest, kEvaluationBatch)),
+        evaluation_batch_(evaluation_batch_of(net_)),
+        v_(store, pool, images, vectors, std::max(largest, evaluation_batch_), largest),
         gradients_(v_),
         turned_(v_),
         elementwise_(v_),
         pooling_(v_),
         flatten_(v_),
-        sums_(v_.most_slices),
+        concat_(v_),
+        sums_(v_.training_slices),
         labels_(v_.capacity),
         cropped_(v_.most_slices * v_.values[net_.input].features),
         losses_(v_.capacity) {
@@ -57,7 +70,7 @@ class DirectConv final : public Executor {
     }
   }
 
-  int64_t evaluation_batch() const override { return kEvaluationBatch; }
+  int64_t evaluation_batch() const override { return evaluation_batch_; }
 
   std::vector<KernelChoice> kernels() override {
     use_masks(Wanted::kForUpdate);
@@ -77,7 +90,7 @@ class DirectConv final : public Executor {
     begin(batch, Wanted::kForUpdate);
     for (auto& norm : norms_) norm->use_running_statistics();
     run(evaluation_);
-    return loss(nullptr);
+    return loss(net_.output, 1, nullptr);
   }
 
   void observe(const Batch& batch, const Statistics& statistics) override {
@@ -91,9 +104,8 @@ class DirectConv final : public Executor {
     statistics_ = &statistics;
     run(forward_);
     run(pack_back_);
-    Value& logits = v_.values[net_.output];
-    const BatchResult result = loss(as<R>(logits.gradient));
-    std::fill(logits.ready.begin(), logits.ready.end(), true);
+    BatchResult result = loss_and_gradient(net_.output, 1);
+    for (const auto& one : net_.auxiliary) result.loss += one.weight * loss_and_gradient(one.value, one.weight).loss;
     run(backward_);
     return result;
   }
@@ -122,11 +134,11 @@ class DirectConv final : public Executor {
           stage.joins.push_back([this, norm] { norm->join_moments(*statistics_); });
           end(forward_, stage);
           stage.steps.push_back(normalise);
-          all.steps.push_back(normalise);
+          if (!op.auxiliary) all.steps.push_back(normalise);
         } else {
           stage.joins.push_back([this, norm] { norm->normalise_vectors(*statistics_); });
           end(forward_, stage);
-          all.steps.push_back([norm](int64_t slice) { norm->normalise_columns(slice); });
+          if (!op.auxiliary) all.steps.push_back([norm](int64_t slice) { norm->normalise_columns(slice); });
         }
         continue;
       }
@@ -134,14 +146,15 @@ class DirectConv final : public Executor {
         const ProductCosts costs = linear_costs(choice_.tuning, static_cast<const R*>(nullptr));
         Linear<S>* linear = linears_.emplace_back(std::make_unique<Linear<S>>(v_, sparse_vectors_, costs, op)).get();
         stage.joins.push_back([linear] { linear->forward(); });
-        all.joins.push_back([linear] { linear->forward(); });
         end(forward_, stage);
+        if (op.auxiliary) continue;
+        all.joins.push_back([linear] { linear->forward(); });
         end(evaluation_, all);
         continue;
       }
       const Step step = forward_of(op);
       stage.steps.push_back(step);
-      all.steps.push_back(step);
+      if (!op.auxiliary) all.steps.push_back(step);
     }
     end(forward_, stage);
     end(evaluation_, all);
@@ -153,11 +166,21 @@ class DirectConv final : public Executor {
       case Operation::kConvolution: {
         const ProductCosts costs = convolution_costs(choice_.tuning, static_cast<const S*>(nullptr));
         Convolution<S>* conv = convolutions_.emplace_back(std::make_unique<Convolution<S>>(v_, turned_, sparse_, costs, op)).get();
-        return [conv](int64_t slice) { conv->forward(slice); };
+        if (!op.fused_relu) return [conv](int64_t slice) { conv->forward(slice); };
+        return [this, conv, &op](int64_t slice) {
+          conv->forward(slice);
+          elementwise_.relu_in_place(op, slice);
+        };
+      }
+      case Operation::kDropout: {
+        Dropout<S>* dropout = dropouts_.emplace_back(std::make_unique<Dropout<S>>(v_, op)).get();
+        return [this, dropout](int64_t slice) { dropout->forward(slice, *batch_); };
       }
       case Operation::kRelu: return [this, &op](int64_t slice) { elementwise_.relu(op, slice); };
       case Operation::kMaxPool: return [this, &op](int64_t slice) { pooling_.max_pool(op, slice); };
       case Operation::kGlobalPool: return [this, &op](int64_t slice) { pooling_.global_pool(op, slice); };
+      case Operation::kAveragePool: return [this, &op](int64_t slice) { pooling_.average_pool(op, slice); };
+      case Operation::kConcat: return [this, &op](int64_t slice) { concat_.forward(op, slice); };
       case Operation::kFlatten: return [this, &op](int64_t slice) { flatten_.forward(op, slice); };
       default: return [this, &op](int64_t slice) { elementwise_.add(op, slice); };
     }
@@ -168,6 +191,7 @@ class DirectConv final : public Executor {
     auto norm_after = norms_.rbegin();
     auto convolution_after = convolutions_.rbegin();
     auto linear_after = linears_.rbegin();
+    auto dropout_after = dropouts_.rbegin();
     for (auto at = net_.operations.rbegin(); at != net_.operations.rend(); ++at) {
       const Operation& op = *at;
       switch (op.type) {
@@ -186,6 +210,16 @@ class DirectConv final : public Executor {
           gradients_.release(dy);
           break;
         }
+        case Operation::kAveragePool: {
+          const int dy = take_one(op.output, stage);
+          plan_new_gradient(op, stage, [=, this, &op](int64_t slice, S* dx) {
+            pooling_.average_pool_backward(op, gradients_.at(dy, slice), dx);
+          });
+          gradients_.release(dy);
+          break;
+        }
+        case Operation::kConcat: plan_concat_backward(op, stage); break;
+        case Operation::kDropout: plan_backward(**dropout_after++, op, stage); break;
         case Operation::kGlobalPool:
           plan_new_gradient(op, stage, [this, &op](int64_t slice, S* dx) { pooling_.global_pool_backward(op, slice, dx); });
           break;
@@ -209,9 +243,47 @@ class DirectConv final : public Executor {
     gradients_.give(in, dx);
   }
 
+  // Parts that lie in the whole have gradients that lie in its one.
+  void plan_concat_backward(const Operation& op, Stage& stage) {
+    if (!v_.values[op.output].image) {
+      stage.steps.push_back([this, &op](int64_t slice) { concat_.backward_of_vectors(op, slice); });
+      return;
+    }
+    const int dy = take_one(op.output, stage);
+    const bool shared = !gradients_.mine_alone(dy);
+    concat_.over_parts(op, [&](int part, int64_t channel) {
+      if (part == net_.input) return;
+      if (v_.lies_in(part, op.output, channel)) return gradients_.give(part, gradients_.part(dy, op.output, channel, shared));
+      const int dx = gradients_.acquire(part);
+      stage.steps.push_back([=, this](int64_t slice) {
+        concat_.backward_of_image(part, channel, gradients_.at(dy, slice), gradients_.at(dx, slice));
+      });
+      gradients_.give(part, dx);
+    });
+    gradients_.release(dy);
+  }
+
+  void plan_backward(Dropout<S>& dropout, const Operation& op, Stage& stage) {
+    if (!v_.values[op.output].image) {
+      stage.steps.push_back([this, &dropout](int64_t slice) { dropout.backward_of_vectors(slice, *batch_); });
+      return;
+    }
+    const int dy = take_one(op.output, stage), dx = to_write(dy, op.output);
+    stage.steps.push_back([=, this, &dropout](int64_t slice) {
+      dropout.backward_of_image(slice, *batch_, gradients_.at(dy, slice), gradients_.at(dx, slice));
+    });
+    gradients_.give(op.inputs[0], dx);
+  }
+
   void plan_backward(Convolution<S>& conv, const Operation& op, Stage& stage) {
     conv.plan_backward();
-    const int dy = take_one(op.output, stage);
+    int dy = take_one(op.output, stage);
+    if (op.fused_relu) {
+      const int d = std::exchange(dy, to_write(dy, op.output));
+      stage.steps.push_back([=, this, &op](int64_t slice) {
+        elementwise_.relu_backward(op, slice, gradients_.at(d, slice), gradients_.at(dy, slice));
+      });
+    }
     stage.steps.push_back([=, this, &conv](int64_t slice) { conv.weight_gradient(slice, gradients_.at(dy, slice)); });
     stage.joins.push_back([&conv] { conv.join(); });
     plan_new_gradient(op, stage, [=, this, &conv](int64_t slice, S* dx) { conv.input_gradient(gradients_.at(dy, slice), dx); });
@@ -332,6 +404,7 @@ class DirectConv final : public Executor {
 
   void begin(const Batch& batch, Wanted wanted) {
     use_masks(wanted);
+    batch_ = &batch;
     v_.begin(static_cast<int64_t>(batch.examples.size()));
     for (const auto& linear : linears_) linear->begin(v_.n);
     run(narrow_);
@@ -362,12 +435,20 @@ class DirectConv final : public Executor {
     }
   }
 
-  BatchResult loss(R* dlogits) {
+  // `weight`: of its gradient.
+  BatchResult loss(int value, double weight, R* dlogits) {
     BatchResult result;
-    const Value& logits = v_.values[net_.output];
+    const Value& logits = v_.values[value];
     result.correct = v_.vectors.cross_entropy(as<R>(logits.columns), v_.all_lanes, logits.features, v_.n, labels_.data(),
-                                            R(1) / static_cast<R>(v_.n), losses_.data(), dlogits);
+                                            static_cast<R>(weight) / static_cast<R>(v_.n), losses_.data(), dlogits);
     for (int64_t n = 0; n < v_.n; ++n) result.loss += static_cast<double>(losses_[n]);
+    return result;
+  }
+
+  BatchResult loss_and_gradient(int value, double weight) {
+    Value& logits = v_.values[value];
+    const BatchResult result = loss(value, weight, as<R>(logits.gradient));
+    std::fill(logits.ready.begin(), logits.ready.end(), true);
     return result;
   }
 
@@ -376,23 +457,27 @@ class DirectConv final : public Executor {
   const SparseKernels<R>& sparse_vectors_;
   const Choice choice_;
   const int64_t largest_;  // training batch
+  const int64_t evaluation_batch_;
   Values<S> v_;
   ImageGradients<S> gradients_;
   TurnedImages<S> turned_;
   Elementwise<S> elementwise_;
   Pooling<S> pooling_;
   Flatten<S> flatten_;
+  Concat<S> concat_;
   std::vector<typename BatchNorm<S>::Sums> sums_;  // per slice
   // In the order of their operations.
   std::vector<std::unique_ptr<BatchNorm<S>>> norms_;
   std::vector<std::unique_ptr<Convolution<S>>> convolutions_;
   std::vector<std::unique_ptr<Linear<S>>> linears_;
+  std::vector<std::unique_ptr<Dropout<S>>> dropouts_;
   std::vector<std::function<void()>> narrow_, pack_, pack_back_;  // of all convolutions' weights: tasks
   std::vector<Stage> forward_, backward_, evaluation_;
   std::vector<S> pixels_;  // (channels, 256): the normalised bytes
   std::vector<int32_t> labels_;
   std::vector<uint8_t> cropped_;  // per slice: the example at hand
   std::vector<R> losses_;
+  const Batch* batch_ = nullptr;  // at hand
   const Statistics* statistics_ = nullptr;
   std::shared_ptr<const Masks> masks_;  // what the products were chosen for
   Wanted wanted_ = Wanted::kForUpdate;

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "core/pool.h"
 #include "data/augment.h"
 #include "data/dataset.h"
+#include "data/dropout.h"
 #include "exec/store.h"
 #include "kernels/kernels.h"
 #include "kernels/tuning.h"
@@ -25,6 +27,7 @@ struct Batch {
   const Dataset* data = nullptr;
   std::span<const int32_t> examples;  // rows of the data set
   std::span<const Crop> crops;        // one per example, or none: the images as they are
+  std::optional<DropoutNoise> dropout = {};  // none: nothing is dropped
   // Of a batch that was read for itself: (N, features) and (N), in the order of the examples. Null: in the data set, by row.
   const uint8_t* images = nullptr;
   const int32_t* labels = nullptr;
@@ -52,7 +55,7 @@ struct Statistics {
 };
 
 struct BatchResult {
-  double loss = 0;  // sum over the examples, not the mean
+  double loss = 0;  // sum over the examples, not the mean; of a training batch, with the auxiliary heads'
   int64_t correct = 0;
 };
 

@@ -22,6 +22,9 @@ class Forward {
       last = apply(layer, values_.at(layer.inputs[0]));
       values_[layer.name] = last;
     }
+    if (options_.auxiliary) {
+      for (const AuxiliarySpec& one : net_.spec.auxiliary) options_.auxiliary->push_back(values_.at(one.layer));
+    }
     return last;
   }
 
@@ -43,13 +46,29 @@ class Forward {
       case LayerSpec::kBatchNorm: return batch_norm(layer, in);
       case LayerSpec::kMaxPool:
         return at::max_pool2d(in, {layer.kernel.h, layer.kernel.w}, {layer.stride.h, layer.stride.w},
-                              {layer.padding.h, layer.padding.w});
+                              {layer.padding.h, layer.padding.w}, {1, 1}, layer.ceil);
       case LayerSpec::kGlobalPool: return in.mean({2, 3});
+      case LayerSpec::kAveragePool:
+        return at::avg_pool2d(in, {layer.kernel.h, layer.kernel.w}, {layer.stride.h, layer.stride.w},
+                              {layer.padding.h, layer.padding.w});
+      case LayerSpec::kDropout: return dropout(layer, in);
+      case LayerSpec::kConcat: {
+        std::vector<at::Tensor> parts;
+        for (const std::string& name : layer.inputs) parts.push_back(values_.at(name));
+        return at::cat(parts, 1);
+      }
       case LayerSpec::kAdd: break;
     }
     at::Tensor sum = in;
     for (size_t i = 1; i < layer.inputs.size(); ++i) sum = sum + values_.at(layer.inputs[i]);
     return sum;
+  }
+
+  at::Tensor dropout(const LayerSpec& layer, const at::Tensor& in) {
+    const int number = dropouts_++;
+    if (!options_.kept) return in;
+    const at::Tensor kept = options_.kept(number, in.numel() / in.size(0), layer.probability);
+    return in * kept.to(in.options()).view(in.sizes()) / (1 - layer.probability);
   }
 
   at::Tensor batch_norm(const LayerSpec& layer, const at::Tensor& in) {
@@ -75,6 +94,7 @@ class Forward {
   const ForwardOptions& options_;
   std::map<std::string, int> index_;
   std::map<std::string, at::Tensor> values_;
+  int dropouts_ = 0;
 };
 
 }  // namespace

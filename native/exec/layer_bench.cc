@@ -144,7 +144,7 @@ bool time_convolution(ParameterStore& store, Pool& pool, const Operation& op, co
   const Isa isa = chosen_isa();
   const S* tag = nullptr;
   const LayerKernels<S>& images = layer_kernels(isa, tag);
-  Values<S> v(store, pool, images, kernels_f32(isa), o.batch);
+  Values<S> v(store, pool, images, kernels_f32(isa), o.batch, o.batch);
   v.begin(o.batch);
   TurnedImages<S> turned(v);
   Convolution<S> dense(v, turned, sparse_kernels(isa, tag), ProductCosts{}, op),

@@ -162,7 +162,7 @@ class MeasuredConvolution {
         op_(operation(*net_, "layer")),
         store_(net_, Dtype::kFloat32, at::Device(at::kCPU), ParameterStore::kPacked, no_states()),
         values_(store_, pool, layer_kernels(isa, static_cast<const S*>(nullptr)), kernels_f32(isa),
-                shape.slices * pool.threads() * kLane),
+                shape.slices * pool.threads() * kLane, shape.slices * pool.threads() * kLane),
         turned_(values_) {
     for (size_t i = 0; i <= kDensities.size(); ++i) {
       const SparseKernels<S>& sparse = sparse_kernels(isa, static_cast<const S*>(nullptr));

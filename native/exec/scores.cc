@@ -30,8 +30,12 @@ struct Leaves {
     }
   }
 
-  at::Tensor run(const ParameterStore& store, const at::Tensor& x, const ForwardOptions& options) const {
-    return forward(*store.network, x, all, options);
+  // The logits of all heads, the network's own first. Nothing is dropped: scores are of the whole network.
+  std::vector<at::Tensor> run(const ParameterStore& store, const at::Tensor& x, bool training) const {
+    std::vector<at::Tensor> others;
+    std::vector<at::Tensor> heads = {forward(*store.network, x, all, {.training = training, .auxiliary = &others})};
+    heads.insert(heads.end(), others.begin(), others.end());
+    return heads;
   }
 };
 
@@ -43,15 +47,24 @@ std::vector<at::Tensor> hessian_gradient(const at::Tensor& loss, const std::vect
   return torch::autograd::grad({product}, weights);
 }
 
-std::vector<at::Tensor> of_batch(ScoreMethod method, const at::Tensor& logits, const at::Tensor& labels,
-                                 const std::vector<at::Tensor>& weights) {
+// The mean loss that training has, of logits at a temperature.
+at::Tensor loss_of(const CompiledNetwork& network, const std::vector<at::Tensor>& heads, const at::Tensor& labels, double temperature) {
+  at::Tensor loss = at::cross_entropy_loss(heads[0] / temperature, labels);
+  for (size_t i = 1; i < heads.size(); ++i) {
+    loss = loss + at::cross_entropy_loss(heads[i] / temperature, labels) * network.auxiliary[i - 1].weight;
+  }
+  return loss;
+}
+
+std::vector<at::Tensor> of_batch(ScoreMethod method, const CompiledNetwork& network, const std::vector<at::Tensor>& heads,
+                                 const at::Tensor& labels, const std::vector<at::Tensor>& weights) {
   std::vector<at::Tensor> out;
   if (method == ScoreMethod::kSnip) {
-    const auto g = torch::autograd::grad({at::cross_entropy_loss(logits, labels)}, weights);
+    const auto g = torch::autograd::grad({loss_of(network, heads, labels, 1)}, weights);
     for (size_t i = 0; i < weights.size(); ++i) out.push_back((weights[i] * g[i]).abs());
     return out;
   }
-  const auto hg = hessian_gradient(at::cross_entropy_loss(logits / kTemperature, labels), weights);
+  const auto hg = hessian_gradient(loss_of(network, heads, labels, kTemperature), weights);
   for (size_t i = 0; i < weights.size(); ++i) {
     const at::Tensor product = weights[i] * hg[i];
     out.push_back(method == ScoreMethod::kGraspAbs ? product.abs() : -product);
@@ -65,7 +78,9 @@ std::vector<at::Tensor> synaptic_flow(const Leaves& leaves, const ParameterStore
   std::vector<int64_t> shape = {1};
   shape.insert(shape.end(), store.network->spec.input.begin(), store.network->spec.input.end());
   const at::Tensor ones = at::ones(shape, at::TensorOptions().dtype(at::kDouble).device(store.device));
-  const auto g = torch::autograd::grad({leaves.run(store, ones, {.training = false}).sum()}, leaves.prunable);
+  at::Tensor sum = at::zeros({}, ones.options());
+  for (const at::Tensor& logits : leaves.run(store, ones, false)) sum = sum + logits.sum();
+  const auto g = torch::autograd::grad({sum}, leaves.prunable);
   std::vector<at::Tensor> out;
   for (size_t i = 0; i < leaves.prunable.size(); ++i) out.push_back((leaves.prunable[i] * g[i]).abs());
   return out;
@@ -113,8 +128,7 @@ at::Tensor scores(ScoreMethod method, const ParameterStore& store, const Normali
       for (const Batch& batch : batches) {
         const TensorBatch in = loader.load(batch);
         // The batch's own statistics; the running ones stay as they are.
-        const at::Tensor logits = leaves.run(store, in.x, {.training = true});
-        add(leaves, of_batch(method, logits, in.labels, leaves.prunable));
+        add(leaves, of_batch(method, *store.network, leaves.run(store, in.x, true), in.labels, leaves.prunable));
       }
       return sum / static_cast<double>(batches.size());
     }

@@ -24,15 +24,26 @@ void zero_masked(T* values, const std::vector<uint64_t>& words) {
   }
 }
 
-// Standard deviation of a weight's Gaussian: Glorot & Bengio 2010, sqrt(2 / (in + out)); He et al. 2015, sqrt(2 / in).
-double deviation(const ParameterSpec& p) {
+// How a weight is drawn: what standard numbers are multiplied with, which are Gaussian unless said otherwise. Glorot &
+// Bengio 2010: a variance of 2 / (in + out), also uniform over (-sqrt(6 / (in + out)), sqrt(6 / (in + out))); He et al.
+// 2015: 2 / in; TensorFlow's variance scaling: scale / in, of a Gaussian cut off at two deviations.
+struct Distribution {
+  double (*draw)(const Stream&, uint64_t index, uint32_t epoch, uint32_t layer);
+  double factor;
+};
+Distribution distribution_of(const ParameterSpec& p) {
+  const auto in = static_cast<double>(p.fan_in), out = static_cast<double>(p.fan_out), scale = p.initialisation_scale;
   switch (p.initialisation) {
-    case Initialisation::kGlorotNormal: return std::sqrt(2.0 / static_cast<double>(p.fan_in + p.fan_out));
-    case Initialisation::kKaimingNormal: return std::sqrt(2.0 / static_cast<double>(p.fan_in));
+    case Initialisation::kGlorotNormal: return {normal, std::sqrt(2.0 / (in + out))};
+    case Initialisation::kKaimingNormal: return {normal, std::sqrt(2.0 / in)};
+    case Initialisation::kGlorotUniform: return {uniform, std::sqrt(6.0 / (in + out))};
+    case Initialisation::kVarianceScaling: return {truncated_normal, std::sqrt(scale / in) / kTruncatedDeviation};
+    case Initialisation::kNormal: return {normal, scale};
+    case Initialisation::kTruncatedNormal: return {truncated_normal, scale};
     case Initialisation::kZeros:
-    case Initialisation::kOnes: return 0;
+    case Initialisation::kOnes: break;
   }
-  return 0;
+  return {nullptr, 0};
 }
 
 template <typename T>
@@ -40,10 +51,10 @@ void draw_weights(const ParameterLayout& layout, const Stream& numbers, T* value
   for (size_t i = 0; i < layout.parameters.size(); ++i) {
     const ParameterSpec& p = layout.parameters[i];
     if (p.initialisation == Initialisation::kOnes) std::fill_n(values + p.offset, p.size, T(1));
-    const double scale = deviation(p);
-    if (scale == 0) continue;
+    const auto [draw, factor] = distribution_of(p);
+    if (!draw) continue;
     for (int64_t x = 0; x < p.size; ++x) {
-      values[p.offset + x] = static_cast<T>(scale * normal(numbers, static_cast<uint64_t>(x), 0, static_cast<uint32_t>(i)));
+      values[p.offset + x] = static_cast<T>(factor * draw(numbers, static_cast<uint64_t>(x), 0, static_cast<uint32_t>(i)));
     }
   }
 }

@@ -175,11 +175,15 @@ struct LayerKernels {
   void (*relu)(const S* in, S* out, int64_t n);                          // max(in, 0); NaN stays NaN
   void (*relu_backward)(const S* y, const S* dy, S* dx, int64_t n);      // y <= 0 ? 0 : dy
   void (*add)(const S* a, const S* b, S* out, int64_t n);
+  void (*drop)(const S* in, const uint8_t* keep, R scale, S* out, int64_t n);  // in * (keep ? scale : 0)
 
   // The largest of each window; NaN is larger than anything.
   void (*max_pool)(const Window& window, int64_t planes, const S* in, S* out);
   // dx = dy at the first largest element of each window, summed; 0 elsewhere.
   void (*max_pool_backward)(const Window& window, int64_t planes, const S* in, const S* out, const S* dy, S* dx);
+  // The mean of each window, padding as 0.
+  void (*average_pool)(const Window& window, int64_t planes, const S* in, S* out);
+  void (*average_pool_backward)(const Window& window, int64_t planes, const S* dy, S* dx);
 
   // Vectors are (features, row) of R, a feature's kLane examples at row * feature.
   void (*place_sums)(const S* in, int64_t channels, int64_t places, R scale, R* out, int64_t row);  // sums * scale

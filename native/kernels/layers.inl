@@ -212,6 +212,20 @@ static void add_images(const S* a, const S* b, S* out, int64_t n) {
   }
 }
 
+template <typename S>
+static void drop(const S* in, const uint8_t* keep, real scale, S* out, int64_t n) {
+  for (int64_t i = 0; i < n; i += kStep<S>) {
+    Pack<S> v;
+    load_cell<S>(in + i, v);
+    for (int64_t j = 0; j < kPack<S>; ++j) {
+      alignas(64) real factor[kWidth];
+      for (int64_t l = 0; l < kWidth; ++l) factor[l] = keep[i + l * kPack<S> + j] ? scale : real(0);
+      v[j] = v[j] * load(factor);
+    }
+    store_cell<S>(out + i, v);
+  }
+}
+
 // f(offset of a cell of the input's plane) for the places of the window at (y, x) that lie inside.
 template <typename S, typename F>
 static inline __attribute__((always_inline)) void over_window(const Window& w, int64_t y, int64_t x, F&& f) {
@@ -267,6 +281,56 @@ static void max_pool_backward(const Window& w, int64_t planes, const S* in, cons
       store_cell<S>(dx + from + at, given);
     });
   });
+}
+
+template <typename S>
+static void average_pool(const Window& w, int64_t planes, const S* in, S* out) {
+  const vec share = splat(real(1) / static_cast<real>(w.kernel_h * w.kernel_w));
+  over_outputs<S>(w, planes, [&](int64_t from, int64_t to, int64_t y, int64_t x) {
+    Pack<S> sum, v;
+    for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = splat(0);
+    over_window<S>(w, y, x, [&](int64_t at) {
+      load_cell<S>(in + from + at, v);
+      for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = sum[j] + v[j];
+    });
+    for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = sum[j] * share;
+    store_cell<S>(out + to, sum);
+  });
+}
+
+// The first and the last window along an axis that a place lies in; the last is before the first where there is none.
+struct Windows {
+  int64_t first, last;
+};
+static inline Windows windows_at(int64_t place, int64_t out, int64_t kernel, int64_t stride, int64_t padding) {
+  const int64_t at = place + padding, last = at / stride;
+  return {at < kernel ? 0 : (at - kernel) / stride + 1, last < out ? last : out - 1};
+}
+
+template <typename S>
+static void average_pool_backward(const Window& w, int64_t planes, const S* dy, S* dx) {
+  const vec share = splat(real(1) / static_cast<real>(w.kernel_h * w.kernel_w));
+  const int64_t plane_in = w.height * w.width * kCell<S>, plane_out = w.out_height * w.out_width * kCell<S>;
+  for (int64_t h = 0; h < w.height; ++h) {
+    const Windows rows = windows_at(h, w.out_height, w.kernel_h, w.stride_h, w.padding_h);
+    for (int64_t v = 0; v < w.width; ++v) {
+      const Windows columns = windows_at(v, w.out_width, w.kernel_w, w.stride_w, w.padding_w);
+      for (int64_t plane = 0; plane < planes; ++plane) {
+        for (int64_t l = 0; l < kCell<S>; l += kStep<S>) {
+          Pack<S> sum, one;
+          for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = splat(0);
+          for (int64_t y = rows.first; y <= rows.last; ++y) {
+            for (int64_t x = columns.first; x <= columns.last; ++x) {
+              load_cell<S>(dy + plane * plane_out + (y * w.out_width + x) * kCell<S> + l, one);
+              for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = sum[j] + one[j];
+            }
+          }
+          for (int64_t j = 0; j < kPack<S>; ++j) sum[j] = sum[j] * share;
+          store_cell<S>(dx + plane * plane_in + (h * w.width + v) * kCell<S> + l, sum);
+        }
+      }
+    }
+  }
 }
 
 // f(first channel, how many there are, place, lanes, offset) for each vector.
@@ -338,5 +402,5 @@ template <typename S>
 static constexpr LayerKernels<S> kLayerTable = {
     kIsa, kWidth == kLane, convolve<S>, winograd_inputs<S>, winograd_gradients<S>, winograd_convolve<S>,
     winograd_weights<S>, winograd_taps<S>, weight_gradient<S>, turn<S>, moments<S>, normalise_images<S>, gate<S>,
-    normalise_backward<S>, channel_sums<S>, relu_images<S>, relu_backward_images<S>, add_images<S>, max_pool<S>,
-    max_pool_backward<S>, place_sums<S>, spread<S>, flatten<S>, unflatten<S>, narrow<S>};
+    normalise_backward<S>, channel_sums<S>, relu_images<S>, relu_backward_images<S>, add_images<S>, drop<S>, max_pool<S>,
+    max_pool_backward<S>, average_pool<S>, average_pool_backward<S>, place_sums<S>, spread<S>, flatten<S>, unflatten<S>, narrow<S>};

@@ -22,6 +22,9 @@ const char* name_of(LayerSpec::Type type) {
     case LayerSpec::kBatchNorm: return "batchnorm";
     case LayerSpec::kMaxPool: return "maxpool";
     case LayerSpec::kGlobalPool: return "globalpool";
+    case LayerSpec::kAveragePool: return "avgpool";
+    case LayerSpec::kConcat: return "concat";
+    case LayerSpec::kDropout: return "dropout";
     default: return "add";
   }
 }
@@ -35,19 +38,25 @@ const char* name_of(Operation::Type type) {
     case Operation::kMaxPool: return "maxpool";
     case Operation::kGlobalPool: return "globalpool";
     case Operation::kFlatten: return "flatten";
+    case Operation::kAveragePool: return "avgpool";
+    case Operation::kConcat: return "concat";
+    case Operation::kDropout: return "dropout";
     default: return "add";
   }
 }
 
+// Is it more than products of rows, ReLU and sums? Where one layer is, images are kept as such.
 bool looks_at_images(const LayerSpec& layer) {
   switch (layer.type) {
-    case LayerSpec::kConvolution:
-    case LayerSpec::kBatchNorm:
-    case LayerSpec::kMaxPool:
-    case LayerSpec::kGlobalPool: return true;
-    default: return false;
+    case LayerSpec::kFlatten:
+    case LayerSpec::kLinear:
+    case LayerSpec::kRelu:
+    case LayerSpec::kAdd: return false;
+    default: return true;
   }
 }
+
+bool reads_several(LayerSpec::Type type) { return type == LayerSpec::kAdd || type == LayerSpec::kConcat; }
 
 std::string text_of(const std::vector<int64_t>& shape) {
   std::string text = "(N";
@@ -92,7 +101,7 @@ class Compiler {
   void add(const LayerSpec& layer) {
     if (layer.name.empty()) throw Error("invalid-argument", tag(layer) + " has no name");
     if (named_.count(layer.name)) throw Error("invalid-argument", tag(layer) + " the name is taken");
-    const size_t wanted = layer.type == LayerSpec::kAdd ? 2 : 1;
+    const size_t wanted = reads_several(layer.type) ? 2 : 1;
     if (layer.inputs.size() < wanted || (wanted == 1 && layer.inputs.size() > 1)) {
       throw Error("invalid-argument", tag(layer) + " wants " + (wanted == 1 ? "one input" : "at least two inputs") +
                                           ", has " + std::to_string(layer.inputs.size()));
@@ -118,6 +127,9 @@ class Compiler {
         operation(Operation::kGlobalPool, layer, {image(layer, inputs[0])},
                   {{inputs[0].as.shape[0]}, inputs[0].as.shape[0]});
         break;
+      case LayerSpec::kAveragePool: average_pool(layer, inputs[0]); break;
+      case LayerSpec::kConcat: concat(layer, inputs); break;
+      case LayerSpec::kDropout: dropout(layer, inputs[0]); break;
     }
     unused_.insert(layer.name);
     last_ = layer.name;
@@ -148,6 +160,7 @@ class Compiler {
     weight.prunable = layer.prunable;
     weight.weight = true;
     weight.initialisation = layer.initialisation;
+    weight.initialisation_scale = layer.initialisation_scale;
     weight.fan_in = in;
     weight.fan_out = layer.units;
     Operation& op = operation(Operation::kLinear, layer, {input}, {{layer.units}, layer.units});
@@ -183,7 +196,8 @@ class Compiler {
     return input;
   }
 
-  // Positions of a window along one axis of extent `size`.
+  // Positions of a window along one axis of extent `size`. With `ceil` the last may overhang, if it begins inside the input
+  // or its first padding.
   static int64_t positions(const LayerSpec& layer, int64_t size, int64_t kernel, int64_t stride, int64_t padding) {
     if (kernel < 1 || stride < 1 || padding < 0 || padding >= kernel) {
       throw Error("invalid-argument", tag(layer) + " kernel and stride must be at least 1, padding below the kernel, are " +
@@ -194,13 +208,15 @@ class Compiler {
       throw Error("wrong-shape", tag(layer) + " a kernel of " + std::to_string(kernel) + " is larger than its input of " +
                                      std::to_string(size) + " with padding " + std::to_string(padding));
     }
-    return (size + 2 * padding - kernel) / stride + 1;
+    const int64_t behind = size + 2 * padding - kernel, last = behind / stride;
+    return last + 1 + (layer.ceil && behind % stride > 0 && (last + 1) * stride < size + padding);
   }
 
   void windows(Operation& op, const LayerSpec& layer) {
     op.kernel = layer.kernel;
     op.stride = layer.stride;
     op.padding = layer.padding;
+    op.ceil = layer.ceil;
   }
 
   Value slid_over(const LayerSpec& layer, const Named& input, int64_t channels) {
@@ -221,6 +237,7 @@ class Compiler {
     weight.prunable = layer.prunable;
     weight.weight = true;
     weight.initialisation = layer.initialisation;
+    weight.initialisation_scale = layer.initialisation_scale;
     weight.fan_in = in * area;
     weight.fan_out = layer.units * area;
     const int64_t places = value.shape[1] * value.shape[2];
@@ -240,7 +257,7 @@ class Compiler {
     Operation& op = operation(Operation::kBatchNorm, layer, {input}, input.as);
     op.epsilon = layer.epsilon;
     op.momentum = layer.momentum;
-    op.weight = per_unit(layer.name + ".weight", channels, Initialisation::kOnes);
+    op.weight = per_unit(layer.name + ".weight", channels, layer.zero_scale ? Initialisation::kZeros : Initialisation::kOnes);
     op.bias = per_unit(layer.name + ".bias", channels);
     for (int one : {op.weight, op.bias}) layout_->parameters[static_cast<size_t>(one)].norm = true;
   }
@@ -248,6 +265,37 @@ class Compiler {
   void max_pool(const LayerSpec& layer, const Named& input) {
     const Value value = slid_over(layer, input, image(layer, input).as.shape[0]);
     windows(operation(Operation::kMaxPool, layer, {input}, value), layer);
+  }
+
+  // Padding counts as 0 in the mean.
+  void average_pool(const LayerSpec& layer, const Named& input) {
+    const Value value = slid_over(layer, input, image(layer, input).as.shape[0]);
+    windows(operation(Operation::kAveragePool, layer, {input}, value), layer);
+  }
+
+  // (N,C0,H,W), (N,C1,H,W), ... -> (N,C0+C1+...,H,W), and of vectors the same.
+  void concat(const LayerSpec& layer, const std::vector<Named>& inputs) {
+    std::vector<int64_t> shape = inputs[0].as.shape;
+    for (size_t i = 1; i < inputs.size(); ++i) {
+      std::vector<int64_t> other = inputs[i].as.shape;
+      other[0] = shape[0];
+      if (other != shape) {
+        throw Error("wrong-shape", tag(layer) + " inputs " + text_of(inputs[0].as.shape) + " and " +
+                                       text_of(inputs[i].as.shape) + " differ in more than channels");
+      }
+      shape[0] += inputs[i].as.shape[0];
+    }
+    const int64_t size = product(shape, tag(layer) + " output " + text_of(shape));
+    operation(Operation::kConcat, layer, inputs, {shape, size});
+  }
+
+  void dropout(const LayerSpec& layer, const Named& input) {
+    if (!(layer.probability >= 0) || !(layer.probability < 1)) {
+      throw Error("invalid-argument", tag(layer) + " probability must be in [0, 1)");
+    }
+    Operation& op = operation(Operation::kDropout, layer, {input}, input.as);
+    op.probability = layer.probability;
+    op.dropout = dropouts_++;
   }
 
   // Behind all trainable parameters.
@@ -289,6 +337,7 @@ class Compiler {
   void finish() {
     const NetworkSpec& spec = out_->spec;
     unused_.erase(last_);
+    for (const AuxiliarySpec& one : spec.auxiliary) add_auxiliary(one);
     if (!unused_.empty()) {
       throw Error("invalid-argument", "[network " + spec.name + "] no layer reads \"" + *unused_.begin() +
                                           "\" and it is not the last");
@@ -304,6 +353,7 @@ class Compiler {
     }
     add_running_statistics();
     fuse();
+    mark_auxiliary();
     for (const ParameterSpec& p : layout_->parameters) {
       if (!p.trainable) continue;
       out_->parameter_count += p.size;
@@ -314,7 +364,34 @@ class Compiler {
     describe();
   }
 
-  // Epilogues: a ReLU that is the only reader of a linear layer or batch norm, and before it the sum that is the only
+  void add_auxiliary(const AuxiliarySpec& one) {
+    const std::string what = "[network " + out_->spec.name + "] auxiliary \"" + one.layer + "\"";
+    const auto found = named_.find(one.layer);
+    if (found == named_.end() || found->second.value == out_->input) throw Error("invalid-argument", what + " is no layer");
+    const int value = found->second.value;
+    const bool twice = std::any_of(out_->auxiliary.begin(), out_->auxiliary.end(), [&](const auto& other) { return other.value == value; });
+    if (twice || value == named_.at(last_).value) throw Error("invalid-argument", what + " has a loss already");
+    if (found->second.as.shape != std::vector<int64_t>{out_->spec.classes}) {
+      throw Error("wrong-shape", what + " gives " + text_of(found->second.as.shape) + ", expected logits (N," +
+                                     std::to_string(out_->spec.classes) + ")");
+    }
+    if (!(one.weight > 0)) throw Error("invalid-argument", what + " weight must be above 0");
+    unused_.erase(one.layer);
+    out_->auxiliary.push_back({value, one.weight});
+  }
+
+  // Operations that the logits do not need.
+  void mark_auxiliary() {
+    std::vector<bool> needed(out_->values.size(), false);
+    needed[out_->output] = true;
+    for (auto op = out_->operations.rbegin(); op != out_->operations.rend(); ++op) {
+      op->auxiliary = !needed[op->output];
+      if (op->auxiliary) continue;
+      for (int input : op->inputs) needed[input] = true;
+    }
+  }
+
+  // Epilogues: a ReLU that is the only reader of a linear layer, convolution or batch norm, and before it the sum that is the only
   // reader of a batch norm (a residual connection), are done while that layer's output is at hand: passes less over
   // the activations, forward and backward.
   void fuse() {
@@ -323,6 +400,7 @@ class Compiler {
       for (int input : op.inputs) ++readers[input];
     }
     ++readers[out_->output];
+    for (const auto& one : out_->auxiliary) ++readers[one.value];
     std::vector<Operation> fused;
     std::vector<int> made_by(out_->values.size(), -1);  // index in `fused`
     const auto open = [&](int value, Operation::Type type) {
@@ -331,8 +409,8 @@ class Compiler {
     };
     for (Operation& op : out_->operations) {
       int into = -1;
-      if (op.type == Operation::kRelu &&
-          (open(op.inputs[0], Operation::kLinear) || open(op.inputs[0], Operation::kBatchNorm))) {
+      if (op.type == Operation::kRelu && (open(op.inputs[0], Operation::kLinear) || open(op.inputs[0], Operation::kConvolution) ||
+                                          open(op.inputs[0], Operation::kBatchNorm))) {
         into = made_by[op.inputs[0]];
         fused[into].fused_relu = true;
       } else if (op.type == Operation::kAdd && op.inputs.size() == 2) {
@@ -369,6 +447,7 @@ class Compiler {
       op.output = renamed[op.output];
     }
     out_->output = renamed[out_->output];
+    for (auto& one : out_->auxiliary) one.value = renamed[one.value];
     out_->values = std::move(kept);
   }
 
@@ -387,6 +466,7 @@ class Compiler {
   std::map<std::string, Named> named_;
   std::set<std::string> unused_;
   std::string last_;
+  int dropouts_ = 0;
 };
 
 }  // namespace

@@ -130,3 +130,40 @@ TEST("normal deviates have the moments and tails of a standard normal") {
   CHECK(std::fabs(beyond2 - 45500.26) < 4 * 209);
   CHECK(beyond4 > 30 && beyond4 < 100);  // expected 63.3
 }
+
+TEST("truncated and uniform deviates are frozen, and have the moments of their distributions and no value outside") {
+  const Stream s = stream(1, 0, Purpose::kInitialisation, 0);
+  // By the inverse of another implementation, in Python.
+  const double truncated[] = {-1.055799897389131, 1.3768711061329966, 0.6757827926676058,
+                              -0.9937635955658863, 0.7417843374622202, 0.5358705857973387};
+  const double flat[] = {-0.7427349930583976, 0.8710823761737818, 0.5246952092065209,
+                         -0.712060989633622, 0.567608316529824, 0.4273987619434454};
+  for (uint64_t i = 0; i < 6; ++i) {
+    CHECK(std::fabs(truncated_normal(s, i, 0, 0) - truncated[i]) < 1e-14);
+    CHECK(std::fabs(uniform(s, i, 0, 0) - flat[i]) < 1e-15);
+  }
+  constexpr int kDraws = 1000000;
+  struct Moments {
+    double first = 0, second = 0, fourth = 0, largest = 0;
+    void add(double x) {
+      first += x / kDraws;
+      second += x * x / kDraws;
+      fourth += x * x * x * x / kDraws;
+      largest = std::max(largest, std::fabs(x));
+    }
+  } of_truncated, of_uniform;
+  for (uint64_t i = 0; i < kDraws; ++i) {
+    of_truncated.add(truncated_normal(s, i, 3, 1));
+    of_uniform.add(uniform(s, i, 3, 1));
+  }
+  // Four standard errors each.
+  const double variance = kTruncatedDeviation * kTruncatedDeviation;
+  CHECK(std::fabs(of_truncated.first) < 4 * kTruncatedDeviation / 1000);
+  CHECK(std::fabs(of_truncated.second - variance) < 4 * 0.905 / 1000);
+  CHECK(std::fabs(of_truncated.fourth - 1.416194) < 4 * 2.4 / 1000);
+  CHECK(of_truncated.largest < 2 && of_truncated.largest > 1.999);
+  CHECK(std::fabs(of_uniform.first) < 4 * 0.578 / 1000);
+  CHECK(std::fabs(of_uniform.second - 1.0 / 3) < 4 * 0.299 / 1000);
+  CHECK(std::fabs(of_uniform.fourth - 0.2) < 4 * 0.267 / 1000);
+  CHECK(of_uniform.largest < 1 && of_uniform.largest > 0.9999);
+}

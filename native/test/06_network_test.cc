@@ -1,4 +1,6 @@
 // Descriptions of networks: what compiles, and into what; what does not, and why.
+#include <cmath>
+
 #include "check.h"
 #include "networks.h"
 
@@ -12,6 +14,12 @@ constexpr auto kFlatten = LayerSpec::kFlatten;
 constexpr auto kLinear = LayerSpec::kLinear;
 constexpr auto kRelu = LayerSpec::kRelu;
 constexpr auto kAdd = LayerSpec::kAdd;
+constexpr auto kConvolution = LayerSpec::kConvolution;
+constexpr auto kMaxPool = LayerSpec::kMaxPool;
+constexpr auto kAveragePool = LayerSpec::kAveragePool;
+constexpr auto kConcat = LayerSpec::kConcat;
+constexpr auto kDropout = LayerSpec::kDropout;
+constexpr auto kGlobalPool = LayerSpec::kGlobalPool;
 
 NetworkSpec net(std::vector<LayerSpec> layers, std::vector<int64_t> input = {8}, int classes = 4) {
   return {"n", std::move(input), classes, std::move(layers)};
@@ -120,6 +128,103 @@ TEST("each operation reads only values that are written before it, whatever the 
     for (const LayerSpec& l : layers) wanted += l.type == kRelu;
     CHECK_EQUAL(relus, wanted);
   }
+}
+
+namespace {
+
+LayerSpec window(LayerSpec::Type type, std::string name, std::string input, int64_t kernel, int64_t stride, int64_t padding,
+                 int64_t channels = 0) {
+  LayerSpec l = layer(type, std::move(name), {std::move(input)}, channels);
+  l.kernel = {kernel, kernel};
+  l.stride = {stride, stride};
+  l.padding = {padding, padding};
+  return l;
+}
+
+}  // namespace
+
+TEST("windows have PyTorch's places, rounded down or, with ceil, up as long as the last begins inside or in the padding before") {
+  const auto side = [](int64_t size, int64_t kernel, int64_t stride, int64_t padding, bool ceil) {
+    LayerSpec pool = window(kMaxPool, "pool", "input", kernel, stride, padding);
+    pool.ceil = ceil;
+    const auto n = compile(net({pool, layer(kGlobalPool, "mean", {"pool"}), layer(kLinear, "fc", {"mean"}, 4)}, {2, size, size}));
+    return n->values[1].shape[1];
+  };
+  // As torch.nn.MaxPool2d says.
+  CHECK_EQUAL(side(109, 3, 2, 0, false), 54);
+  CHECK_EQUAL(side(109, 3, 2, 0, true), 54);
+  CHECK_EQUAL(side(54, 3, 2, 0, false), 26);
+  CHECK_EQUAL(side(54, 3, 2, 0, true), 27);
+  CHECK_EQUAL(side(112, 3, 2, 1, false), 56);
+  CHECK_EQUAL(side(112, 3, 2, 1, true), 57);
+  CHECK_EQUAL(side(4, 2, 3, 1, true), 2);  // a third would begin at 5, behind the input
+}
+
+TEST("channels are concatenated in order; extents that differ otherwise are named") {
+  const auto n = compile(net({window(kConvolution, "a", "input", 1, 1, 0, 3), window(kConvolution, "b", "input", 1, 1, 0, 5),
+                              layer(kConcat, "both", {"b", "a", "input"}), layer(kGlobalPool, "mean", {"both"}),
+                              layer(kLinear, "fc", {"mean"}, 4)},
+                             {2, 6, 7}));
+  CHECK_EQUAL(n->operation_lines[2], "both: concat (N,5,6,7) -> (N,10,6,7)");
+  CHECK_EQUAL(n->operations[2].inputs, std::vector<int>{2, 1, 0});
+  CHECK_THROWS(
+      {
+        compile(net({window(kConvolution, "a", "input", 3, 1, 0, 3), layer(kConcat, "both", {"a", "input"})}, {2, 6, 7}));
+      },
+      "wrong-shape", {"[concat both] inputs (N,3,4,5) and (N,2,6,7) differ in more than channels"});
+  CHECK_THROWS({ compile(net({layer(kConcat, "one", {"input"})})); }, "invalid-argument", {"[concat one] wants at least two inputs"});
+}
+
+TEST("a ReLU that alone reads a convolution is made by it") {
+  const auto n = compile(net({window(kConvolution, "a", "input", 3, 2, 1, 3), layer(kRelu, "a-relu", {"a"}),
+                              window(kAveragePool, "mean", "a-relu", 3, 1, 1), window(kConvolution, "b", "mean", 1, 1, 0, 4),
+                              layer(kRelu, "b-relu", {"b"}), layer(kConcat, "both", {"b", "b-relu"}),
+                              layer(kGlobalPool, "pool", {"both"}), layer(kLinear, "fc", {"pool"}, 4)},
+                             {2, 6, 6}));
+  CHECK_EQUAL(n->operation_lines[0], "a: conv + relu (N,2,6,6) -> (N,3,3,3)");
+  CHECK_EQUAL(n->operation_lines[1], "mean: avgpool (N,3,3,3) -> (N,3,3,3)");
+  CHECK(!n->operations[2].fused_relu);  // others read b too
+}
+
+TEST("dropout layers are counted; a probability outside [0, 1) is refused") {
+  const auto with = [](double probability) {
+    LayerSpec first = layer(kDropout, "first", {"input"}), second = layer(kDropout, "second", {"a"});
+    first.probability = 0.5;
+    second.probability = probability;
+    return compile(net({first, layer(kLinear, "a", {"first"}, 6), second, layer(kLinear, "b", {"second"}, 4)}));
+  };
+  const auto n = with(0.25);
+  CHECK_EQUAL(n->operations[0].dropout, 0);
+  CHECK_EQUAL(n->operations[2].dropout, 1);
+  CHECK_EQUAL(n->operations[2].probability, 0.25);
+  for (const double wrong : {-0.1, 1.0, std::nan("")}) {
+    CHECK_THROWS({ with(wrong); }, "invalid-argument", {"[dropout second] probability must be in [0, 1)"});
+  }
+}
+
+TEST("an auxiliary head gives logits, and evaluation can do without what it alone reads") {
+  auto spec = net({layer(kLinear, "a", {"input"}, 6), layer(kRelu, "a-relu", {"a"}), layer(kLinear, "side", {"a-relu"}, 5),
+                   layer(kLinear, "head", {"side"}, 4), layer(kLinear, "b", {"a-relu"}, 4)});
+  CHECK_THROWS({ compile(spec); }, "invalid-argument", {"no layer reads \"head\""});
+  spec.auxiliary = {{"head", 0.4}};
+  const auto n = compile(spec);
+  CHECK_EQUAL(n->auxiliary.size(), 1u);
+  CHECK_EQUAL(n->auxiliary[0].weight, 0.4);
+  std::vector<std::string> without;
+  for (const Operation& op : n->operations) {
+    if (op.auxiliary) without.push_back(op.name);
+    if (op.output == n->auxiliary[0].value) CHECK_EQUAL(op.name, std::string("head"));
+  }
+  CHECK_EQUAL(without, std::vector<std::string>{"side", "head"});
+  const auto refused = [&](std::vector<AuxiliarySpec> heads, const char* code, const char* words) {
+    spec.auxiliary = std::move(heads);
+    CHECK_THROWS({ compile(spec); }, code, {words});
+  };
+  refused({{"head", 0.4}, {"head", 0.4}}, "invalid-argument", "auxiliary \"head\" has a loss already");
+  refused({{"head", 0.4}, {"b", 0.4}}, "invalid-argument", "auxiliary \"b\" has a loss already");
+  refused({{"head", 0.4}, {"none", 0.4}}, "invalid-argument", "auxiliary \"none\" is no layer");
+  refused({{"head", 0.4}, {"side", 0.4}}, "wrong-shape", "auxiliary \"side\" gives (N,5), expected logits (N,4)");
+  refused({{"head", 0}}, "invalid-argument", "weight must be above 0");
 }
 
 TEST("what is neither biased nor prunable is neither") {

@@ -181,6 +181,63 @@ TEST("the largest of a window is found and its gradient goes to the first of equ
   });
 }
 
+TEST("the mean of a window counts what is outside as 0, and its gradient goes to all of it") {
+  each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
+    for (int round = 0; round < 40; ++round) {
+      const Window w = window(numbers, 5);
+      Image<S> in(1 + numbers.below(20), w.height, w.width, 1 + numbers.below(kLane)), dx = in;
+      Image<S> out(in.channels, w.out_height, w.out_width, in.examples), dy = out;
+      in.fill(numbers);
+      dy.fill(numbers);
+      junk(out.data, dx.data);
+      kernels.average_pool(w, in.planes, in.data.data(), out.data.data());
+      kernels.average_pool_backward(w, in.planes, dy.data.data(), dx.data.data());
+      const double area = static_cast<double>(w.kernel_h * w.kernel_w);
+      std::vector<double> expected(in.channels * in.places * kLane), sizes(expected.size());
+      out.each([&](int64_t n, int64_t c, int64_t p) {
+        const int64_t top = p / w.out_width * w.stride_h - w.padding_h, left = p % w.out_width * w.stride_w - w.padding_w;
+        double sum = 0, size = 0;
+        for (int64_t h = top; h < top + w.kernel_h; ++h) {
+          for (int64_t v = left; v < left + w.kernel_w; ++v) {
+            sum += in.value(n, c, h, v);
+            size += std::fabs(in.value(n, c, h, v));
+            if (h < 0 || v < 0 || h >= w.height || v >= w.width) continue;
+            const int64_t i = (c * in.places + h * w.width + v) * kLane + n;
+            expected[i] += dy.value(n, c, p) / area;
+            sizes[i] += std::fabs(dy.value(n, c, p)) / area;
+          }
+        }
+        CHECK_CLOSE(out.value(n, c, p), sum / area, 32 * unit * size / area + storage * std::fabs(sum) / area);
+      });
+      in.each([&](int64_t n, int64_t c, int64_t p) {
+        const int64_t i = (c * in.places + p) * kLane + n;
+        CHECK_CLOSE(dx.value(n, c, p), expected[i], 32 * unit * sizes[i] + storage * std::fabs(expected[i]));
+      });
+      CHECK(out.clean(false));
+      CHECK(dx.clean());
+    }
+  });
+}
+
+TEST("dropout multiplies what stays, in place too") {
+  each_table([]<typename S>(const LayerKernels<S>& kernels, double unit, double storage, Numbers& numbers) {
+    for (int round = 0; round < 20; ++round) {
+      const auto in = image<S>(numbers);
+      std::vector<uint8_t> keep(in.elements);
+      for (uint8_t& one : keep) one = static_cast<uint8_t>(numbers.below(2));
+      Image<S> out = in, stays = in;
+      if (round % 2) junk(out.data);
+      for (int64_t i = 0; i < in.elements; ++i) stays.data[i] = stored<S>(keep[i]);
+      kernels.drop(round % 2 ? in.data.data() : out.data.data(), keep.data(), Real<S>(1.25), out.data.data(), in.elements);
+      in.each([&](int64_t n, int64_t c, int64_t p) {
+        const double expected = stays.value(n, c, p) * 1.25 * in.value(n, c, p);
+        CHECK_CLOSE(out.value(n, c, p), expected, (unit + storage) * std::fabs(expected));
+      });
+      CHECK(out.clean());
+    }
+  });
+}
+
 TEST("NaN of any bits goes through convolution, normalisation, ReLU, sums, pooling and vectors: divergence shows") {
   each_table([]<typename S>(const LayerKernels<S>& kernels, double, double, Numbers& numbers) {
     using R = Real<S>;

@@ -266,7 +266,12 @@ Batch Session::batch_of(const Dataset& data, std::shared_ptr<const PictureBatch>
     const std::lock_guard lock(replaced_mutex_);
     if (known_.insert({test, one.row}).second) replaced_.push_back({test, one.row, one.taken, one.why});
   }
-  return {.data = &data, .examples = pictures_->rows, .crops = {}, .images = pictures_->images.get(), .labels = pictures_->labels.data()};
+  return {.data = &data,
+          .examples = pictures_->rows,
+          .crops = {},
+          .dropout = {},
+          .images = pictures_->images.get(),
+          .labels = pictures_->labels.data()};
 }
 
 std::vector<Replaced> Session::replaced() {
@@ -275,9 +280,16 @@ std::vector<Replaced> Session::replaced() {
 }
 
 Batch Session::training_batch(int64_t step, uint64_t noise) {
-  if (training_pictures_) return batch_of(*options_.train, training_pictures_->at(step, noise));
-  rows_ = batch(step, noise);
-  return {options_.train.get(), rows_, crops(rows_, step, noise)};
+  Batch out;
+  if (training_pictures_) {
+    out = batch_of(*options_.train, training_pictures_->at(step, noise));
+  } else {
+    rows_ = batch(step, noise);
+    out = {options_.train.get(), rows_, crops(rows_, step, noise)};
+  }
+  const auto epoch = static_cast<uint32_t>(step / updates_per_epoch());
+  out.dropout = dropout_noise(options_.seed, options_.replicate, noise, epoch);
+  return out;
 }
 
 Batch Session::plain_batch(int64_t step, uint64_t noise) {

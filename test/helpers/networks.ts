@@ -106,6 +106,76 @@ export const headed: Network = {
     { name: 'out', type: 'linear', units: 10 },
   ],
 };
+/**
+ * Branches that are concatenated: of odd widths, one twice, one in two of them, one that is a concatenation, the whole also
+ * part of a sum; means of windows, windows that overhang, dropout, ReLUs of convolutions, kernels along an axis, and a
+ * second head.
+ */
+export const branched: Network = {
+  name: 'branched',
+  input: [1, 28, 28],
+  classes: 10,
+  initialisation: 'kaiming-normal',
+  layers: [
+    { name: 'stem', type: 'conv', channels: 8, kernel: 5, stride: 2, bias: true },
+    { name: 'stem-relu', type: 'relu' },
+    { name: 'pool', type: 'maxpool', kernel: 3, stride: 2, ceil: true },
+    { name: 'a', type: 'conv', channels: 6, kernel: 1, bias: true },
+    { name: 'a-relu', type: 'relu' },
+    { name: 'b', type: 'conv', channels: 5, kernel: [1, 7], padding: [0, 3], input: 'pool' },
+    { name: 'b-bn', type: 'batchnorm', epsilon: 1e-2 },
+    { name: 'b-relu', type: 'relu' },
+    { name: 'c', type: 'conv', channels: 7, kernel: [7, 1], padding: [3, 0], bias: true },
+    { name: 'mean', type: 'avgpool', kernel: 3, stride: 1, padding: 1, input: 'pool' },
+    { name: 'm', type: 'conv', channels: 4, kernel: 1 },
+    { name: 'p', type: 'conv', channels: 4, kernel: 1, input: 'pool' },
+    { name: 'q', type: 'conv', channels: 4, kernel: 1, bias: true, input: 'pool' },
+    { name: 'q-relu', type: 'relu' },
+    // Its gradient is another's too.
+    { name: 'pair', type: 'concat', inputs: ['p', 'q-relu'] },
+    { name: 'pair-sum', type: 'add', inputs: ['pair', 'pool'] },
+    { name: 'inner', type: 'concat', inputs: ['b-relu', 'c'] },
+    { name: 'outer', type: 'concat', inputs: ['a-relu', 'inner', 'm', 'a-relu'] },
+    { name: 'kept', type: 'conv', channels: 28, kernel: 1, input: 'pool' },
+    { name: 'sum', type: 'add', inputs: ['outer', 'kept'] },
+    { name: 'd', type: 'conv', channels: 9, kernel: 3, padding: 1, input: 'outer' },
+    { name: 'd-bn', type: 'batchnorm', epsilon: 1e-2 },
+    { name: 'd-relu', type: 'relu' },
+    { name: 'side', type: 'concat', inputs: ['d-relu', 'sum', 'b-relu', 'outer', 'pair-sum'] },
+    { name: 'side-drop', type: 'dropout', probability: 0.3 },
+    { name: 'down', type: 'avgpool', kernel: [3, 2], stride: 2, padding: 1 },
+    { name: 'wide', type: 'conv', channels: 11, kernel: 3, bias: true },
+    { name: 'wide-relu', type: 'relu' },
+    { name: 'flat', type: 'flatten' },
+    { name: 'means', type: 'globalpool', input: 'down' },
+    { name: 'vectors', type: 'concat', inputs: ['flat', 'means', 'flat'] },
+    { name: 'vectors-drop', type: 'dropout', probability: 0.5 },
+    { name: 'fc', type: 'linear', units: 20 },
+    { name: 'fc-relu', type: 'relu' },
+    { name: 'second', type: 'conv', channels: 5, kernel: 1, input: 'sum' },
+    { name: 'second-bn', type: 'batchnorm', epsilon: 1e-2 },
+    { name: 'second-mean', type: 'globalpool' },
+    { name: 'second-head', type: 'linear', units: 10 },
+    { name: 'head', type: 'linear', units: 10, input: 'fc-relu' },
+  ],
+  auxiliary: [{ layer: 'second-head', weight: 0.4 }],
+};
+/** Dropout and concatenated vectors, and no image but the flattened ones. */
+export const dropping: Network = {
+  name: 'dropping',
+  input: [1, 28, 28],
+  classes: 10,
+  layers: [
+    { name: 'pixels', type: 'flatten' },
+    { name: 'pixels-drop', type: 'dropout', probability: 0.2 },
+    { name: 'fc1', type: 'linear', units: 33 },
+    { name: 'fc1-relu', type: 'relu' },
+    { name: 'fc2', type: 'linear', units: 21, input: 'pixels' },
+    { name: 'both', type: 'concat', inputs: ['fc1-relu', 'fc2', 'pixels'] },
+    { name: 'both-drop', type: 'dropout', probability: 0.5 },
+    { name: 'head', type: 'linear', units: 10 },
+  ],
+};
 /** Its logits are an image. */
 export const pooled: Network = {
   name: 'pooled',

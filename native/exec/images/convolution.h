@@ -68,12 +68,12 @@ class Convolution {
       // Rows of the output that are turned at once.
       const int64_t row = static_cast<int64_t>(sizeof(S)) * (x_row() * w.stride_h + dy_row());
       band_ = std::clamp<int64_t>(kBand / row, 1, w.out_height);
-      partial_.resize(v_.most_slices * tiles_.number() * tile_size());
+      partial_.resize(v_.training_slices * tiles_.number() * tile_size());
     }
     for (int64_t c = 0; c < tiles_.channels; ++c) {
       for (int64_t tap = 0; tap < taps_; ++tap) place_in_tile_.push_back((tap * tiles_.channels + c) * tiles_.units);
     }
-    if (op.bias >= 0) partial_bias_.resize(v_.most_slices * padded(units_, kPack<S>));
+    if (op.bias >= 0) partial_bias_.resize(v_.training_slices * padded(units_, kPack<S>));
   }
 
   // Once, in the order of the backward pass.

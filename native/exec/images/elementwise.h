@@ -18,6 +18,12 @@ class Elementwise {
     v_.over_columns(out, slice, [&](int64_t at) { v_.vectors.relu(as<R>(in.columns) + at, as<R>(out.columns) + at, kLane); });
   }
 
+  // Over what a convolution has made.
+  void relu_in_place(const Operation& op, int64_t slice) {
+    S* y = v_.image(op.output, slice);
+    v_.images.relu(y, y, v_.values[op.output].elements);
+  }
+
   void relu_backward(const Operation& op, int64_t slice, const S* dy, S* dx) {
     v_.images.relu_backward(v_.image(op.output, slice), dy, dx, v_.values[op.output].elements);
   }

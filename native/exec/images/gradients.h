@@ -24,7 +24,7 @@ class ImageGradients {
     const int64_t size = v_.values[value].elements;
     int best = -1;
     for (int i = 0; i < static_cast<int>(buffers_.size()); ++i) {
-      if (buffers_[i].users > 0) continue;
+      if (buffers_[i].users > 0 || buffers_[i].whole >= 0) continue;
       // The one that must grow or shrink least.
       if (best < 0 || std::abs(buffers_[i].size - size) < std::abs(buffers_[best].size - size)) best = i;
     }
@@ -37,9 +37,23 @@ class ImageGradients {
     return best;
   }
 
-  void release(int buffer) { --buffers_[buffer].users; }
+  void release(int buffer) {
+    if (--buffers_[buffer].users == 0 && buffers_[buffer].whole >= 0) release(buffers_[buffer].whole);
+  }
   void share(int buffer) { ++buffers_[buffer].users; }
-  bool mine_alone(int buffer) const { return buffers_[buffer].users == 1; }
+  bool mine_alone(int buffer) const { return buffers_[buffer].users == 1 && !buffers_[buffer].shared; }
+
+  // A buffer that is part of another, in the gradient of a value from this channel on; `shared`: others than its parts read
+  // that one.
+  int part(int buffer, int value, int64_t channel, bool shared) {
+    share(buffer);
+    Buffer& one = buffers_.emplace_back();
+    one.users = 1;
+    one.whole = buffer;
+    one.offset = v_.offset_of(value, channel);
+    one.shared = shared;
+    return static_cast<int>(buffers_.size()) - 1;
+  }
 
   void give(int value, int buffer) {
     if (value == v_.net.input) {
@@ -53,18 +67,26 @@ class ImageGradients {
 
   // Planned: nothing more is acquired.
   void make() {
-    for (Buffer& b : buffers_) b.storage = Arena(static_cast<size_t>(b.size * v_.most_slices) * sizeof(S));
+    for (Buffer& b : buffers_) {
+      if (b.whole < 0) b.storage = Arena(static_cast<size_t>(b.size * v_.training_slices) * sizeof(S));
+    }
   }
 
   // ---- Running
 
-  S* at(int buffer, int64_t slice) { return as<S>(buffers_[buffer].storage) + slice * buffers_[buffer].size; }
+  S* at(int buffer, int64_t slice) {
+    const Buffer& b = buffers_[buffer];
+    return b.whole >= 0 ? at(b.whole, slice) + b.offset : as<S>(b.storage) + slice * b.size;
+  }
 
  private:
   struct Buffer {
     int64_t size = 0;  // elements of a slice
     int users = 0;
     Arena storage;
+    int whole = -1;  // what it is part of
+    int64_t offset = 0;
+    bool shared = false;
   };
 
   Values<S>& v_;

@@ -1,4 +1,4 @@
-// Max pooling of images, and the mean over their places that turns them into vectors.
+// Max and average pooling of images, and the mean over their places that turns them into vectors.
 #pragma once
 #include "exec/images/values.h"
 
@@ -19,6 +19,14 @@ class Pooling {
   void max_pool_backward(const Operation& op, int64_t slice, const S* dy, S* dx) {
     v_.images.max_pool_backward(v_.window(op), v_.values[op.output].planes, v_.image(op.inputs[0], slice),
                                 v_.image(op.output, slice), dy, dx);
+  }
+
+  void average_pool(const Operation& op, int64_t slice) {
+    v_.images.average_pool(v_.window(op), v_.values[op.output].planes, v_.image(op.inputs[0], slice), v_.image(op.output, slice));
+  }
+
+  void average_pool_backward(const Operation& op, const S* dy, S* dx) {
+    v_.images.average_pool_backward(v_.window(op), v_.values[op.output].planes, dy, dx);
   }
 
   // Mean over the places: image -> columns.

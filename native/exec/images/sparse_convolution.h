@@ -235,7 +235,7 @@ class SparseConvolution {
       }
     }
     starts_.push_back(static_cast<int32_t>(offsets_.size()));
-    partial_.resize(v_.most_slices * offsets_.size());
+    partial_.resize(v_.training_slices * offsets_.size());
     // What is not left has no gradient.
     if (!packed) std::fill_n(v_.gradients(op_.weight), units_ * channels_ * taps_, R(0));
   }

@@ -31,7 +31,7 @@ class TurnedImages {
 
   void make() {
     band_.make(v_.pool.threads());
-    for (Both& one : kept_) one.make(v_.most_slices);
+    for (Both& one : kept_) one.make(v_.training_slices);
     tiles_ = Arena(static_cast<size_t>(v_.pool.threads() * tiles_size_) * sizeof(S));
     sums_ = Arena(static_cast<size_t>(sums_size_) * sizeof(R));
   }

@@ -28,23 +28,28 @@ class Values {
     int64_t features = 0, channels = 0, places = 0, height = 0, width = 0;
     bool image = false;
     int64_t planes = 0, elements = 0;  // elements: S of an image's slice
-    Arena storage;                     // image: (slices, elements) S
+    Arena storage;                     // image: (slices, elements) S, unless it lies in another
+    int whole = -1;                    // the concatenation it lies in, from this channel on
+    int64_t channel = 0;
+    S* data = nullptr;                 // of the first slice
+    int64_t step = 0;                  // from there to the next
     // Vector: (features, L) R; rows: (L, features), where a linear layer reads it.
     Arena columns, rows, gradient;
     int64_t row_stride = 0;
     std::vector<char> ready;  // per slice: `gradient` holds something
   };
 
-  // `capacity` examples at most.
+  // `capacity` examples at most, `training` where there are gradients.
   Values(ParameterStore& parameters, Pool& threads, const LayerKernels<S>& of_images, const Kernels<R>& of_vectors,
-         int64_t capacity)
+         int64_t capacity, int64_t training)
       : store(parameters),
         pool(threads),
         images(of_images),
         vectors(of_vectors),
         net(*parameters.network),
         capacity(padded(capacity)),
-        most_slices(this->capacity / kLane) {
+        most_slices(this->capacity / kLane),
+        training_slices(tasks_for(training, kLane)) {
     make();
   }
 
@@ -67,7 +72,14 @@ class Values {
 
   // ---- Images
 
-  S* image(int value, int64_t slice) { return as<S>(values[value].storage) + slice * values[value].elements; }
+  S* image(int value, int64_t slice) { return values[value].data + slice * values[value].step; }
+
+  // Is the part of a concatenation, from this channel on, the value itself? Then its planes are the whole's.
+  bool lies_in(int value, int whole, int64_t channel) const {
+    return values[value].whole == whole && values[value].channel == channel;
+  }
+  // From an image's first element to that of a channel that begins a plane.
+  int64_t offset_of(int value, int64_t channel) const { return channel / kPack<S> * values[value].places * kCell<S>; }
 
   Window window(const Operation& op) const {
     const Value &in = values[op.inputs[0]], &out = values[op.output];
@@ -107,7 +119,7 @@ class Values {
   const LayerKernels<S>& images;
   const Kernels<R>& vectors;
   const CompiledNetwork& net;
-  const int64_t capacity, most_slices;
+  const int64_t capacity, most_slices, training_slices;
   std::vector<Value> values;
   // Of the batch at hand: its examples, those padded to kLane, its slices.
   int64_t n = 0, all_lanes = 0, slices = 0;
@@ -134,12 +146,43 @@ class Values {
         v.width = shape[2];
         v.planes = planes_of<S>(v.channels);
         v.elements = v.planes * v.places * kCell<S>;
-        v.storage = Arena(static_cast<size_t>(v.elements * most_slices) * sizeof(S));
       } else {
         v.columns = Arena(bytes(v.features));
         v.gradient = Arena(bytes(v.features));
       }
       if (as_rows[i]) v.rows = Arena(bytes(v.row_stride));
+    }
+    find_parts();
+    // What an image lies in comes after it.
+    for (auto v = values.rbegin(); v != values.rend(); ++v) {
+      if (!v->image) continue;
+      if (v->whole < 0) {
+        v->storage = Arena(static_cast<size_t>(v->elements * most_slices) * sizeof(S));
+        v->data = as<S>(v->storage);
+        v->step = v->elements;
+      } else {
+        v->data = values[v->whole].data + offset_of(v->whole, v->channel);
+        v->step = values[v->whole].step;
+      }
+    }
+  }
+
+  // Images that are concatenated lie where the whole one does, plane by plane: nothing need be copied. Each can do so once,
+  // and only in planes that are its own.
+  void find_parts() {
+    for (const Operation& op : net.operations) {
+      if (op.type != Operation::kConcat || !values[op.output].image) continue;
+      int64_t channel = 0;
+      for (int part : op.inputs) {
+        Value& v = values[part];
+        const int64_t end = channel + v.channels;
+        const bool whole_planes = channel % kPack<S> == 0 && (end % kPack<S> == 0 || end == values[op.output].channels);
+        if (part != net.input && v.whole < 0 && whole_planes) {
+          v.whole = op.output;
+          v.channel = channel;
+        }
+        channel = end;
+      }
     }
   }
 };

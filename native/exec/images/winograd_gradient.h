@@ -38,7 +38,7 @@ class WinogradGradient {
         rows_at_once_(std::max<int64_t>(1, kTilesAtOnce / columns_)) {
     if (!large_) {
       rows_at_once_ = std::min(rows_at_once_, rows_);
-      partial_.resize(v_.most_slices * tiles_.number() * sums());
+      partial_.resize(v_.training_slices * tiles_.number() * sums());
     }
   }
 

@@ -1,10 +1,10 @@
-"""The reference of the networks for 32x32 pictures: plain torch.nn modules with torchvision's names.
+"""The reference of the networks of the catalogue: plain torch.nn modules with torchvision's names.
 
 Reads a JSON list of requests from standard input, each:
-  network: {kind: "resnet" | "vgg", depth, width, classes}; dtype: "fp32" | "fp64"
+  network: {kind: "resnet" | "vgg" | ..., and what the module is made with}; dtype: "fp32" | "fp64"
   weights: path of a safetensors file with parameters and running statistics by name
   gradients, after: paths of safetensors files of ours: gradients on `train`, and the state after one update there
-  pictures: path of raw bytes (N,3,32,32); labels; mean, std of x/255, one per channel
+  pictures: path of raw bytes (N,C,H,W); shape: (C,H,W); labels; mean, std of x/255, one per channel
   train: rows of the training batch; evaluate, alone: rows
 Writes for each to standard output:
   names: parameters in the module's own order; loss, correct: of `train`, in training mode
@@ -21,10 +21,19 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+import imagenet
 from train_steps import safetensors
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench" / "reference"))
 from networks import ResNet, Vgg  # noqa: E402 (those of the benchmarks)
+
+KINDS = {
+    "resnet": ResNet,
+    "vgg": Vgg,
+    "imagenet-resnet": imagenet.ResNet,
+    "squeezenet": imagenet.SqueezeNet,
+    "inception": imagenet.Inception,
+}
 
 
 def load(model, tensors):
@@ -42,11 +51,10 @@ def distances(ours, theirs, scales):
 def answer(request):
     dtype = {"fp32": torch.float32, "fp64": torch.float64}[request["dtype"]]
     network = request["network"]
-    kind = {"resnet": ResNet, "vgg": Vgg}[network["kind"]]
-    model = kind(network["depth"], network["width"], network["classes"]).to(dtype)
+    model = KINDS[network.pop("kind")](**network).to(dtype)
     load(model, safetensors(request["weights"]))
-    pictures = np.fromfile(request["pictures"], np.uint8).reshape(-1, 3, 32, 32)
-    mean, std = (np.array(request[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
+    pictures = np.fromfile(request["pictures"], np.uint8).reshape(-1, *request["shape"])
+    mean, std = (np.array(request[key]).reshape(1, -1, 1, 1) for key in ("mean", "std"))
     x = torch.from_numpy((pictures / 255.0 - mean) / std).to(dtype)
     y = torch.tensor(request["labels"])
     out = {"names": [name for name, _ in model.named_parameters()]}
