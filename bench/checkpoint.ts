@@ -64,6 +64,7 @@ async function once(cadence: Cadence): Promise<{ seconds: number; saved: number 
       cadence,
       signal: undefined,
       onStep: () => {},
+      onNotice: () => {},
     });
     return { seconds: (performance.now() - start) / 1000, saved };
   } finally {

@@ -77,7 +77,28 @@ const sets: Record<string, CatalogueSet> = {
   },
 };
 
-export const datasetNames = Object.keys(sets);
+/** Sets of pictures in files, which are not kept in memory: `train/CLASS/*.JPEG` and `val/`. */
+const pictureSets: Record<string, string> = {
+  imagenet:
+    "pictures in ImageNet's layout, train/CLASS/*.JPEG and val/ in class folders or flat; read while a network trains",
+};
+
+export const isPictureSet = (name: string) => Object.hasOwn(pictureSets, name);
+
+export const datasetNames = [...Object.keys(sets), ...Object.keys(pictureSets)];
+
+/** Where one's own pictures lie: the folder given, else LTH_DATA/NAME or the cache. */
+export function pictureFolder(name: string, folder: string | null): string {
+  const places = folder === null ? dataFolders(name) : [folder];
+  const found = places.find((place) => existsSync(join(place, 'train')));
+  if (found) return found;
+  throw new LthError(
+    'io',
+    `Data set "${name}" is not in ${places.join(' nor ')}: expected train/CLASS/*.JPEG and val/ there. ImageNet is had from` +
+      ' https://image-net.org by its own terms; tell where it is with --set data.folder=DIR, or set LTH_DATA to the folder' +
+      ` that holds ${name}/.`,
+  );
+}
 
 function setNamed(name: string): CatalogueSet {
   const set = Object.hasOwn(sets, name) ? sets[name] : undefined;
@@ -95,6 +116,11 @@ const fetchCommand = (name: string) => `lth-train data fetch ${name}`;
  * @throws LthError "recipe" for an unknown set, "invalid-argument" for one that comes with the package.
  */
 export function datasetSource(name: string): Source {
+  if (isPictureSet(name))
+    throw new LthError(
+      'invalid-argument',
+      `${name} is had by its own terms from https://image-net.org, not by this command`,
+    );
   const { from } = setNamed(name);
   if ('source' in from) return from.source;
   throw new LthError('invalid-argument', `${name} comes with the package: there is nothing to fetch`);
@@ -130,7 +156,11 @@ export interface DatasetPlace {
 
 /** All data sets and where they would be read from; files are looked for, not read. */
 export function datasetPlaces(): DatasetPlace[] {
-  return Object.entries(sets).map(([set, { description, from, format }]) => {
+  const pictures = Object.entries(pictureSets).map(([set, description]): DatasetPlace => {
+    const folder = dataFolders(set).find((place) => existsSync(join(place, 'train'))) ?? null;
+    return { set, description, folder, get: folder ? null : 'https://image-net.org, by its own terms' };
+  });
+  const inMemory = Object.entries(sets).map(([set, { description, from, format }]) => {
     const places = 'folder' in from ? [from.folder] : dataFolders(set);
     // As `datasetFolder` does: the first that is there counts, also where files are missing in it.
     const first = places.find((place) => existsSync(place));
@@ -138,6 +168,7 @@ export function datasetPlaces(): DatasetPlace[] {
     const get = 'folder' in from ? 'npm rebuild lth-train' : fetchCommand(set);
     return { set, description, folder, get: folder ? null : get };
   });
+  return [...inMemory, ...pictures];
 }
 
 /** Both parts of a data set, in native memory. */

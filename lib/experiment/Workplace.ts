@@ -88,7 +88,13 @@ export class Workplace {
 
   static async open(recipe: Recipe): Promise<Workplace> {
     const network = compiled(recipe);
-    return new Workplace(recipe, network, await Dataset.open(recipe.data.set, recipe.data.folder));
+    const { set, folder, crop, groundTruth, upright } = recipe.data;
+    const data = await Dataset.open(set, folder, {
+      ...(crop && { crop }),
+      ...(groundTruth !== undefined && { groundTruth }),
+      ...(upright && { upright }),
+    });
+    return new Workplace(recipe, network, data);
   }
 
   /** Where units are read and written. */
@@ -231,6 +237,7 @@ export class Workplace {
       cadence: context.cadence,
       signal: context.signal,
       onStep: context.onStep,
+      onNotice: context.onNotice,
     });
     await writeMetrics(folder, rows);
     return {

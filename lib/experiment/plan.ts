@@ -178,7 +178,9 @@ export interface Experiment {
     validation: number;
     /** Left out where there is none, as augment. */
     subset?: number;
-    normalise: boolean;
+    normalise: Recipe['data']['normalise'];
+    crop?: Recipe['data']['crop'];
+    upright?: boolean;
     /** Left out where there is none: keys of experiments from before it was there stay what they were. */
     augment?: { crop: number; flip: boolean };
     figures: unknown;
@@ -213,13 +215,15 @@ export function experimentOf(
 ): Experiment {
   const { training, pruning } = recipe;
   const { input, classes, layers } = context.network;
-  const { set, validation, subset, normalise, augment } = recipe.data;
+  const { set, validation, subset, normalise, augment, crop, upright } = recipe.data;
   return {
     network: { input, classes, layers },
     data: {
       ...{ set, validation, normalise },
       ...(subset === null ? {} : { subset }),
       ...(augment ? { augment } : {}),
+      ...(crop ? { crop } : {}),
+      ...(upright ? { upright } : {}),
       figures: context.data,
     },
     training: {

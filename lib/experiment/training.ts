@@ -25,6 +25,7 @@ export interface TrainingOptions {
   cadence: Cadence;
   signal: AbortSignal | undefined;
   onStep: (step: number) => void;
+  onNotice: (message: string) => void;
 }
 
 const PROGRESS_MS = 200;
@@ -45,7 +46,14 @@ export async function trainWithCheckpoints(
   const saver = new Saver(session, checkpoints, seconds);
   let continues = o.continues || checkpoints.step !== null;
   const signal = o.signal ? AbortSignal.any([o.signal, saver.failed]) : saver.failed;
-  const clock = setInterval(() => o.onStep(session.step), PROGRESS_MS);
+  const tell = () => {
+    for (const { path, by, why } of session.replacedPictures())
+      o.onNotice(`a picture that cannot be read, in whose place ${by} is: ${why || path}`);
+  };
+  const clock = setInterval(() => {
+    o.onStep(session.step);
+    tell();
+  }, PROGRESS_MS);
   let saved = session.step;
   let rows = noRows();
   try {
@@ -94,6 +102,7 @@ export async function trainWithCheckpoints(
     throw error;
   } finally {
     clearInterval(clock);
+    tell();
     // Whatever went wrong: nothing of ours is written once the unit's lock is given back.
     await saver.idle().catch(() => {});
   }

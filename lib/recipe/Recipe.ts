@@ -1,5 +1,6 @@
 import type { Decayed } from '../native/AddonTypes.js';
 import type { Network } from '../networks/Network.js';
+import type { PictureCrop } from '../session/Pictures.js';
 import type { Branch, Control, Retraining } from './branches.js';
 
 /** A number of updates as written by people: "500it", "2ep", "2ep50it", "1.7%" (of training.steps), or a bare integer of updates. */
@@ -45,8 +46,14 @@ export interface Recipe {
     validation: number;
     /** Train on so many of the others alone, chosen by the seed, balanced over classes; null: on all. */
     subset: number | null;
-    /** (x/255 - mean) / std with the training set's figures, or x/255. */
-    normalise: boolean;
+    /** (x/255 - mean) / std with the training set's figures (of pictures in files: ImageNet's) or these, or x/255. */
+    normalise: boolean | { mean: number[]; std: number[] };
+    /** Of pictures in files, which must have them: what they become for training and for evaluation. */
+    crop?: { training: PictureCrop; evaluation: PictureCrop };
+    /** Of pictures in files whose val/ has no class folders: the file of lines NAME CLASS. */
+    groundTruth?: string;
+    /** Of pictures in files: apply EXIF's orientation. */
+    upright?: boolean;
     /** Of training batches: a crop of the picture padded by so many pixels, and a flip with probability 1/2. */
     augment: { crop: number; flip: boolean } | null;
   };

@@ -16,6 +16,33 @@ const positive = z.number().gt(0).max(1e6);
 const beta = z.number().min(0).lt(1);
 const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 
+const side = z.int().min(1).max(4096);
+const filter = z.enum(['bilinear', 'bicubic']).optional();
+const crop = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('random-resized'),
+    size: side,
+    filter,
+    area: z.tuple([z.number().gt(0).max(1), z.number().gt(0).max(1)]).optional(),
+    aspect: z.tuple([z.number().min(0.1).max(10), z.number().min(0.1).max(10)]).optional(),
+    flip: z.boolean().optional(),
+  }),
+  z.strictObject({
+    kind: z.literal('scaled-random'),
+    size: side,
+    filter,
+    shortSide: z.tuple([z.int().min(1).max(8192), z.int().min(1).max(8192)]).optional(),
+    flip: z.boolean().optional(),
+  }),
+  z.strictObject({ kind: z.literal('centre'), size: side, filter, resize: z.int().min(1).max(8192) }),
+  z.strictObject({
+    kind: z.literal('central'),
+    size: side,
+    filter,
+    fraction: z.number().gt(0).max(1).optional(),
+  }),
+]);
+
 const decay = {
   weightDecay: z.number().min(0).max(1).default(0),
   // Left out where it is for everything: part of what units' keys are hashes of.
@@ -53,7 +80,19 @@ const sections = {
     folder: z.string().min(1).nullable().default(null),
     validation: z.int().min(0),
     subset: z.int().min(1).nullable().default(null),
-    normalise: z.boolean().default(true),
+    normalise: z
+      .union([
+        z.boolean(),
+        z.strictObject({
+          mean: z.array(z.number().min(0).max(1)).length(3),
+          std: z.array(z.number().gt(0).max(1)).length(3),
+        }),
+      ])
+      .default(true),
+    // Of pictures in files; left out otherwise.
+    crop: z.strictObject({ training: crop, evaluation: crop }).optional(),
+    groundTruth: z.string().min(1).optional(),
+    upright: z.boolean().optional(),
     augment: z
       .strictObject({ crop: z.int().min(0).max(16), flip: z.boolean() })
       .nullable()

@@ -1,9 +1,9 @@
-import { openDataset } from '../data/catalogue.js';
+import { isPictureSet, openDataset, pictureFolder } from '../data/catalogue.js';
 import { readIdxDataset } from '../data/idx.js';
 import type { DatasetHandle, DatasetInfo } from '../native/AddonTypes.js';
-import { checkNumber, wrongValue } from '../native/errors.js';
+import { checkNumber, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
-import { nativeCrop, type PictureCrop, type Pictures } from './Pictures.js';
+import { nativeCrop, type PictureCrop, Pictures } from './Pictures.js';
 import { Resource } from './Resource.js';
 
 /** What pictures in files become before a network reads them. */
@@ -51,10 +51,30 @@ export class Dataset extends Resource<DatasetHandle> {
   /**
    * A data set of the catalogue, e.g. "mnist-10k", which comes with the package.
    * @param folder where its files are. Default: LTH_DATA/NAME, else where `lth-train data fetch` puts them.
+   * @param options of "imagenet", which must have `crop`.
    * @throws LthError "recipe" (unknown name), "io", "corrupt-file".
    */
-  static async open(name: string, folder: string | null = null): Promise<{ train: Dataset; test: Dataset }> {
+  static async open(
+    name: string,
+    folder: string | null = null,
+    options: Partial<PictureOptions> & { groundTruth?: string } = {},
+  ): Promise<{ train: Dataset; test: Dataset }> {
     if (folder !== null && typeof folder !== 'string') throw wrongValue('path', 'folder', folder);
+    const { crop, groundTruth, ...rest } = options;
+    if (isPictureSet(name)) {
+      if (!crop) throw new LthError('recipe', `data.crop: ${name} is pictures in files, which need it`);
+      const { train, validation } = await Pictures.openParts(
+        pictureFolder(name, folder),
+        groundTruth === undefined ? {} : { groundTruth },
+      );
+      const as = { crop, ...rest };
+      return { train: Dataset.ofPictures(train, as), test: Dataset.ofPictures(validation, as) };
+    }
+    if (crop || groundTruth !== undefined || rest.upright)
+      throw new LthError(
+        'recipe',
+        `data: crop, groundTruth and upright are for pictures in files, not for ${name}`,
+      );
     const { train, test } = await openDataset(name, folder);
     return { train: new Dataset(train), test: new Dataset(test) };
   }
