@@ -62,30 +62,40 @@ void mix_rows(const uint8_t* from, int64_t stride, const int16_t* weights, int64
   }
 }
 
-// One pixel, red in the lowest byte. `from` has 8 elements behind the last pixel that counts.
-uint32_t mix_columns(const int16_t* from, const int16_t* weights, int64_t taps) {
-  constexpr int kShift = kWeightBits + kLineBits;
+// Sums of one pixel's red, green and blue in units of 1/2^20, and half a level. Weight k is spread[8 * (k / 2) + k % 2];
+// `from` has 8 elements behind the last pixel that counts.
+constexpr int kShift = kWeightBits + kLineBits;
 #if defined(__SSE2__)
+__m128i mix_columns(const int16_t* from, const int16_t* spread, int64_t taps) {
   __m128i sum = _mm_set1_epi32(1 << (kShift - 1));
   for (int64_t k = 0; k < taps; k += 2) {
-    int32_t pair;
-    std::memcpy(&pair, weights + k, sizeof pair);
     // r g b R G B . . -> r R g G b B . .
     const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 3 * k));
     const __m128i pairs = _mm_unpacklo_epi16(both, _mm_srli_si128(both, 6));
-    sum = _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi32(pair)));
+    sum = _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_loadu_si128(reinterpret_cast<const __m128i*>(spread + 4 * k))));
   }
-  sum = _mm_packs_epi32(_mm_srai_epi32(sum, kShift), sum);
-  return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_packus_epi16(sum, sum)));
-#else
-  uint32_t pixel = 0;
-  for (int c = 0; c < 3; ++c) {
-    int32_t sum = 1 << (kShift - 1);
-    for (int64_t k = 0; k < taps; ++k) sum += weights[k] * from[3 * k + c];
-    pixel |= static_cast<uint32_t>(std::clamp(sum >> kShift, 0, 255)) << 8 * c;
-  }
-  return pixel;
+  return _mm_srai_epi32(sum, kShift);
+}
 #endif
+
+// A row of pixels, red in the lowest byte of each. first[x] counts from the beginning of `line`.
+void mix_line(const int16_t* line, const int32_t* first, const int16_t* spread, int64_t taps, int64_t width, uint32_t* to) {
+  int64_t x = 0;
+#if defined(__SSE2__)
+  const auto at = [&](int64_t i) { return mix_columns(line + 3 * first[i], spread + 4 * taps * i, taps); };
+  for (; x + 4 <= width; x += 4) {
+    const __m128i low = _mm_packs_epi32(at(x), at(x + 1)), high = _mm_packs_epi32(at(x + 2), at(x + 3));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + x), _mm_packus_epi16(low, high));
+  }
+#endif
+  for (; x < width; ++x) {
+    to[x] = 0;
+    for (int c = 0; c < 3; ++c) {
+      int32_t sum = 1 << (kShift - 1);
+      for (int64_t k = 0; k < taps; ++k) sum += spread[4 * taps * x + 8 * (k / 2) + k % 2] * line[3 * (first[x] + k) + c];
+      to[x] |= static_cast<uint32_t>(std::clamp(sum >> kShift, 0, 255)) << 8 * c;
+    }
+  }
 }
 
 void write_line(const uint32_t* pixels, int64_t width, const PixelLayout& to, int64_t y) {
@@ -93,9 +103,6 @@ void write_line(const uint32_t* pixels, int64_t width, const PixelLayout& to, in
   for (int c = 0; c < 3; ++c, row += to.channel) {
     if (to.column == 1) {
       for (int64_t x = 0; x < width; ++x) row[x] = static_cast<uint8_t>(pixels[x] >> 8 * c);
-    } else if (to.column == -1) {
-      uint8_t* last = row - (width - 1);
-      for (int64_t x = 0; x < width; ++x) last[x] = static_cast<uint8_t>(pixels[width - 1 - x] >> 8 * c);
     } else {
       for (int64_t x = 0; x < width; ++x) row[x * to.column] = static_cast<uint8_t>(pixels[x] >> 8 * c);
     }
@@ -162,14 +169,25 @@ void Resizer::resize(const Patch& from, const CropBox& box, Filter filter, int64
   // Behind the last pixel of a line a second tap of weight 0 may be read, and the end of a vector.
   line_.assign(static_cast<size_t>(n + 3 * columns_.taps + 8), 0);
   pixels_.resize(static_cast<size_t>(width));
+  // A mirrored line is made backwards and written forwards.
+  PixelLayout out = to;
+  if (to.column < 0) {
+    out.base += (width - 1) * to.column;
+    out.column = -to.column;
+  }
+  first_.resize(static_cast<size_t>(width));
+  spread_.resize(static_cast<size_t>(4 * columns_.taps * width));
+  for (int64_t x = 0; x < width; ++x) {
+    const int64_t i = to.column < 0 ? width - 1 - x : x;
+    first_[x] = static_cast<int32_t>(columns_.first[i] - left);
+    for (int64_t k = 0; k < 4 * columns_.taps; ++k)
+      spread_[4 * columns_.taps * x + k] = columns_.weights[i * columns_.taps + k / 8 * 2 + k % 2];
+  }
   for (int64_t y = 0; y < height; ++y) {
     mix_rows(from.pixels + rows_.first[y] * from.stride + left * 3, from.stride, rows_.weights.data() + y * rows_.taps,
              rows_.taps, n, line_.data());
-    for (int64_t x = 0; x < width; ++x) {
-      pixels_[x] = mix_columns(line_.data() + (columns_.first[x] - left) * 3, columns_.weights.data() + x * columns_.taps,
-                               columns_.taps);
-    }
-    write_line(pixels_.data(), width, to, y);
+    mix_line(line_.data(), first_.data(), spread_.data(), columns_.taps, width, pixels_.data());
+    write_line(pixels_.data(), width, out, y);
   }
 }
 

@@ -38,6 +38,8 @@ class Resizer {
   static void plan(Axis& axis, int64_t size, double from, double length, int64_t outputs, Filter filter);
 
   Axis rows_, columns_;
+  std::vector<int32_t> first_;    // of columns, in the order and the place in which a line has them
+  std::vector<int16_t> spread_;   // their weights, each pair of them four times, as a vector multiplies them
   std::vector<int16_t> line_;     // one row of the output's height, of the input's width; 6 bits behind the point
   std::vector<uint32_t> pixels_;  // one row of the output
 };
