@@ -142,8 +142,8 @@ for (const one of cases)
   test(`${one.name} is PyTorch's network within 1e-9 in double precision: loss, gradients of every parameter, running statistics, eval mode`, {
     skip: withoutPython,
   }, async () => {
-    // The oracle reads the same layers: two of them say it all.
-    const executors = /18|1_0/.test(one.name) ? (['direct', 'autograd'] as const) : (['direct'] as const);
+    // The oracle reads the same layers and is slow: one of them says it all.
+    const executors = /1_0/.test(one.name) ? (['direct', 'autograd'] as const) : (['direct'] as const);
     const asked = executors.map((executor) => ({ ...one, executor, dtype: 'fp64' as const }));
     for (const { state, network } of await compare(asked))
       for (const resource of [state, network]) resource.dispose();
