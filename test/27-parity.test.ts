@@ -248,6 +248,41 @@ test('initial weights have the mean and deviation of their distribution, biases 
   network.dispose();
 });
 
+test('micro-batches make the update of the whole batch where none normalises; pruned or not', async () => {
+  for (const name of ['lenet-300-100', 'a network with sums', 'a network of flattened images']) {
+    const network = networks[name] as CompiledNetwork;
+    const normalises = /batchnorm/.test(network.summary.operations.join());
+    for (const executor of ['direct', 'aten', 'autograd'] as const) {
+      for (const dense of [true, false]) {
+        const open = async (microBatch?: number) => {
+          const session = await openSession({
+            ...{ network, executor, precision: 'fp64' },
+            ...(microBatch === undefined ? {} : { microBatch }),
+          });
+          if (!dense) await session.setMasks(await sparse(session, network));
+          return session;
+        };
+        const [whole, parts] = [await open(), await open(7)];
+        const [a, b] = [await whole.gradients(3), await parts.gradients(3)];
+        const words = `${name}, ${executor}, ${dense ? 'dense' : 'pruned'}`;
+        if (!normalises) {
+          assert.ok(Math.abs(a.loss / b.loss - 1) < 1e-12, words);
+          assert.equal(a.correct, b.correct, words);
+          const distance = relativeDistance(a.gradients, b.gradients);
+          assert.ok(distance < 1e-12, `${words}: ${distance}`);
+          await whole.trainToEnd({ until: 5, ...everyStep });
+          await parts.trainToEnd({ until: 5, ...everyStep });
+          const after = relativeDistance(await whole.snapshot(), await parts.snapshot());
+          assert.ok(after < 1e-9, `${words}, after 5 updates: ${after}`);
+        }
+        const more = await open(1000);
+        assert.equal((await more.gradients(3)).loss, a.loss, `${words}: one part is the whole`);
+        for (const session of [whole, parts, more]) session.dispose();
+      }
+    }
+  }
+});
+
 // ------------------------------------------------------------------------------------------------- PyTorch
 
 interface Case {

@@ -134,6 +134,7 @@ export class Workplace {
       seed: recipe.seed,
       replicate,
       batch: recipe.training.batch,
+      ...(recipe.training.microBatch !== undefined && { microBatch: recipe.training.microBatch }),
       optimiser: recipe.training.optimiser,
       schedule: {
         gamma: recipe.training.schedule.gamma,

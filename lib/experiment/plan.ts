@@ -185,7 +185,7 @@ export interface Experiment {
     augment?: { crop: number; flip: boolean };
     figures: unknown;
   };
-  training: Pick<Recipe['training'], 'batch' | 'optimiser' | 'precision' | 'executor'> & {
+  training: Pick<Recipe['training'], 'batch' | 'microBatch' | 'optimiser' | 'precision' | 'executor'> & {
     steps: number;
     milestones: number[];
     gamma: number;
@@ -228,6 +228,7 @@ export function experimentOf(
     },
     training: {
       batch: training.batch,
+      ...(training.microBatch !== undefined && { microBatch: training.microBatch }),
       optimiser: training.optimiser,
       precision: training.precision,
       executor: training.executor,

@@ -305,6 +305,8 @@ export interface SessionOptions {
   replicate: number;
   /** Examples per update; the last batch of an epoch holds what is left. */
   batch: number;
+  /** Of those, so many go through the network at once; 0: all. */
+  microBatch: number;
   optimiser: OptimiserOptions;
   schedule: ScheduleOptions;
   /** Per-channel normalisation (x/255 - mean) / std; null: x/255. */

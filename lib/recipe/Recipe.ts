@@ -60,6 +60,8 @@ export interface Recipe {
   training: {
     steps: Steps;
     batch: number;
+    /** Of those, so many go through the network at once: see Session.open. Not given: all. */
+    microBatch?: number;
     optimiser:
       | {
           type: 'sgd';

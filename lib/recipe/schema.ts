@@ -104,6 +104,11 @@ const sections = {
       .int()
       .min(1)
       .max(1 << 20),
+    microBatch: z
+      .int()
+      .min(1)
+      .max(1 << 20)
+      .optional(),
     optimiser,
     schedule: z
       .strictObject({

@@ -89,6 +89,11 @@ export interface OpenOptions {
   replicate?: number;
   /** Examples per update; the last batch of an epoch holds what is left. */
   batch: number;
+  /**
+   * Of those, so many go through the network at once, so that large batches fit a device: the update is that of the whole
+   * batch, but for statistics of batch norm, which are each part's own and move running ones once a part. Default: all.
+   */
+  microBatch?: number;
   optimiser: Optimiser;
   /** Milestones and warm-up in updates. Default: constant. */
   schedule?: Partial<Omit<ScheduleOptions, 'learningRate'>>;
@@ -255,6 +260,7 @@ export class Session extends Resource<SessionHandle> {
       seed: checkInteger(o.seed ?? 0, 'seed', 0, Number.MAX_SAFE_INTEGER),
       replicate: checkInteger(o.replicate ?? 0, 'replicate', 0, 2 ** 32 - 1),
       batch: o.batch,
+      microBatch: o.microBatch === undefined ? 0 : checkInteger(o.microBatch, 'microBatch', 1, 1 << 20),
       optimiser: optimiserOf(o.optimiser),
       schedule: {
         learningRate: checkNumber(o.optimiser.learningRate, 'optimiser.learningRate', 0, 1e6),

@@ -91,6 +91,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.seed = static_cast<uint64_t>(to_int(o.Get("seed"), "seed"));
   s.replicate = static_cast<uint32_t>(to_int(o.Get("replicate"), "replicate", 0, UINT32_MAX));
   s.batch = to_int(o.Get("batch"), "batch", 1, 1 << 24);
+  s.micro_batch = to_int(o.Get("microBatch"), "microBatch", 0, 1 << 24);
   s.optimiser = optimiser_from(to_object(o.Get("optimiser"), "optimiser"));
   s.schedule = schedule_from(to_object(o.Get("schedule"), "schedule"));
   if (!o.Get("normalise").IsNull()) {

@@ -12,6 +12,7 @@
 #include "cuda/cuda.h"
 #include "cuda/device_kernels.h"
 #include "exec/libtorch.h"
+#include "jpeg/pictures.h"
 
 namespace lth {
 namespace {
@@ -147,7 +148,8 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
     training_pictures_ = std::make_unique<PictureStream>(pictures->set, stream_options(pictures->training, train_));
   }
   Normaliser normaliser = normaliser_of(options_);
-  const int64_t largest = std::min<int64_t>(options_.batch, static_cast<int64_t>(train_.size()));
+  int64_t largest = std::min<int64_t>(options_.batch, static_cast<int64_t>(train_.size()));
+  if (options_.micro_batch > 0) largest = std::min(largest, options_.micro_batch);
   if (options_.executor == SessionOptions::kAutograd) {
     executor_ = autograd(*store_, std::move(normaliser));
   } else if (aten) {
@@ -186,6 +188,10 @@ std::string Session::fingerprint() const {
   // LibTorch's own decides what scores of pruning at initialisation are, which go through its autograd.
   if (cpu && options_.network->convolutional()) {
     text += " convolutions=" + std::to_string(kConvolutionsVersion) + " libtorch-isa=" + libtorch_isa();
+  }
+  if (options_.train->pictures) {
+    text += " pictures=";  // what decoders make of them
+    for (char c : jpeg_info().libraries) text += c == ' ' ? '-' : c;
   }
   if (options_.choice.products != Products::kAuto) {
     text += options_.choice.products == Products::kDense ? " products=dense" : " products=sparse";
@@ -292,6 +298,33 @@ Batch Session::training_batch(int64_t step, uint64_t noise) {
   return out;
 }
 
+BatchResult Session::train_batch(const Batch& batch, const Statistics& statistics, Executor::Wanted wanted) {
+  const auto size = static_cast<int64_t>(batch.examples.size()), most = options_.micro_batch;
+  if (most == 0 || size <= most) return executor_->train(batch, statistics, wanted);
+  BatchResult result;
+  for (int64_t first = 0; first < size; first += most) {
+    const int64_t count = std::min(most, size - first);
+    Batch part = batch;
+    part.examples = batch.examples.subspan(first, count);
+    if (!batch.crops.empty()) part.crops = batch.crops.subspan(first, count);
+    if (batch.images) part.images = batch.images + first * batch.data->features;
+    if (batch.labels) part.labels = batch.labels + first;
+    const BatchResult one = executor_->train(part, statistics, wanted);
+    result.loss += one.loss;
+    result.correct += one.correct;
+    at::Tensor& gradients = store_->gradients;
+    const double share = static_cast<double>(count) / static_cast<double>(size);
+    if (first == 0) {
+      if (!summed_.defined() || summed_.numel() != gradients.numel()) summed_ = at::empty_like(gradients);
+      summed_.copy_(gradients).mul_(share);
+    } else {
+      summed_.add_(gradients, share);
+    }
+  }
+  store_->gradients.copy_(summed_);
+  return result;
+}
+
 Batch Session::plain_batch(int64_t step, uint64_t noise) {
   if (const auto& pictures = options_.train->pictures) {
     if (!plain_pictures_) plain_pictures_ = std::make_unique<PictureStream>(pictures->set, stream_options(pictures->evaluation, train_));
@@ -316,7 +349,7 @@ Gradients Session::gradients(int64_t step, uint64_t noise) {
   const Here here(stream_);
   if (training_pictures_) training_pictures_->until(step + 1);
   const Batch examples = training_batch(step, noise);
-  const BatchResult result = executor_->train(examples, {Statistics::kLeave}, Executor::Wanted::kAll);
+  const BatchResult result = train_batch(examples, {Statistics::kLeave}, Executor::Wanted::kAll);
   return {result.loss / static_cast<double>(examples.examples.size()), result.correct, store_->gradient_snapshot()};
 }
 
@@ -430,7 +463,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     }
     const Batch examples = training_batch(step, o.noise);
     const auto seen = static_cast<int64_t>(examples.examples.size());
-    const BatchResult r = executor_->train(examples, {}, Executor::Wanted::kForUpdate);
+    const BatchResult r = train_batch(examples, {}, Executor::Wanted::kForUpdate);
     const double rate = options_.schedule.rate(step);
     row.loss += r.loss;
     row.correct += r.correct;

@@ -32,6 +32,7 @@ struct SessionOptions {
   uint64_t seed = 0;
   uint32_t replicate = 0;
   int64_t batch = 0;
+  int64_t micro_batch = 0;  // examples of a batch that go through the network at once; 0: all
   OptimiserOptions optimiser;
   Schedule schedule;
   std::vector<double> mean, std;  // empty: x/255
@@ -154,6 +155,8 @@ class Session {
   Batch training_batch(int64_t step, uint64_t noise);
   // The same before augmentation.
   Batch plain_batch(int64_t step, uint64_t noise);
+  // Gradients of the mean loss over the whole batch, made of its micro-batches one after another.
+  BatchResult train_batch(const Batch& batch, const Statistics& statistics, Executor::Wanted wanted);
   StreamOptions stream_options(const CropRule& crop, std::span<const int32_t> rows) const;
   Batch batch_of(const Dataset& data, std::shared_ptr<const PictureBatch> pictures);
   // Of the examples of the batch of update `step`; none where nothing is augmented.
@@ -171,6 +174,7 @@ class Session {
   std::vector<int32_t> train_, validation_, test_;  // rows of the data sets
   std::vector<int32_t> rows_;                       // of the batch at hand
   std::vector<Crop> crops_;                         // of the same
+  at::Tensor summed_;                               // gradients of the micro-batches before
   std::unique_ptr<PictureStream> training_pictures_, plain_pictures_;  // of pictures in files
   std::shared_ptr<const PictureBatch> pictures_;                       // the batch at hand
   std::mutex replaced_mutex_;
