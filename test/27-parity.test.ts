@@ -248,6 +248,28 @@ test('initial weights have the mean and deviation of their distribution, biases 
   network.dispose();
 });
 
+test('smoothed labels: the loss and gradients of LibTorch, the evaluation as without', async () => {
+  for (const name of ['lenet-300-100', 'a convolutional network']) {
+    const network = networks[name] as CompiledNetwork;
+    const open = (executor: 'direct' | 'aten' | 'autograd', labelSmoothing: number) =>
+      openSession({ network, executor, precision: 'fp64', labelSmoothing });
+    const [oracle, hard] = [await open('autograd', 0.1), await open('autograd', 0)];
+    const expected = await oracle.gradients(2);
+    assert.ok(expected.loss !== (await hard.gradients(2)).loss);
+    for (const executor of ['direct', 'aten'] as const) {
+      const session = await open(executor, 0.1);
+      const { loss, gradients } = await session.gradients(2);
+      assert.ok(Math.abs(loss / expected.loss - 1) < 1e-12, `${name}, ${executor}: ${loss} ${expected.loss}`);
+      const distance = relativeDistance(gradients, expected.gradients);
+      assert.ok(distance < 1e-11, `${name}, ${executor}: ${distance}`);
+      const [a, b] = [(await session.evaluate('test')).loss, (await hard.evaluate('test')).loss];
+      assert.ok(Math.abs(a / b - 1) < 1e-9, `${name}, ${executor}: ${a} ${b}`);
+      session.dispose();
+    }
+    for (const session of [oracle, hard]) session.dispose();
+  }
+});
+
 test('micro-batches make the update of the whole batch where none normalises; pruned or not', async () => {
   for (const name of ['lenet-300-100', 'a network with sums', 'a network of flattened images']) {
     const network = networks[name] as CompiledNetwork;

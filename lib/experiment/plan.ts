@@ -185,7 +185,10 @@ export interface Experiment {
     augment?: { crop: number; flip: boolean };
     figures: unknown;
   };
-  training: Pick<Recipe['training'], 'batch' | 'microBatch' | 'optimiser' | 'precision' | 'executor'> & {
+  training: Pick<
+    Recipe['training'],
+    'batch' | 'microBatch' | 'labelSmoothing' | 'optimiser' | 'precision' | 'executor'
+  > & {
     steps: number;
     milestones: number[];
     gamma: number;
@@ -228,6 +231,7 @@ export function experimentOf(
     },
     training: {
       batch: training.batch,
+      ...(training.labelSmoothing !== undefined && { labelSmoothing: training.labelSmoothing }),
       ...(training.microBatch !== undefined && { microBatch: training.microBatch }),
       optimiser: training.optimiser,
       precision: training.precision,

@@ -309,6 +309,8 @@ export interface SessionOptions {
   microBatch: number;
   optimiser: OptimiserOptions;
   schedule: ScheduleOptions;
+  /** Of training batches: targets are 1 - smoothing at the label, and smoothing spread over all classes. */
+  labelSmoothing: number;
   /** Per-channel normalisation (x/255 - mean) / std; null: x/255. */
   normalise: { mean: number[]; std: number[] } | null;
   /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */

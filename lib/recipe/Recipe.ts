@@ -62,6 +62,8 @@ export interface Recipe {
     batch: number;
     /** Of those, so many go through the network at once: see Session.open. Not given: all. */
     microBatch?: number;
+    /** See Session.open. Not given: 0. */
+    labelSmoothing?: number;
     optimiser:
       | {
           type: 'sgd';

@@ -109,6 +109,7 @@ const sections = {
       .min(1)
       .max(1 << 20)
       .optional(),
+    labelSmoothing: z.number().gt(0).max(1).optional(),
     optimiser,
     schedule: z
       .strictObject({

@@ -95,6 +95,11 @@ export interface OpenOptions {
    */
   microBatch?: number;
   optimiser: Optimiser;
+  /**
+   * Of training batches: targets are 1 - smoothing at the label, and smoothing spread over all classes. Their loss is
+   * the smoothed one, that of evaluations is not. Default 0.
+   */
+  labelSmoothing?: number;
   /** Milestones and warm-up in updates. Default: constant. */
   schedule?: Partial<Omit<ScheduleOptions, 'learningRate'>>;
   /** true: (x/255 - mean) / std with the training set's figures; false: x/255. Default true. */
@@ -262,6 +267,7 @@ export class Session extends Resource<SessionHandle> {
       batch: o.batch,
       microBatch: o.microBatch === undefined ? 0 : checkInteger(o.microBatch, 'microBatch', 1, 1 << 20),
       optimiser: optimiserOf(o.optimiser),
+      labelSmoothing: checkNumber(o.labelSmoothing ?? 0, 'labelSmoothing', 0, 1),
       schedule: {
         learningRate: checkNumber(o.optimiser.learningRate, 'optimiser.learningRate', 0, 1e6),
         milestones: (o.schedule?.milestones ?? []).map((m, i) =>

@@ -93,6 +93,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.batch = to_int(o.Get("batch"), "batch", 1, 1 << 24);
   s.micro_batch = to_int(o.Get("microBatch"), "microBatch", 0, 1 << 24);
   s.optimiser = optimiser_from(to_object(o.Get("optimiser"), "optimiser"));
+  s.label_smoothing = to_double(o.Get("labelSmoothing"), "labelSmoothing");
   s.schedule = schedule_from(to_object(o.Get("schedule"), "schedule"));
   if (!o.Get("normalise").IsNull()) {
     const Napi::Object normalise = to_object(o.Get("normalise"), "normalise");

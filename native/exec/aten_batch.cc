@@ -6,8 +6,9 @@
 
 namespace lth {
 
-at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels) {
-  const at::Tensor loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble);
+at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels, double smoothing) {
+  at::Tensor loss = -log_p.gather(1, labels.unsqueeze(1)).sum(at::kDouble);
+  if (smoothing != 0) loss = loss * (1 - smoothing) - log_p.sum(at::kDouble) * (smoothing / static_cast<double>(log_p.size(1)));
   const at::Tensor correct = at::argmax(log_p, 1).eq(labels).sum().to(at::kDouble);
   return at::stack({loss, correct});
 }

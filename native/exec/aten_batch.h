@@ -16,7 +16,7 @@ struct TensorBatch {
 };
 
 // Summed loss and right answers of logits' log-softmax (N,K), as (2) fp64 on the device.
-at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels);
+at::Tensor measure(const at::Tensor& log_p, const at::Tensor& labels, double smoothing = 0);
 // Waits for the device.
 BatchResult read(const at::Tensor& measured);
 

@@ -46,15 +46,18 @@ class Autograd final : public Executor {
       options.kept = [&](int layer, int64_t elements, double p) { return kept_by_dropout(batch, layer, elements, p); };
     }
     const at::Tensor logits = forward(net_, in.x, parameters, options);
-    at::Tensor loss = at::cross_entropy_loss(logits, in.labels);
-    for (size_t i = 0; i < others.size(); ++i) loss = loss + at::cross_entropy_loss(others[i], in.labels) * net_.auxiliary[i].weight;
+    const auto of = [&](const at::Tensor& one) {
+      return at::cross_entropy_loss(one, in.labels, /*weight=*/{}, at::Reduction::Mean, /*ignore_index=*/-100, batch.smoothing);
+    };
+    at::Tensor loss = of(logits);
+    for (size_t i = 0; i < others.size(); ++i) loss = loss + of(others[i]) * net_.auxiliary[i].weight;
     const auto gradients = torch::autograd::grad({loss}, leaves);
     c10::NoGradGuard no_grad;
     for (size_t i = 0; i < leaves.size(); ++i) store_.view(store_.gradients, indices[i]).copy_(gradients[i]);
     move_towards(store_, of_batch, statistics);
-    BatchResult result = read(measure(at::log_softmax(logits.detach(), 1), in.labels));
+    BatchResult result = read(measure(at::log_softmax(logits.detach(), 1), in.labels, batch.smoothing));
     for (size_t i = 0; i < others.size(); ++i) {
-      result.loss += net_.auxiliary[i].weight * read(measure(at::log_softmax(others[i].detach(), 1), in.labels)).loss;
+      result.loss += net_.auxiliary[i].weight * read(measure(at::log_softmax(others[i].detach(), 1), in.labels, batch.smoothing)).loss;
     }
     return result;
   }

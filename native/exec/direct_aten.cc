@@ -102,9 +102,9 @@ class DirectAten final : public Executor {
     const TensorBatch in = kernels_ ? kernels_->assemble(loader_.parts(batch), batch) : loader_.assemble(batch);
     forward(in.x, statistics);
     gradients_.assign(net_.values.size(), {});
-    at::Tensor measured = loss(net_.output, in.labels);
+    at::Tensor measured = loss(net_.output, in.labels, batch.smoothing);
     for (const auto& one : net_.auxiliary) {
-      const at::Tensor other = loss(one.value, in.labels);
+      const at::Tensor other = loss(one.value, in.labels, batch.smoothing);
       measured = at::stack({measured.select(0, 0) + other.select(0, 0) * one.weight, measured.select(0, 1)});
       gradients_[one.value].first = gradients_[one.value].first * one.weight;
     }
@@ -115,19 +115,20 @@ class DirectAten final : public Executor {
   }
 
   // What `measure` gives of these logits, and their gradient of the mean loss.
-  at::Tensor loss(int logits, const at::Tensor& labels) {
+  at::Tensor loss(int logits, const at::Tensor& labels, double smoothing) {
     at::Tensor& d = gradients_[logits].first;
-    if (kernels_) {
+    if (kernels_ && smoothing == 0) {
       const ImageKernels::Loss made = kernels_->loss(values_[logits], labels);
       d = made.d_logits;
       return made.measured;
     }
     const at::Tensor log_p = at::log_softmax(values_[logits], 1);
-    // d(mean cross-entropy)/dlogits = (softmax - onehot) / N
+    // d(mean cross-entropy)/dlogits = (softmax - target) / N
     d = log_p.exp();
-    d.scatter_add_(1, labels.unsqueeze(1), at::zeros_like(labels, log_p.options()).unsqueeze(1) - 1);
+    if (smoothing != 0) d = d - smoothing / static_cast<double>(d.size(1));
+    d.scatter_add_(1, labels.unsqueeze(1), at::zeros_like(labels, log_p.options()).unsqueeze(1) - (1 - smoothing));
     d = d / static_cast<double>(labels.size(0));
-    return measure(log_p, labels);
+    return measure(log_p, labels, smoothing);
   }
 
   // What dropout keeps of the batch, in the same place for every batch of one size: a recorded update reads it there.

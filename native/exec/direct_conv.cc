@@ -406,6 +406,7 @@ class DirectConv final : public Executor {
     use_masks(wanted);
     batch_ = &batch;
     v_.begin(static_cast<int64_t>(batch.examples.size()));
+    smoothing_ = static_cast<R>(batch.smoothing);
     for (const auto& linear : linears_) linear->begin(v_.n);
     run(narrow_);
     run(pack_);
@@ -440,7 +441,7 @@ class DirectConv final : public Executor {
     BatchResult result;
     const Value& logits = v_.values[value];
     result.correct = v_.vectors.cross_entropy(as<R>(logits.columns), v_.all_lanes, logits.features, v_.n, labels_.data(),
-                                            static_cast<R>(weight) / static_cast<R>(v_.n), losses_.data(), dlogits);
+                                            static_cast<R>(weight) / static_cast<R>(v_.n), dlogits ? smoothing_ : R(0), losses_.data(), dlogits);
     for (int64_t n = 0; n < v_.n; ++n) result.loss += static_cast<double>(losses_[n]);
     return result;
   }
@@ -457,6 +458,7 @@ class DirectConv final : public Executor {
   const SparseKernels<R>& sparse_vectors_;
   const Choice choice_;
   const int64_t largest_;  // training batch
+  R smoothing_ = 0;        // of the batch at hand
   const int64_t evaluation_batch_;
   Values<S> v_;
   ImageGradients<S> gradients_;

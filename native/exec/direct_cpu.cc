@@ -147,6 +147,7 @@ class DirectCpu final : public Executor {
 
   void forward(const Batch& batch, bool training) {
     n_ = static_cast<int64_t>(batch.examples.size());
+    smoothing_ = static_cast<T>(batch.smoothing);
     lanes_ = padded(n_);
     gather(batch);
     for (size_t i = 0; i < net_.operations.size(); ++i) {
@@ -213,7 +214,7 @@ class DirectCpu final : public Executor {
   BatchResult loss(T* dlogits) {
     BatchResult result;
     result.correct = kernels_.cross_entropy(columns(buffers_[net_.output]), lanes_, buffers_[net_.output].features, n_,
-                                            labels_.data(), T(1) / static_cast<T>(n_), losses_.data(), dlogits);
+                                            labels_.data(), T(1) / static_cast<T>(n_), dlogits ? smoothing_ : T(0), losses_.data(), dlogits);
     for (int64_t n = 0; n < n_; ++n) result.loss += losses_[n];
     return result;
   }
@@ -255,6 +256,7 @@ class DirectCpu final : public Executor {
   std::shared_ptr<const Masks> masks_;  // what the products were chosen for, with
   Wanted wanted_ = Wanted::kForUpdate;
   std::vector<std::unique_ptr<LinearLayer<T>>> layers_;  // by operation; null but for linear ones
+  T smoothing_ = 0;  // of the batch at hand
   std::vector<int32_t> labels_;
   std::vector<T> losses_;
   int64_t n_ = 0, lanes_ = 0;

@@ -28,6 +28,7 @@ struct Batch {
   std::span<const int32_t> examples;  // rows of the data set
   std::span<const Crop> crops;        // one per example, or none: the images as they are
   std::optional<DropoutNoise> dropout = {};  // none: nothing is dropped
+  double smoothing = 0;  // of labels
   // Of a batch that was read for itself: (N, features) and (N), in the order of the examples. Null: in the data set, by row.
   const uint8_t* images = nullptr;
   const int32_t* labels = nullptr;

@@ -173,8 +173,9 @@ static void row_sum(const real* in, int64_t in_row, real* out, int64_t rows, int
 }
 
 static int64_t cross_entropy(const real* logits, int64_t row, int64_t classes, int64_t n, const int32_t* labels,
-                             real scale, real* losses, real* dlogits) {
+                             real scale, real smoothing, real* losses, real* dlogits) {
   int64_t correct = 0;
+  const real everywhere = smoothing / static_cast<real>(classes), at_label = scale * (1 - smoothing);
   for (int64_t first = 0; first < padded(n); first += kWidth) {
     vec top = load(logits + first);
     for (int64_t k = 1; k < classes; ++k) {
@@ -187,6 +188,11 @@ static int64_t cross_entropy(const real* logits, int64_t row, int64_t classes, i
       const int32_t label = labels[first + x];
       const real at = logits[label * row + first + x];
       losses[first + x] = logarithm(sum[x]) - (at - top[x]);
+      if (smoothing != 0) {
+        real others = 0;  // below the label's logit, of all classes
+        for (int64_t k = 0; k < classes; ++k) others += at - logits[k * row + first + x];
+        losses[first + x] += everywhere * others;
+      }
       bool right = !(losses[first + x] != losses[first + x]);
       for (int64_t k = 0; k < classes && right; ++k) {
         const real other = logits[k * row + first + x];
@@ -203,8 +209,11 @@ static int64_t cross_entropy(const real* logits, int64_t row, int64_t classes, i
         if (first + x >= n) {
           d[x] = 0;
         } else if (labels[first + x] == k) {
-          d[x] -= scale;
+          d[x] -= at_label;
         }
+      }
+      if (smoothing != 0) {
+        for (int64_t x = 0; x < kWidth && first + x < n; ++x) d[x] -= scale * everywhere;
       }
     }
   }

@@ -76,11 +76,12 @@ struct Kernels {
   void (*add)(const T* a, const T* b, T* out, int64_t n);
   // out[r] = sum over lanes of in(r, :)
   void (*row_sum)(const T* in, int64_t in_row, T* out, int64_t rows, int64_t lanes);
-  // Softmax cross-entropy of logits (classes, L). losses[n] per example; dlogits = (softmax - onehot) * scale for
-  // n < N and 0 in the other lanes, or null. Returns the number of examples whose largest logit (the first of
+  // Softmax cross-entropy of logits (classes, L) against targets of 1 - smoothing at the label and smoothing spread over all
+  // classes (Szegedy et al. 2016). losses[n] per example; dlogits = (softmax - target) * scale for n < N and 0 in the
+  // other lanes, or null. Returns the number of examples whose largest logit (the first of
   // equals) is the label's; a NaN logit is never right.
   int64_t (*cross_entropy)(const T* logits, int64_t row, int64_t classes, int64_t n, const int32_t* labels, T scale,
-                           T* losses, T* dlogits);
+                           T smoothing, T* losses, T* dlogits);
   // One fused pass over (weight, gradient, momentum, mask) of 64 * words elements; entries whose bit is 0 become +0
   // in weight and state: selected, not multiplied, so that NaN or Inf in a gradient cannot leak (contract 7).
   void (*sgd)(const SgdStep<T>&, T* w, const T* g, T* m, const uint64_t* mask, int64_t words);

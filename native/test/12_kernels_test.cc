@@ -96,8 +96,10 @@ void check_cross_entropy(const Kernels<T>& kernels, double limit, Numbers& numbe
     labels[0] = 1;
   }
   const T scale = T(1) / static_cast<T>(n);
+  const T smoothing = numbers.below(2) ? T(0.125) : T(0);
+  const auto spread = static_cast<double>(smoothing) / static_cast<double>(classes);
   std::vector<T> losses(static_cast<size_t>(row)), gradient(static_cast<size_t>(classes * row), T(7));
-  const int64_t correct = kernels.cross_entropy(logits.data(), row, classes, n, labels.data(), scale, losses.data(), gradient.data());
+  const int64_t correct = kernels.cross_entropy(logits.data(), row, classes, n, labels.data(), scale, smoothing, losses.data(), gradient.data());
   int64_t right = 0;
   for (int64_t i = 0; i < row; ++i) {
     if (i >= n) {
@@ -112,17 +114,22 @@ void check_cross_entropy(const Kernels<T>& kernels, double limit, Numbers& numbe
     const double top = static_cast<double>(logits[best * row + i]);
     double sum = 0;
     for (int64_t k = 0; k < classes; ++k) sum += std::exp(static_cast<double>(logits[k * row + i]) - top);
-    const double loss = std::log(sum) + top - static_cast<double>(logits[labels[i] * row + i]);
+    double loss = 0;
+    for (int64_t k = 0; k < classes; ++k) {
+      const double target = spread + (labels[i] == k ? 1 - static_cast<double>(smoothing) : 0);
+      loss += target * (std::log(sum) + top - static_cast<double>(logits[k * row + i]));
+    }
     CHECK_CLOSE(static_cast<double>(losses[i]), loss, limit, 1 + loss);
     for (int64_t k = 0; k < classes; ++k) {
-      const double share = std::exp(static_cast<double>(logits[k * row + i]) - top) / sum - (labels[i] == k);
+      const double share = std::exp(static_cast<double>(logits[k * row + i]) - top) / sum - spread -
+                           (labels[i] == k ? 1 - static_cast<double>(smoothing) : 0);
       CHECK_CLOSE(static_cast<double>(gradient[k * row + i]), share * static_cast<double>(scale), limit, static_cast<double>(scale));
     }
   }
   CHECK_EQUAL(correct, right);
-  CHECK_EQUAL(kernels.cross_entropy(logits.data(), row, classes, n, labels.data(), scale, losses.data(), nullptr), right);
+  CHECK_EQUAL(kernels.cross_entropy(logits.data(), row, classes, n, labels.data(), scale, smoothing, losses.data(), nullptr), right);
   for (int64_t k = 0; k < classes; ++k) logits[k * row] = static_cast<T>(kNaN);
-  const int64_t without = kernels.cross_entropy(logits.data(), row, classes, n, labels.data(), scale, losses.data(), nullptr);
+  const int64_t without = kernels.cross_entropy(logits.data(), row, classes, n, labels.data(), scale, smoothing, losses.data(), nullptr);
   CHECK(std::isnan(static_cast<double>(losses[0])));
   CHECK(without == right || without == right - 1);
   if (n == 1) CHECK_EQUAL(without, 0);

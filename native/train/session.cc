@@ -295,6 +295,7 @@ Batch Session::training_batch(int64_t step, uint64_t noise) {
   }
   const auto epoch = static_cast<uint32_t>(step / updates_per_epoch());
   out.dropout = dropout_noise(options_.seed, options_.replicate, noise, epoch);
+  out.smoothing = options_.label_smoothing;
   return out;
 }
 

@@ -35,6 +35,7 @@ struct SessionOptions {
   int64_t micro_batch = 0;  // examples of a batch that go through the network at once; 0: all
   OptimiserOptions optimiser;
   Schedule schedule;
+  double label_smoothing = 0;  // of training batches' loss
   std::vector<double> mean, std;  // empty: x/255
   Augmentation augment;           // of training batches alone
   std::string device = "cpu";
