@@ -108,6 +108,10 @@ test('data list tells where each data set is or how to get it', async () => {
   assert.equal(code, 0);
   assert.match(stdout, /^mnist-10k: 10,000 real MNIST digits.*\n {2}\/.*mnist-10k$/m);
   assert.match(stdout, /^fashion-mnist: .*\n {2}not here: run `lth-train data fetch fashion-mnist`$/m);
+  assert.match(stdout, /^imagenet: .*\n {2}not here: .*image-net\.org.*data\.folder/m);
+  const fetched = await lthTrain('data', 'fetch', 'imagenet');
+  assert.equal(fetched.code, 2);
+  assert.match(fetched.stderr, /image-net\.org/);
   const json = await lthTrain('data', 'list', '--json');
   assert.deepEqual(JSON.parse(json.stdout), datasetPlaces());
   assert.deepEqual(
@@ -118,6 +122,7 @@ test('data list tells where each data set is or how to get it', async () => {
       ['fashion-mnist', false],
       ['cifar-10', false],
       ['cifar-100', false],
+      ['imagenet', false],
     ],
   );
 });

@@ -150,7 +150,7 @@ export interface DatasetPlace {
   description: string;
   /** The folder that holds all of its files, or null. */
   folder: string | null;
-  /** The command that gets it where it is not there. */
+  /** The command that gets it where it is not there; null also where no command does. */
   get: string | null;
 }
 
@@ -158,7 +158,7 @@ export interface DatasetPlace {
 export function datasetPlaces(): DatasetPlace[] {
   const pictures = Object.entries(pictureSets).map(([set, description]): DatasetPlace => {
     const folder = dataFolders(set).find((place) => existsSync(join(place, 'train'))) ?? null;
-    return { set, description, folder, get: folder ? null : 'https://image-net.org, by its own terms' };
+    return { set, description, folder, get: null };
   });
   const inMemory = Object.entries(sets).map(([set, { description, from, format }]) => {
     const places = 'folder' in from ? [from.folder] : dataFolders(set);

@@ -44,7 +44,10 @@ function fetchCommand(): Command {
 }
 
 function describe({ set, description, folder, get }: DatasetPlace): string {
-  return `${set}: ${description}\n  ${folder ?? `not here: run \`${get}\``}\n`;
+  const how = get
+    ? `run \`${get}\``
+    : 'had from image-net.org by its own terms; tell where it is with --set data.folder=DIR';
+  return `${set}: ${description}\n  ${folder ?? `not here: ${how}`}\n`;
 }
 
 function listCommand(): Command {
