@@ -12,6 +12,7 @@ import { packageRoot } from '../lib/package.js';
 import { reportExtras } from '../lib/report/extras.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import type { OpenOptions } from '../lib/session/Session.js';
+import type { Snapshot } from '../lib/session/Snapshot.js';
 import { CommandLine } from './helpers/commandLine.js';
 import { differences, openSession } from './helpers/digits.js';
 import { killAll, send, start } from './helpers/processes.js';
@@ -65,6 +66,21 @@ function averages(batches: Int32Array[], weight: Float64Array, bias: Float64Arra
   }
   return { 'bn1.running_mean': mean, 'bn1.running_var': variance };
 }
+
+test('batches in parts: each part of one counts once', async () => {
+  const snapshots = [];
+  for (const [batch, microBatch, batches] of [
+    [150, 50, 3],
+    [50, undefined, 9],
+  ] as const) {
+    const session = await open({ batch, ...(microBatch === undefined ? {} : { microBatch }) });
+    await session.reestimateStatistics(batches);
+    snapshots.push(await session.snapshot());
+    session.dispose();
+  }
+  const [parts, whole] = snapshots as [Snapshot, Snapshot];
+  assert.deepEqual(differences(parts, whole), []);
+});
 
 test('running statistics become the plain average over the batches, without augmentation; nothing else changes', async () => {
   for (const executor of ['direct', 'autograd'] as const) {

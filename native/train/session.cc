@@ -299,23 +299,31 @@ Batch Session::training_batch(int64_t step, uint64_t noise) {
   return out;
 }
 
-BatchResult Session::train_batch(const Batch& batch, const Statistics& statistics, Executor::Wanted wanted) {
-  const auto size = static_cast<int64_t>(batch.examples.size()), most = options_.micro_batch;
-  if (most == 0 || size <= most) return executor_->train(batch, statistics, wanted);
-  BatchResult result;
-  for (int64_t first = 0; first < size; first += most) {
-    const int64_t count = std::min(most, size - first);
-    Batch part = batch;
+std::vector<Batch> Session::micro_batches(const Batch& batch) const {
+  const size_t size = batch.examples.size(), most = options_.micro_batch == 0 ? size : static_cast<size_t>(options_.micro_batch);
+  std::vector<Batch> parts;
+  for (size_t first = 0; first < size; first += most) {
+    const size_t count = std::min(most, size - first);
+    Batch& part = parts.emplace_back(batch);
     part.examples = batch.examples.subspan(first, count);
     if (!batch.crops.empty()) part.crops = batch.crops.subspan(first, count);
-    if (batch.images) part.images = batch.images + first * batch.data->features;
+    if (batch.images) part.images = batch.images + static_cast<int64_t>(first) * batch.data->features;
     if (batch.labels) part.labels = batch.labels + first;
+  }
+  return parts;
+}
+
+BatchResult Session::train_batch(const Batch& batch, const Statistics& statistics, Executor::Wanted wanted) {
+  const std::vector<Batch> parts = micro_batches(batch);
+  if (parts.size() == 1) return executor_->train(batch, statistics, wanted);
+  BatchResult result;
+  for (const Batch& part : parts) {
     const BatchResult one = executor_->train(part, statistics, wanted);
     result.loss += one.loss;
     result.correct += one.correct;
     at::Tensor& gradients = store_->gradients;
-    const double share = static_cast<double>(count) / static_cast<double>(size);
-    if (first == 0) {
+    const double share = static_cast<double>(part.examples.size()) / static_cast<double>(batch.examples.size());
+    if (&part == &parts.front()) {
       if (!summed_.defined() || summed_.numel() != gradients.numel()) summed_ = at::empty_like(gradients);
       summed_.copy_(gradients).mul_(share);
     } else {
@@ -557,13 +565,17 @@ std::shared_ptr<Run> Session::reestimate(int64_t batches, RunEvents events) {
         const Here here(stream_);
         const double start = now_seconds();
         RunEnd end;
+        int64_t averaged = 0;
         for (int64_t i = 0; i < batches; ++i) {
           if (run.stopping()) {
             end.state = RunEnd::kAborted;
             break;
           }
           const Batch examples = plain_batch(i, 0);
-          executor_->observe(examples, {.how = Statistics::kAverage, .averaged = i});
+          for (const Batch& part : micro_batches(examples)) {
+            executor_->observe(part, {.how = Statistics::kAverage, .averaged = averaged});
+            ++averaged;
+          }
           end.examples += static_cast<int64_t>(examples.examples.size());
         }
         end.step = store_->step;

@@ -134,7 +134,7 @@ class Session {
   // `examples` of the split, evenly spaced over it; 0: all.
   std::shared_ptr<Run> evaluate(SplitName split, int64_t examples, RunEvents events);
   // Running statistics become the mean of those of the first `batches` batches of noise 0, without augmentation, each
-  // batch counted once; weights, optimiser state and step stay. One that is aborted leaves them half done.
+  // (micro-)batch counted once; weights, optimiser state and step stay. One that is aborted leaves them half done.
   std::shared_ptr<Run> reestimate(int64_t batches, RunEvents events);
   // Stops and joins what is going on.
   void stop();
@@ -156,6 +156,7 @@ class Session {
   Batch training_batch(int64_t step, uint64_t noise);
   // The same before augmentation.
   Batch plain_batch(int64_t step, uint64_t noise);
+  std::vector<Batch> micro_batches(const Batch& batch) const;
   // Gradients of the mean loss over the whole batch, made of its micro-batches one after another.
   BatchResult train_batch(const Batch& batch, const Statistics& statistics, Executor::Wanted wanted);
   StreamOptions stream_options(const CropRule& crop, std::span<const int32_t> rows) const;
