@@ -16,6 +16,12 @@ constexpr int64_t kPackedChunk = 4096;  // its weights are collected first: they
 bool alike(const ParameterSpec& a, const ParameterSpec& b) { return a.weight == b.weight && a.norm == b.norm; }
 int64_t whole_words(int64_t n) { return (n + kWord - 1) / kWord * kWord; }
 
+// The elements of a packed tensor, behind one another.
+template <typename T>
+void collect(const Packing::Part& part, const T* tensor, T* to) {
+  for (size_t x = 0; x < part.places.size(); ++x) to[x] = tensor[part.places[x]];
+}
+
 }  // namespace
 
 Packing Packing::whole(const Masks& masks) {
@@ -96,7 +102,7 @@ void pack(const Packing& packing, const ParameterLayout& layout, const T* from, 
     const Packing::Part& part = packing.parts[i];
     const T* tensor = from + layout.parameters[i].offset;
     if (part.packed) {
-      for (size_t x = 0; x < part.places.size(); ++x) to[part.offset + static_cast<int64_t>(x)] = tensor[part.places[x]];
+      collect(part, tensor, to + part.offset);
     } else {
       std::copy_n(tensor, part.size, to + part.offset);
     }
@@ -109,7 +115,7 @@ void pack_left(const Packing& packing, const ParameterLayout& layout, const T* f
   for (size_t i = 0; i < packing.parts.size(); ++i) {
     const Packing::Part& part = packing.parts[i];
     const T* tensor = from + layout.parameters[i].offset;
-    for (size_t x = 0; x < part.places.size(); ++x) to[part.left + static_cast<int64_t>(x)] = tensor[part.places[x]];
+    collect(part, tensor, to + part.left);
   }
 }
 

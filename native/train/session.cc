@@ -314,15 +314,16 @@ std::vector<Batch> Session::micro_batches(const Batch& batch) const {
 }
 
 BatchResult Session::train_batch(const Batch& batch, const Statistics& statistics, Executor::Wanted wanted) {
+  const auto size = static_cast<int64_t>(batch.examples.size());
+  if (options_.micro_batch == 0 || size <= options_.micro_batch) return executor_->train(batch, statistics, wanted);
   const std::vector<Batch> parts = micro_batches(batch);
-  if (parts.size() == 1) return executor_->train(batch, statistics, wanted);
   BatchResult result;
   for (const Batch& part : parts) {
     const BatchResult one = executor_->train(part, statistics, wanted);
     result.loss += one.loss;
     result.correct += one.correct;
     at::Tensor& gradients = store_->gradients;
-    const double share = static_cast<double>(part.examples.size()) / static_cast<double>(batch.examples.size());
+    const double share = static_cast<double>(part.examples.size()) / static_cast<double>(size);
     if (&part == &parts.front()) {
       if (!summed_.defined() || summed_.numel() != gradients.numel()) summed_ = at::empty_like(gradients);
       summed_.copy_(gradients).mul_(share);
