@@ -86,11 +86,7 @@ at::Device device_from(const std::string& name) {
 std::string device_words(const at::Device& device) {
   std::string name = cuda_info().names[static_cast<size_t>(device.index())];
   std::replace(name.begin(), name.end(), ' ', '-');
-  // The order of our kernels' sums goes by how many blocks run at once.
-  int multiprocessors = 0;
-  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device.index());
-  return "cuda:" + name + " multiprocessors=" + std::to_string(multiprocessors) +
-         " cudnn=" + std::to_string(cudnn_version(at::detail::getCUDAHooks())) + " device-kernels=1";
+  return "cuda:" + name + " cudnn=" + std::to_string(cudnn_version(at::detail::getCUDAHooks())) + " device-kernels=2";
 }
 
 std::unique_ptr<LaunchGraph> record(const std::function<void()>& work) { return std::make_unique<CudaGraph>(work); }

@@ -24,8 +24,8 @@ namespace {
 
 // In DeviceKernel's order.
 constexpr std::array kNames = {
-    "normalise",    "normalise_backward", "loss",       "assemble",   "turn_weights",
-    "join_gradients", "sgd",              "convolve_1", "convolve_9", "weight_gradient_111",
+    "moments",      "normalise",          "gradient_moments", "normalise_backward", "loss",       "assemble",   "turn_weights",
+    "join_gradients", "sgd",              "pool",       "pool_backward", "linear", "linear_gradient", "linear_backward", "convolve_11", "convolve_19", "convolve_21", "convolve_29", "weight_gradient_111",
     "weight_gradient_121", "weight_gradient_211", "weight_gradient_221", "weight_gradient_119", "weight_gradient_129",
     "weight_gradient_219", "weight_gradient_229"};
 static_assert(kNames.size() == static_cast<size_t>(DeviceKernel::kWeightGradient229) + 1);
@@ -48,8 +48,6 @@ struct Libraries {
   int (*function)(void** function, void* module, const char* name);
   int (*launch)(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned shared, cudaStream_t,
                 void** parameters, void** extra);
-  int (*launch_together)(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned shared, cudaStream_t,
-                         void** parameters);
 
   Libraries() {
     library_ = dlopen("libcaffe2_nvrtc.so", RTLD_NOW | RTLD_LOCAL);
@@ -67,7 +65,6 @@ struct Libraries {
     find(load, "cuModuleLoadData");
     find(function, "cuModuleGetFunction");
     find(launch, "cuLaunchKernel");
-    find(launch_together, "cuLaunchCooperativeKernel");
   }
 
  private:
@@ -135,7 +132,7 @@ std::vector<char> compiled(const std::string& architecture) {
 
 class Compiled final : public DeviceKernels {
  public:
-  Compiled(c10::DeviceIndex index, const std::string& architecture, int multiprocessors) : multiprocessors_(multiprocessors) {
+  Compiled(c10::DeviceIndex index, const std::string& architecture) {
     const c10::cuda::CUDAGuard guard(index);
     cudaFree(nullptr);  // makes the device's context, if nobody has
     const std::vector<char> image = compiled(architecture);
@@ -145,24 +142,18 @@ class Compiled final : public DeviceKernels {
   }
 
  protected:
-  int blocks_at_once() const override { return multiprocessors_; }
-
-  void start(DeviceKernel kernel, const device::Grid& grid, const void* parameters, bool together) const override {
+  void start(DeviceKernel kernel, const device::Grid& grid, const void* parameters) const override {
     void* arguments[] = {const_cast<void*>(parameters)};
     const auto which = static_cast<size_t>(kernel);
     const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
     const auto [x, y, z] = grid;
-    const Libraries& lib = libraries();
-    check(together ? lib.launch_together(functions_[which], x, y, z, device::kThreads, 1, 1, 0, stream, arguments)
-                   : lib.launch(functions_[which], x, y, z, device::kThreads, 1, 1, 0, stream, arguments, nullptr),
-          kNames[which]);
+    check(libraries().launch(functions_[which], x, y, z, device::kThreads, 1, 1, 0, stream, arguments, nullptr), kNames[which]);
   }
 
  private:
   static void check(int result, const char* what) {
     if (result != 0) throw Error("no-cuda", std::string("[cuda] ") + what + " failed: the driver's error " + std::to_string(result));
   }
-  int multiprocessors_;
   std::array<void*, kNames.size()> functions_{};
 };
 
@@ -176,14 +167,13 @@ const DeviceKernels* DeviceKernels::of(const at::Device& device) {
   const std::lock_guard lock(mutex);
   const auto found = made.find(device.index());
   if (found != made.end()) return found->second.get();
-  int major = 0, minor = 0, multiprocessors = 0;
+  int major = 0, minor = 0;
   if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index()) != cudaSuccess ||
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.index()) != cudaSuccess ||
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device.index()) != cudaSuccess) {
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.index()) != cudaSuccess) {
     throw Error("no-cuda", "[cuda] the device does not tell its compute capability");
   }
   std::unique_ptr<Compiled> kernels;
-  if (major >= 8) kernels = std::make_unique<Compiled>(device.index(), architecture_for(major, minor), multiprocessors);
+  if (major >= 8) kernels = std::make_unique<Compiled>(device.index(), architecture_for(major, minor));
   return (made[device.index()] = std::move(kernels)).get();
 }
 

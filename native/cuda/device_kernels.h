@@ -7,15 +7,25 @@
 namespace lth {
 
 enum class DeviceKernel {
+  kMoments,
   kNormalise,
+  kGradientMoments,
   kNormaliseBackward,
   kLoss,
   kAssemble,
   kTurnWeights,
   kJoinGradients,
   kSgd,
-  kConvolve1,  // taps
-  kConvolve9,
+  kPool,
+  kPoolBackward,
+  kLinear,
+  kLinearGradient,
+  kLinearBackward,
+  // Tiles of channels, taps.
+  kConvolve11,
+  kConvolve19,
+  kConvolve21,
+  kConvolve29,
   // Tiles of units, tiles of channels, taps.
   kWeightGradient111,
   kWeightGradient121,
@@ -37,17 +47,11 @@ class DeviceKernels {
   // On the current stream, which is one of that device.
   template <typename Parameters>
   void launch(DeviceKernel kernel, const device::Grid& grid, const Parameters& parameters) const {
-    start(kernel, grid, &parameters, false);
+    start(kernel, grid, &parameters);
   }
-  // A kernel whose blocks wait for each other: at most blocks_at_once().
-  template <typename Parameters>
-  void launch_together(DeviceKernel kernel, const device::Grid& grid, const Parameters& parameters) const {
-    start(kernel, grid, &parameters, true);
-  }
-  virtual int blocks_at_once() const = 0;
 
  protected:
-  virtual void start(DeviceKernel kernel, const device::Grid& grid, const void* parameters, bool together) const = 0;
+  virtual void start(DeviceKernel kernel, const device::Grid& grid, const void* parameters) const = 0;
 };
 
 }  // namespace lth

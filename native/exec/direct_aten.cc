@@ -188,6 +188,10 @@ class DirectAten final : public Executor {
     const at::Tensor& in = values_[op.inputs[0]];
     switch (op.type) {
       case Operation::kLinear:
+        if (kernels_) {
+          const at::Tensor y = kernels_->linear(op, rows(op.inputs[0]));
+          if (y.defined()) return y;
+        }
         return op.bias >= 0 ? at::addmm(bias(op), rows(op.inputs[0]), weight(op).t())
                             : at::mm(rows(op.inputs[0]), weight(op).t());
       case Operation::kRelu: return at::relu(in);
@@ -220,7 +224,12 @@ class DirectAten final : public Executor {
         if (!drops_) return in;
         saved.kept = kept_.at({static_cast<size_t>(in.size(0)), op.dropout}).to(in.scalar_type()).view(in.sizes()) / (1 - op.probability);
         return in * saved.kept;
-      case Operation::kGlobalPool: return in.to(store_.weights.scalar_type()).mean({2, 3});
+      case Operation::kGlobalPool:
+        if (kernels_) {
+          const at::Tensor y = kernels_->pool(in);
+          if (y.defined()) return y;
+        }
+        return in.to(store_.weights.scalar_type()).mean({2, 3});
       case Operation::kFlatten: return rows(op.inputs[0]);
       case Operation::kAdd: break;
     }
@@ -268,6 +277,13 @@ class DirectAten final : public Executor {
         for (int one : op.inputs) give(one, dy);
         break;
       case Operation::kLinear:
+        if (kernels_) {
+          const at::Tensor dx = kernels_->linear_backward(op, rows(input), dy);
+          if (dx.defined()) {
+            if (wants_dx) give(input, dx.view(in.sizes()).to(in.scalar_type()));
+            break;
+          }
+        }
         keep(op.weight, at::mm(dy.t(), rows(input)));
         if (op.bias >= 0) keep(op.bias, dy.sum(0));
         if (wants_dx) give(input, at::mm(dy, weight(op)).view(in.sizes()).to(in.scalar_type()));
@@ -322,6 +338,13 @@ class DirectAten final : public Executor {
       case Operation::kDropout: give(input, saved.kept.defined() ? dy * saved.kept : dy); break;
       case Operation::kFlatten: give(input, dy.view(in.sizes()).to(in.scalar_type())); break;
       case Operation::kGlobalPool: {
+        if (kernels_) {
+          const at::Tensor dx = kernels_->pool_backward(dy, in);
+          if (dx.defined()) {
+            give(input, dx);
+            break;
+          }
+        }
         const double places = static_cast<double>(in.size(2) * in.size(3));
         give(input, (dy / places).to(in.scalar_type()).unsqueeze(2).unsqueeze(3).expand(in.sizes()));
         break;

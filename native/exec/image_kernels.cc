@@ -37,6 +37,8 @@ c10::Stream current_stream(const at::Device& device) { return c10::impl::Virtual
 
 // More channels than these are more work than memory: LibTorch's products, that of cuDNN, are closer to the device's peak.
 constexpr int64_t kMostWeights = 64 * 64;
+// Of a linear layer: of more, cuBLAS is the faster one.
+constexpr int64_t kMostProducts = 1 << 20;
 
 }  // namespace
 
@@ -78,7 +80,8 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
   turn_count_ = static_cast<int>(entries.size());
   turn_blocks_ = static_cast<unsigned>(blocks);
   partial_ = at::empty({device::partial_sums(channels)}, floats);
-  barrier_ = at::zeros({kernels.blocks_at_once(), 2}, floats.dtype(at::kInt));
+  counters_ = at::zeros({device::counters(channels)}, floats.dtype(at::kInt));
+  coefficients_ = at::empty({3, channels}, floats);
   done_ = at::zeros({1}, floats.dtype(at::kInt));
 }
 
@@ -147,14 +150,15 @@ at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& in, con
   p.out_width = of(out_width);
   p.padding_h = of(padding.h);
   p.padding_w = of(padding.w);
-  const auto grid = device::plan_convolve(p, op.kernel.h, op.kernel.w);
-  if (!grid) return {};
+  const auto plan = device::plan_convolve(p, op.kernel.h, op.kernel.w);
+  if (!plan) return {};
   const at::Tensor x = contiguous(in);
   const at::Tensor y = at::empty({in.size(0), units, out_height, out_width}, x.options(), at::MemoryFormat::ChannelsLast);
   p.x = bits(x);
   p.weights = bits(weights);
   p.y = bits(y);
-  kernels_.launch(op.kernel.h == 1 ? DeviceKernel::kConvolve1 : DeviceKernel::kConvolve9, *grid, p);
+  const int which = 2 * (plan->tiles - 1) + (plan->taps == 9 ? 1 : 0);
+  kernels_.launch(static_cast<DeviceKernel>(static_cast<int>(DeviceKernel::kConvolve11) + which), plan->grid, p);
   return y;
 }
 
@@ -169,32 +173,34 @@ at::Tensor ImageKernels::input_gradient(const Operation& op, const at::Tensor& x
 
 bool ImageKernels::takes(const Operation& op) const {
   const std::vector<int64_t>& shape = store_.network->values[op.output].shape;
-  return op.type == Operation::kBatchNorm && shape.size() == 3 && shape[0] % device::kVector == 0 &&
-         device::grid_of_images(1, shape[0], kernels_.blocks_at_once());
+  return op.type == Operation::kBatchNorm && shape.size() == 3 && shape[0] % device::kVector == 0;
 }
 
 at::Tensor ImageKernels::normalise(const Operation& op, const at::Tensor& in, const at::Tensor& other, double momentum) {
   const at::Tensor x = contiguous(in), more = other.defined() ? contiguous(other) : other;
   const at::Tensor y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
   const int64_t places = places_of(x), channels = x.size(1);
+  const auto of_channels = static_cast<int>(channels);
   const Statistics& s = statistics_.at(op.weight);
-  const device::Normalise p = {bits(x),
-                               more.defined() ? bits(more) : nullptr,
-                               bits(y),
-                               places,
-                               static_cast<int>(channels),
-                               op.fused_relu,
-                               static_cast<float>(op.epsilon),
-                               static_cast<float>(momentum),
-                               vector(store_.weights, op.weight),
-                               vector(store_.weights, op.bias),
-                               momentum != 0 ? vector(store_.weights, op.running_mean) : nullptr,
-                               momentum != 0 ? vector(store_.weights, op.running_variance) : nullptr,
-                               s.mean.data_ptr<float>(),
-                               s.inverse_deviation.data_ptr<float>(),
-                               partial_.data_ptr<float>(),
-                               reinterpret_cast<unsigned*>(barrier_.data_ptr<int32_t>())};
-  kernels_.launch_together(DeviceKernel::kNormalise, *device::grid_of_images(places, channels, kernels_.blocks_at_once()), p);
+  float *const scale = coefficients_.data_ptr<float>(), *const offset = scale + coefficients_.size(1);
+  const device::Moments moments = {bits(x),
+                                   places,
+                                   of_channels,
+                                   static_cast<float>(op.epsilon),
+                                   static_cast<float>(momentum),
+                                   vector(store_.weights, op.weight),
+                                   vector(store_.weights, op.bias),
+                                   momentum != 0 ? vector(store_.weights, op.running_mean) : nullptr,
+                                   momentum != 0 ? vector(store_.weights, op.running_variance) : nullptr,
+                                   s.mean.data_ptr<float>(),
+                                   s.inverse_deviation.data_ptr<float>(),
+                                   scale,
+                                   offset,
+                                   partial_.data_ptr<float>(),
+                                   reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())};
+  kernels_.launch(DeviceKernel::kMoments, device::grid_of_sums(places, channels), moments);
+  const device::Normalise pass = {bits(x), more.defined() ? bits(more) : nullptr, bits(y), places, of_channels, op.fused_relu, scale, offset};
+  kernels_.launch(DeviceKernel::kNormalise, device::grid_of_pass(places, channels), pass);
   return y;
 }
 
@@ -206,22 +212,25 @@ ImageKernels::Gradients ImageKernels::normalise_backward(const Operation& op, co
   out.x = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
   if (op.inputs.size() > 1) out.other = at::empty_like(out.x);
   const Statistics& s = statistics_.at(op.weight);
-  const device::NormaliseBackward p = {bits(d0),
-                                       d1.defined() ? bits(d1) : nullptr,
-                                       bits(x),
-                                       op.fused_relu ? bits(y) : nullptr,
-                                       bits(out.x),
-                                       out.other.defined() ? bits(out.other) : nullptr,
-                                       places,
-                                       static_cast<int>(channels),
-                                       vector(store_.weights, op.weight),
-                                       s.mean.data_ptr<float>(),
-                                       s.inverse_deviation.data_ptr<float>(),
-                                       vector(store_.gradients, op.weight),
-                                       vector(store_.gradients, op.bias),
-                                       partial_.data_ptr<float>(),
-                                       reinterpret_cast<unsigned*>(barrier_.data_ptr<int32_t>())};
-  kernels_.launch_together(DeviceKernel::kNormaliseBackward, *device::grid_of_images(places, channels, kernels_.blocks_at_once()), p);
+  float *const of_d = coefficients_.data_ptr<float>(), *const of_x = of_d + coefficients_.size(1), *const offset = of_x + coefficients_.size(1);
+  device::OfBatchNorm of = {bits(d0), d1.defined() ? bits(d1) : nullptr, op.fused_relu ? bits(y) : nullptr, bits(x), places,
+                            static_cast<int>(channels)};
+  const device::GradientMoments moments = {of,
+                                           out.other.defined() ? bits(out.other) : nullptr,
+                                           vector(store_.weights, op.weight),
+                                           s.mean.data_ptr<float>(),
+                                           s.inverse_deviation.data_ptr<float>(),
+                                           vector(store_.gradients, op.weight),
+                                           vector(store_.gradients, op.bias),
+                                           of_d,
+                                           of_x,
+                                           offset,
+                                           partial_.data_ptr<float>(),
+                                           reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())};
+  kernels_.launch(DeviceKernel::kGradientMoments, device::grid_of_sums(places, channels), moments);
+  if (out.other.defined()) of = {bits(out.other), nullptr, nullptr, bits(x), places, of.channels};  // which is d already
+  const device::NormaliseBackward pass = {of, bits(out.x), of_d, of_x, offset};
+  kernels_.launch(DeviceKernel::kNormaliseBackward, device::grid_of_pass(places, channels), pass);
   return out;
 }
 
@@ -280,6 +289,55 @@ void ImageKernels::join() {
   joins_.clear();
   wait_for_gradients();
   kernels_.launch(DeviceKernel::kJoinGradients, {static_cast<unsigned>(blocks), 1, 1}, p);
+}
+
+at::Tensor ImageKernels::pool(const at::Tensor& in) const {
+  const int64_t n = in.size(0), channels = in.size(1);
+  if (in.dim() != 4 || channels % device::kVector != 0) return {};
+  const at::Tensor x = contiguous(in), y = at::empty({n, channels}, store_.weights.options());
+  const device::Pool p = {bits(x), y.data_ptr<float>(), static_cast<int>(in.size(2) * in.size(3)), static_cast<int>(channels)};
+  const int64_t parts = device::ceil_div(channels / device::kVector, device::kPooled);
+  kernels_.launch(DeviceKernel::kPool, {static_cast<unsigned>(n), static_cast<unsigned>(parts), 1}, p);
+  return y;
+}
+
+at::Tensor ImageKernels::pool_backward(const at::Tensor& d, const at::Tensor& x) const {
+  if (x.dim() != 4 || x.size(1) % device::kVector != 0) return {};
+  const at::Tensor dy = d.contiguous(), dx = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
+  const device::PoolBackward p = {dy.data_ptr<float>(), bits(dx), static_cast<int>(x.size(0)), static_cast<int>(x.size(2) * x.size(3)),
+                                  static_cast<int>(x.size(1))};
+  kernels_.launch(DeviceKernel::kPoolBackward, {device::blocks_for(x.numel() / device::kVector), 1, 1}, p);
+  return dx;
+}
+
+bool ImageKernels::few_products(const Operation& op, const at::Tensor& x) const {
+  return x.numel() * store_.layout().parameters[op.weight].shape[0] <= kMostProducts;
+}
+
+at::Tensor ImageKernels::linear(const Operation& op, const at::Tensor& in) const {
+  if (!few_products(op, in)) return {};
+  const int64_t n = in.size(0), units = store_.layout().parameters[op.weight].shape[0];
+  const at::Tensor x = in.contiguous(), y = at::empty({n, units}, x.options());
+  const device::Linear p = {x.data_ptr<float>(), vector(store_.weights, op.weight),
+                            op.bias >= 0 ? vector(store_.weights, op.bias) : nullptr, y.data_ptr<float>(),
+                            static_cast<int>(n), static_cast<int>(in.size(1)), static_cast<int>(units)};
+  kernels_.launch(DeviceKernel::kLinear, {static_cast<unsigned>(device::ceil_div(n * units, device::kThreads / 32)), 1, 1}, p);
+  return y;
+}
+
+at::Tensor ImageKernels::linear_backward(const Operation& op, const at::Tensor& in, const at::Tensor& d) const {
+  if (!few_products(op, in)) return {};
+  const int64_t n = in.size(0), channels = in.size(1), units = d.size(1);
+  const at::Tensor x = in.contiguous(), dy = d.contiguous(), dx = at::empty_like(x);
+  const int sizes[] = {static_cast<int>(n), static_cast<int>(channels), static_cast<int>(units)};
+  const device::LinearGradient of_weights = {x.data_ptr<float>(), dy.data_ptr<float>(), vector(store_.gradients, op.weight),
+                                             op.bias >= 0 ? vector(store_.gradients, op.bias) : nullptr, sizes[0], sizes[1], sizes[2]};
+  const int64_t parts = device::ceil_div(channels, device::kGradients);
+  kernels_.launch(DeviceKernel::kLinearGradient, {static_cast<unsigned>(units), static_cast<unsigned>(parts), 1}, of_weights);
+  const device::LinearBackward of_x = {dy.data_ptr<float>(), vector(store_.weights, op.weight), dx.data_ptr<float>(),
+                                       sizes[0], sizes[1], sizes[2]};
+  kernels_.launch(DeviceKernel::kLinearBackward, {device::blocks_for(n * channels), 1, 1}, of_x);
+  return dx;
 }
 
 ImageKernels::Loss ImageKernels::loss(const at::Tensor& logits, const at::Tensor& labels) const {

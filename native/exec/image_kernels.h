@@ -43,6 +43,14 @@ class ImageKernels {
   bool weight_gradient(const Operation& op, const at::Tensor& x, const at::Tensor& dy);
   void join();
 
+  // The mean over places, (N, C) in fp32, and its gradient, in the images' type; undefined where LibTorch's is the better one.
+  at::Tensor pool(const at::Tensor& x) const;
+  at::Tensor pool_backward(const at::Tensor& dy, const at::Tensor& x) const;
+  // A linear layer of x (N, C); undefined where LibTorch's is the better one.
+  at::Tensor linear(const Operation& op, const at::Tensor& x) const;
+  // Its gradients go to the store; gives that of x. Where `linear` gives something.
+  at::Tensor linear_backward(const Operation& op, const at::Tensor& x, const at::Tensor& dy) const;
+
   struct Loss {
     at::Tensor measured;  // as `measure`
     at::Tensor d_logits;  // of the mean loss
@@ -51,7 +59,7 @@ class ImageKernels {
 
  private:
   struct Statistics {
-    at::Tensor mean, inverse_deviation;
+    at::Tensor mean, inverse_deviation;  // (C) of the batch
   };
   // Gradients of weights of an update that failed before it joined them.
   void abandon();
@@ -60,6 +68,7 @@ class ImageKernels {
     at::Tensor to, back;
   };
   at::Tensor convolve(const Operation& op, const at::Tensor& x, const at::Tensor& weights, Pair padding, int64_t units) const;
+  bool few_products(const Operation& op, const at::Tensor& x) const;
   float* vector(const at::Tensor& arena, int parameter) const {
     return arena.data_ptr<float>() + store_.layout().parameters[parameter].offset;
   }
@@ -71,7 +80,7 @@ class ImageKernels {
   int turn_count_ = 0;
   unsigned turn_blocks_ = 0;
   std::map<int, Statistics> statistics_;  // by the scale's parameter
-  at::Tensor partial_, barrier_, done_;
+  at::Tensor coefficients_, partial_, counters_, done_;
   // Gradients of weights are made beside the rest, on a stream of their own: nothing but `join` waits for them.
   StreamLease beside_;
   c10::Event forked_, joined_;

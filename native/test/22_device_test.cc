@@ -37,7 +37,9 @@ Shape shape_of(Numbers& numbers) {
 struct BatchNorm {
   Shape shape;
   std::vector<dev::Bf16> x, other, y;
-  std::vector<float> gamma, beta, running_mean, running_variance, mean, inverse, partial;
+  std::vector<float> gamma, beta, running_mean, running_variance, mean, inverse, scale, offset, partial;
+  std::vector<unsigned> done;
+  dev::Moments moments{};
   dev::Normalise p{};
 
   BatchNorm(Numbers& numbers, bool with_other, bool relu, double shift)
@@ -49,22 +51,24 @@ struct BatchNorm {
     running_mean = numbers.normals<float>(shape.channels);
     running_variance = numbers.normals<float>(shape.channels);
     mean.assign(gamma.size(), kNone);
-    inverse = mean;
+    inverse = scale = offset = mean;
+    done.assign(static_cast<size_t>(dev::counters(shape.channels)), 0);
     partial.assign(static_cast<size_t>(dev::partial_sums(shape.channels)), kNone);
-    p = {x.data(),     with_other ? other.data() : nullptr,
-         y.data(),     shape.places,
-         shape.channels, relu,
-         1e-5f,        0.1f,
-         gamma.data(), beta.data(),
-         running_mean.data(), running_variance.data(),
-         mean.data(),  inverse.data(),
-         partial.data(), nullptr};
+    moments = {x.data(),     shape.places, shape.channels,      1e-5f,
+               0.1f,         gamma.data(), beta.data(),         running_mean.data(),
+               running_variance.data(), mean.data(), inverse.data(), scale.data(),
+               offset.data(), partial.data(), done.data()};
+    p = {x.data(), with_other ? other.data() : nullptr, y.data(), shape.places, shape.channels, relu, scale.data(), offset.data()};
   }
 
-  // As on a device that runs a few blocks at a time.
-  dev::Grid grid() const { return *dev::grid_of_images(shape.places, shape.channels, shape.channels > 512 ? 40 : 12); }
+  // Few blocks, so that a thread has many places.
+  dev::Grid sums() const { return few(dev::grid_of_sums(shape.places, shape.channels)); }
+  dev::Grid pass() const { return few(dev::grid_of_pass(shape.places, shape.channels)); }
+  static dev::Grid few(dev::Grid grid) { return {std::min(grid.x, 3u), grid.y, 1}; }
   void forward() {
-    emulated::launch_together(grid(), [&] { dev::normalise(p); });
+    emulated::launch(sums(), [&] { dev::moments(moments); });
+    emulated::launch(pass(), [&] { dev::normalise(p); });
+    for (unsigned one : done) CHECK_EQUAL(one, 0u);
   }
   double at(const std::vector<dev::Bf16>& of, int64_t place, int c) const {
     return number(of[static_cast<size_t>(place * shape.channels + c)]);
@@ -119,22 +123,15 @@ TEST("gradients of batch norm, of its scale and shift and of the other term") {
     const auto d0 = images(numbers, size), d1 = images(numbers, size);
     std::vector<dev::Bf16> dx(b.x.size(), 0x7fc0), d_other = dx;
     std::vector<float> d_gamma(b.gamma.size(), kNone), d_beta = d_gamma;
-    const dev::NormaliseBackward p = {d0.data(),
-                                      two ? d1.data() : nullptr,
-                                      b.x.data(),
-                                      relu ? b.y.data() : nullptr,
-                                      dx.data(),
-                                      with_other ? d_other.data() : nullptr,
-                                      b.shape.places,
-                                      b.shape.channels,
-                                      b.gamma.data(),
-                                      b.mean.data(),
-                                      b.inverse.data(),
-                                      d_gamma.data(),
-                                      d_beta.data(),
-                                      b.partial.data(),
-                                      nullptr};
-    emulated::launch_together(b.grid(), [&] { dev::normalise_backward(p); });
+    dev::OfBatchNorm of = {d0.data(), two ? d1.data() : nullptr, relu ? b.y.data() : nullptr, b.x.data(), b.shape.places, b.shape.channels};
+    std::vector<float> of_d(b.gamma.size(), kNone), of_x = of_d, offset = of_d;
+    const dev::GradientMoments moments = {of, with_other ? d_other.data() : nullptr, b.gamma.data(), b.mean.data(), b.inverse.data(),
+                                          d_gamma.data(), d_beta.data(), of_d.data(), of_x.data(), offset.data(),
+                                          b.partial.data(), b.done.data()};
+    emulated::launch(b.sums(), [&] { dev::gradient_moments(moments); });
+    if (with_other) of = {d_other.data(), nullptr, nullptr, b.x.data(), b.shape.places, b.shape.channels};
+    const dev::NormaliseBackward pass = {of, dx.data(), of_d.data(), of_x.data(), offset.data()};
+    emulated::launch(b.pass(), [&] { dev::normalise_backward(pass); });
     const auto n = static_cast<double>(b.shape.places);
     for (int c = 0; c < b.shape.channels; ++c) {
       const double mean = value_of(b.mean[c]), inverse = value_of(b.inverse[c]);
@@ -149,8 +146,8 @@ TEST("gradients of batch norm, of its scale and shift and of the other term") {
         product += gated(i) * normal;
         sizes += std::fabs(gated(i)) * (1 + std::fabs(normal));
       }
-      // Rounded to bf16 before they are summed where they are stored.
-      const double limit = with_other ? 4e-3 : 1e-5;
+      // Rounded to bf16 before they are summed where they are of two tensors.
+      const double limit = two ? 4e-3 : 1e-5;
       CHECK_CLOSE(value_of(d_beta[c]), sum, limit * sizes + 1e-6);
       CHECK_CLOSE(value_of(d_gamma[c]), product, limit * sizes + 1e-6);
       for (int64_t i = 0; i < b.shape.places; ++i) {
@@ -209,9 +206,9 @@ TEST("gradients of convolutions' weights by tensor cores: channels, kernels, str
     // The second of two entries: the first is left to another.
     std::vector<float> of_another(40, 1), to_another(40, 0);
     const dev::Join entries[] = {{of_another.data(), to_another.data(), 1, 5, 8, 1, 0},
-                                 {partial.data(), gradient.data(), static_cast<int>(plan->grid.x), p.units, p.channels, taps, 2}};
+                                 {partial.data(), gradient.data(), static_cast<int>(plan->grid.x), p.units, p.channels, taps, 1}};
     const dev::JoinGradients join = {entries, 2};
-    emulated::launch({2 + static_cast<unsigned>(dev::ceil_div(plan->size, dev::kJoined)), 1, 1}, [&] { dev::join_gradients(join); });
+    emulated::launch({1 + static_cast<unsigned>(dev::ceil_div(plan->size, dev::kJoined)), 1, 1}, [&] { dev::join_gradients(join); });
     CHECK_EQUAL(to_another, of_another);
     double error = 0, size = 0;
     for (int k = 0; k < p.units; ++k) {
@@ -241,17 +238,18 @@ TEST("gradients of convolutions' weights by tensor cores: channels, kernels, str
 
 TEST("convolutions of few channels by tensor cores") {
   Numbers numbers(9);
-  for (int round = 0; round < 24; ++round) {
+  for (int round = 0; round < 36; ++round) {
     dev::Convolve p{};
     const int kernel_h = round % 3 ? 3 : 1;
     p.examples = 1 + static_cast<int>(numbers.below(3));
-    p.channels = 1 + static_cast<int>(numbers.below(16));
-    p.units = 1 + static_cast<int>(numbers.below(16));
-    if (round % 2) p.channels = p.units = 16;
+    const int most = round % 4 < 2 ? 16 : 32;
+    p.channels = 1 + static_cast<int>(numbers.below(most));
+    p.units = 1 + static_cast<int>(numbers.below(most));
+    if (round % 2) p.channels = p.units = most;
     p.padding_h = static_cast<int>(numbers.below(kernel_h));
     p.padding_w = static_cast<int>(numbers.below(kernel_h));
     p.height = kernel_h + static_cast<int>(numbers.below(20));
-    p.width = kernel_h + static_cast<int>(numbers.below(round % 4 == 0 ? 60 : 20));
+    p.width = kernel_h + static_cast<int>(numbers.below(round % 6 == 0 ? 60 : 20));
     p.out_height = p.height + 2 * p.padding_h - kernel_h + 1;
     p.out_width = p.width + 2 * p.padding_w - kernel_h + 1;
     const int taps = kernel_h * kernel_h;
@@ -261,11 +259,15 @@ TEST("convolutions of few channels by tensor cores") {
     p.x = x.data();
     p.weights = weights.data();
     p.y = y.data();
-    auto grid = dev::plan_convolve(p, kernel_h, kernel_h);
-    CHECK(grid.has_value());
-    if (!grid) continue;
-    if (round % 5 == 0) grid->x = std::min(grid->x, 2u);
-    emulated::launch(*grid, [&] { taps == 1 ? dev::convolve_1(p) : dev::convolve_9(p); });
+    auto plan = dev::plan_convolve(p, kernel_h, kernel_h);
+    CHECK(plan.has_value());
+    if (!plan) continue;
+    CHECK_EQUAL(plan->taps, taps);
+    if (round % 5 == 0) plan->grid.x = std::min(plan->grid.x, 2u);
+    emulated::launch(plan->grid, [&] {
+      if (plan->tiles == 1) taps == 1 ? dev::convolve_11(p) : dev::convolve_19(p);
+      if (plan->tiles == 2) taps == 1 ? dev::convolve_21(p) : dev::convolve_29(p);
+    });
     double error = 0, size = 0;
     for (int n = 0; n < p.examples; ++n) {
       for (int yy = 0; yy < p.out_height; ++yy) {
@@ -300,6 +302,67 @@ TEST("a convolution whose band does not fit into shared memory has no plan") {
   p.padding_h = p.padding_w = 1;
   p.height = p.width = p.out_height = p.out_width = 224;
   CHECK(!dev::plan_weight_gradient(p));
+}
+
+TEST("the mean over places and its gradient") {
+  Numbers numbers(10);
+  const int channels[] = {8, 24, 64, 256, 264, 520};
+  for (int round = 0; round < 12; ++round) {
+    const int n = 1 + static_cast<int>(numbers.below(4)), c = channels[numbers.below(6)], places = 1 + static_cast<int>(numbers.below(round % 3 ? 70 : 3));
+    const auto x = images(numbers, int64_t{n} * places * c);
+    std::vector<float> y(static_cast<size_t>(n * c), kNone);
+    const dev::Pool p = {x.data(), y.data(), places, c};
+    emulated::launch({static_cast<unsigned>(n), static_cast<unsigned>(dev::ceil_div(c / dev::kVector, dev::kPooled)), 1}, [&] { dev::pool(p); });
+    const auto dy = numbers.normals<float>(int64_t{n} * c);
+    std::vector<dev::Bf16> dx(x.size(), 0x7fc0);
+    const dev::PoolBackward back = {dy.data(), dx.data(), n, places, c};
+    emulated::launch({dev::blocks_for(static_cast<int64_t>(dx.size()) / dev::kVector), 1, 1}, [&] { dev::pool_backward(back); });
+    for (int i = 0; i < n; ++i) {
+      for (int k = 0; k < c; ++k) {
+        const auto at = [&](int place) { return static_cast<size_t>((i * places + place) * c + k); };
+        double sum = 0;
+        for (int place = 0; place < places; ++place) sum += number(x[at(place)]);
+        CHECK_CLOSE(value_of(y[static_cast<size_t>(i * c + k)]), sum / places, 1e-5);
+        const double d = value_of(dy[static_cast<size_t>(i * c + k)]) / places;
+        for (int place = 0; place < places; ++place) CHECK_CLOSE(number(dx[at(place)]), d, 0.004 * std::fabs(d) + 1e-9);
+      }
+    }
+  }
+}
+
+TEST("a small linear layer and its gradients") {
+  Numbers numbers(11);
+  for (int round = 0; round < 12; ++round) {
+    const int n = 1 + static_cast<int>(numbers.below(140)), c = 1 + static_cast<int>(numbers.below(80)), k = 1 + static_cast<int>(numbers.below(12));
+    const auto x = numbers.normals<float>(int64_t{n} * c), w = numbers.normals<float>(int64_t{k} * c), b = numbers.normals<float>(k);
+    const auto dy = numbers.normals<float>(int64_t{n} * k);
+    const bool bias = round % 3 != 0;
+    std::vector<float> y(static_cast<size_t>(n * k), kNone), dw(w.size(), kNone), db(b.size(), kNone), dx(x.size(), kNone);
+    const dev::Linear p = {x.data(), w.data(), bias ? b.data() : nullptr, y.data(), n, c, k};
+    emulated::launch({static_cast<unsigned>(dev::ceil_div(n * k, dev::kThreads / 32)), 1, 1}, [&] { dev::linear(p); });
+    const dev::LinearGradient of_weights = {x.data(), dy.data(), dw.data(), bias ? db.data() : nullptr, n, c, k};
+    emulated::launch({static_cast<unsigned>(k), static_cast<unsigned>(dev::ceil_div(c, dev::kGradients)), 1},
+                     [&] { dev::linear_gradient(of_weights); });
+    const dev::LinearBackward of_x = {dy.data(), w.data(), dx.data(), n, c, k};
+    emulated::launch({dev::blocks_for(int64_t{n} * c), 1, 1}, [&] { dev::linear_backward(of_x); });
+    const auto product = [](const std::vector<float>& a, size_t at_a, size_t step_a, const std::vector<float>& of, size_t at, size_t step, int count) {
+      double sum = 0;
+      for (int i = 0; i < count; ++i) sum += value_of(a[at_a + i * step_a]) * value_of(of[at + i * step]);
+      return sum;
+    };
+    const auto C = static_cast<size_t>(c), K = static_cast<size_t>(k);
+    for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+      for (size_t u = 0; u < K; ++u) {
+        CHECK_CLOSE(value_of(y[i * K + u]), product(x, i * C, 1, w, u * C, 1, c) + (bias ? value_of(b[u]) : 0), 1e-4);
+      }
+      for (size_t j = 0; j < C; ++j) CHECK_CLOSE(value_of(dx[i * C + j]), product(dy, i * K, 1, w, j, C, k), 1e-4);
+    }
+    const std::vector<float> ones(static_cast<size_t>(n), 1);
+    for (size_t u = 0; u < K; ++u) {
+      for (size_t j = 0; j < C; ++j) CHECK_CLOSE(value_of(dw[u * C + j]), product(dy, u, K, x, j, C, n), 1e-4);
+      if (bias) CHECK_CLOSE(value_of(db[u]), product(dy, u, K, ones, 0, 1, n), 1e-4);
+    }
+  }
 }
 
 TEST("loss, what is right, and the gradient of logits") {

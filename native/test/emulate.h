@@ -17,11 +17,8 @@
 #define LTH_EMULATED
 #define __device__ static
 #define __global__
-// All shared memory lies in one piece, so that each block can have its own.
-#define __shared__ static __attribute__((section("lth_shared")))
+#define __shared__ static
 #define __launch_bounds__(...)
-
-extern "C" char __start_lth_shared[], __stop_lth_shared[];
 
 namespace lth::emulated {
 
@@ -49,7 +46,6 @@ struct Block {
   std::vector<Thread> threads;
   Barrier of_all;
   std::vector<Barrier> of_warp;
-  std::vector<char> shared;
   uint64_t shown[device::kThreads][6];  // what each thread shows the others of its warp
   int ended = 0;
 };
@@ -58,7 +54,6 @@ inline constexpr size_t kStack = 96 * 1024;
 inline Thread* current = nullptr;
 inline ucontext_t scheduler;
 inline Three grid;
-inline std::vector<Barrier> of_column;  // blocks with the same y
 inline const std::function<void()>* body = nullptr;
 
 inline int lane() { return static_cast<int>(current->index.x % 32); }
@@ -80,9 +75,6 @@ inline void wait(Barrier& barrier, int of) {
 }
 inline void wait_for_block() { wait(current->block->of_all, device::kThreads); }
 inline void wait_for_warp() { wait(current->block->of_warp[static_cast<size_t>(warp())], 32); }
-inline void wait_for_column() {
-  wait(of_column[current->block->index.y], static_cast<int>(grid.x) * device::kThreads);
-}
 
 // All lanes of a warp show some words; then `look` may read those of another. They go on together.
 template <size_t N, typename Look>
@@ -148,28 +140,6 @@ inline void launch(const device::Grid& shape, const std::function<void()>& kerne
   }
 }
 
-// As a cooperative kernel: the blocks wait for each other.
-inline void launch_together(const device::Grid& shape, const std::function<void()>& kernel) {
-  static std::vector<Block> blocks;
-  const auto size = static_cast<size_t>(__stop_lth_shared - __start_lth_shared);
-  grid = {shape.x, shape.y, shape.z};
-  body = &kernel;
-  of_column.assign(shape.y, {});
-  blocks.resize(std::max<size_t>(blocks.size(), shape.x * shape.y));
-  for (unsigned i = 0; i < shape.x * shape.y; ++i) {
-    begin(blocks[i], {i % shape.x, i / shape.x, 0});
-    blocks[i].shared.assign(size, static_cast<char>(0xff));  // NaN until it is written
-  }
-  for (bool more = true; more;) {
-    more = false;
-    for (unsigned i = 0; i < shape.x * shape.y; ++i) {
-      std::memcpy(__start_lth_shared, blocks[i].shared.data(), size);
-      more = go_on(blocks[i]) || more;
-      std::memcpy(blocks[i].shared.data(), __start_lth_shared, size);
-    }
-  }
-}
-
 }  // namespace lth::emulated
 
 #define threadIdx (::lth::emulated::current->index)
@@ -200,7 +170,6 @@ inline float __uint_as_float(unsigned bits) {
 }
 inline void __syncthreads() { emulated::wait_for_block(); }
 inline void __threadfence() {}
-inline void wait_for_blocks(unsigned*) { emulated::wait_for_column(); }
 inline unsigned atomicAdd(unsigned* to, unsigned more) {
   const unsigned before = *to;
   *to += more;
@@ -246,6 +215,12 @@ inline void load_transposed(unsigned (&to)[4], const Bf16* row) {
   load_matrices(to, row, [&](const auto& at, int i) { return at(lane % 4 * 2 + i, lane / 4); });
 }
 
+inline void copy_ahead(Bf16* to, const Bf16* from, bool inside) {
+  if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16 != 0) std::abort();  // as cp.async wants it
+  inside ? std::memcpy(to, from, 16) : std::memset(to, 0, 16);
+}
+inline void wait_for_copies() {}
+
 inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   const int group = emulated::lane() / 4, in_group = emulated::lane() % 4;
   const auto half = [](uint64_t word, int high) {
@@ -272,5 +247,6 @@ inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigne
 
 #include "cuda/device/normalise.cu"
 #include "cuda/device/products.cu"
+#include "cuda/device/head.cu"
 #include "cuda/device/batch.cu"
 #pragma GCC diagnostic pop

@@ -25,12 +25,6 @@ extern "C" __global__ void __launch_bounds__(kThreads) assemble(const Assemble p
   }
 }
 
-template <typename T>
-__device__ inline T sum_of_warp(T value) {
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
-  return value;
-}
-
 // A warp for each example; the last block adds them up.
 extern "C" __global__ void __launch_bounds__(kThreads) loss(const Loss p) {
   __shared__ unsigned before;

@@ -1,22 +1,23 @@
-// Batch norm with the sum and the ReLU behind it, one kernel each way.
+// Batch norm with the sum and the ReLU behind it: sums over all places, then a pass over the images, each way. Two kernels and not
+// one whose blocks wait for each other: such a one runs alone, and trainings that share a device would wait for it.
 
 namespace lth::device {
 
-// A thread's part of images: `vector` of each of the places first, first + step, ... Threads of a row read on. A block has
-// few channels of many places, so that its sums are few; blocks of the same blockIdx.y have the same channels.
+// A thread's part of images: `vector` of each of the places first, first + step, ... Threads of a row read on. Blocks of the
+// same blockIdx.y have the same channels, at most MOST vectors.
 struct Walk {
   int all;      // vectors of a place
   int vectors;  // of those, in this block
   int rows, row, vector;
   bool works;
   long long first, step;
-
 };
 
+template <int MOST>
 __device__ inline Walk walk(int channels) {
   Walk w;
   w.all = channels / kVector;
-  w.vectors = w.all < kMostVectors ? w.all : kMostVectors;
+  w.vectors = w.all < MOST ? w.all : MOST;
   w.rows = kThreads / w.vectors;
   w.row = threadIdx.x / w.vectors;
   w.vector = blockIdx.y * w.vectors + threadIdx.x % w.vectors;
@@ -26,239 +27,251 @@ __device__ inline Walk walk(int channels) {
   return w;
 }
 
-// Over the rows of a block, in a fixed order, to `total` (vectors, kSums).
-__device__ inline void sum_rows(float (&sums)[kSums], const Walk& w, float (&total)[kMostVectors * kSums]) {
-  __shared__ float space[kSums * kThreads];
-  const int slot = threadIdx.x % w.vectors * kSums;
-  if ((w.vectors & (w.vectors - 1)) == 0) {
-    // Rows of a warp, then the warps.
-    for (int offset = 16; offset >= w.vectors; offset /= 2) {
+// The thread's vectors of `from` at the places first + i * step; 0 beyond the last place.
+template <int N>
+__device__ inline void load_many(uint4 (&to)[N], const Bf16* from, long long first, const Walk& w, long long places, int channels) {
 #pragma unroll
-      for (int i = 0; i < kSums; ++i) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], offset);
-    }
-    __syncthreads();  // what was there before is read
-    if (static_cast<int>(threadIdx.x % 32) < w.vectors) {
+  for (int i = 0; i < N; ++i) {
+    const long long place = first + i * w.step;
+    to[i] = place < places ? __ldg(reinterpret_cast<const uint4*>(from + place * channels)) : uint4{0, 0, 0, 0};
+  }
+}
+
+// Over the rows of a block, in a fixed order: `total` (kSummed, kSums) of its vectors.
+__device__ inline void sum_rows(float (&sums)[kSums], const Walk& w, float (&total)[kSummed * kSums]) {
+  __shared__ float space[kThreads / 32][kSummed * kSums];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  // Half of the lanes go on with half of the sums each time, until each has one or two.
+  static_assert(kSums == 16 && kSummed == 2);
 #pragma unroll
-      for (int i = 0; i < kSums; ++i) space[threadIdx.x / 32 * kMostVectors * kSums + slot + i] = sums[i];
-    }
-    __syncthreads();
-    if (static_cast<int>(threadIdx.x) < w.vectors * kSums) {
-      float sum = 0;
+  for (int half = kSums / 2, offset = 16; offset >= 2; half /= 2, offset /= 2) {
+    const bool upper = (lane & offset) != 0;
 #pragma unroll
-      for (int warp = 0; warp < kThreads / 32; ++warp) sum += space[warp * kMostVectors * kSums + threadIdx.x];
-      total[threadIdx.x] = sum;
+    for (int i = 0; i < half; ++i) {
+      const float mine = upper ? sums[half + i] : sums[i], other = upper ? sums[i] : sums[half + i];
+      sums[i] = mine + __shfl_xor_sync(0xffffffffu, other, offset);
     }
+  }
+  const int of = lane / 2;  // bits 4 to 1 chose it
+  if (w.vectors == 2) {
+    space[warp][lane % 2 * kSums + of] = sums[0];
   } else {
-    for (int left = w.rows; left > 1;) {
-      const int half = (left + 1) / 2;
-      __syncthreads();
-      if (w.row >= half && w.row < left) {
+    sums[0] += __shfl_xor_sync(0xffffffffu, sums[0], 1);
+    space[warp][of] = sums[0];
+  }
+  __syncthreads();
+  if (static_cast<int>(threadIdx.x) < w.vectors * kSums) {
+    float sum = 0;
 #pragma unroll
-        for (int i = 0; i < kSums; ++i) space[i * kThreads + threadIdx.x] = sums[i];
-      }
-      __syncthreads();
-      if (w.row < left - half) {
-#pragma unroll
-        for (int i = 0; i < kSums; ++i) sums[i] += space[i * kThreads + threadIdx.x + half * w.vectors];
-      }
-      left = half;
-    }
-    if (w.row == 0) {
-#pragma unroll
-      for (int i = 0; i < kSums; ++i) total[slot + i] = sums[i];
-    }
+    for (int i = 0; i < kThreads / 32; ++i) sum += space[i][threadIdx.x];
+    total[threadIdx.x] = sum;
   }
   __syncthreads();
 }
 
-#ifndef LTH_EMULATED
-// Of all blocks with this blockIdx.y, which must all be running: launched as a cooperative kernel. What they wrote before is
-// seen after it, by loads that do not go through this multiprocessor's own cache.
-__device__ inline void wait_for_blocks(unsigned* barrier) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    unsigned* const arrived = barrier + 2 * blockIdx.y;
-    volatile unsigned* const generation = arrived + 1;
-    const unsigned mine = *generation;
-    __threadfence();
-    if (atomicAdd(arrived, 1u) == gridDim.x - 1) {
-      *arrived = 0;
-      __threadfence();
-      *generation = mine + 1;
-    } else {
-      while (*generation == mine) {
-      }
-    }
-    __threadfence();
-  }
-  __syncthreads();
-}
-#endif
-
-// Of all blocks: `total` is the same in each of them afterwards.
-__device__ inline void sum_blocks(float (&sums)[kSums], const Walk& w, float* partial, unsigned* barrier,
-                                  float (&total)[kMostVectors * kSums]) {
+// True in the block that comes last of those with its blockIdx.y: there `total` is the sum of them all, in their order,
+// whichever is last. `done` is 0 before and after.
+__device__ inline bool sum_blocks(float (&sums)[kSums], const Walk& w, float* partial, unsigned* done, float (&total)[kSummed * kSums]) {
+  __shared__ bool last;
+  __shared__ float space[kThreads];
   sum_rows(sums, w, total);
-  const int slot = threadIdx.x, first = blockIdx.y * w.vectors * kSums;  // of this block's vectors
-  const int size = w.all * kSums;
-  if (slot < w.vectors * kSums && first + slot < size) {
-    partial[static_cast<long long>(blockIdx.x) * size + first + slot] = total[slot];
+  const int columns = w.vectors * kSums, slot = threadIdx.x;
+  const long long size = static_cast<long long>(gridDim.y) * columns, first = static_cast<long long>(blockIdx.y) * columns;
+  if (slot < columns) {
+    partial[blockIdx.x * size + first + slot] = total[slot];
+    __threadfence();
   }
-  wait_for_blocks(barrier);
-#pragma unroll
-  for (int i = 0; i < kSums; ++i) sums[i] = 0;
+  __syncthreads();
+  if (slot == 0) last = atomicAdd(done + blockIdx.y, 1u) == gridDim.x - 1;
+  __syncthreads();
+  if (!last) return false;
+  if (slot == 0) done[blockIdx.y] = 0;
+  __threadfence();
+  const int rows = kThreads / columns, column = slot % columns, row = slot / columns;
+  float sum = 0;
+#pragma unroll 16
+  for (int block = row; block < static_cast<int>(gridDim.x); block += rows) sum += __ldcg(partial + block * size + first + column);
+  space[slot] = sum;
+  __syncthreads();
+  if (slot < columns) {
+    for (int r = 1; r < rows; ++r) sum += space[r * columns + slot];
+    total[slot] = sum;
+  }
+  __syncthreads();
+  return true;
+}
+
+// Vectors of a tensor that a thread has under way at once, so that memory answers many questions in the time of one.
+constexpr int kAtOnce = 4;
+
+extern "C" __global__ void __launch_bounds__(kThreads) moments(const Moments p) {
+  __shared__ float total[kSummed * kSums];
+  const Walk w = walk<kSummed>(p.channels);
+  const Bf16* const from = p.x + w.vector * kVector;
+  float sums[kSums] = {};
   if (w.works) {
-#pragma unroll 4
-    for (int block = w.row; block < static_cast<int>(gridDim.x); block += w.rows) {
-      const float4* from = reinterpret_cast<const float4*>(partial + static_cast<long long>(block) * size + w.vector * kSums);
+    // Measured from a value that is there: squares of what is far from 0 would lose the deviation.
+    float shift[kVector];
+    load(shift, from);
+    for (long long first = w.first; first < p.places; first += 2 * kAtOnce * w.step) {
+      uint4 vectors[2 * kAtOnce];
+      load_many(vectors, from, first, w, p.places, p.channels);
 #pragma unroll
-      for (int i = 0; i < kSums / 4; ++i) {
-        const float4 four = __ldcg(from + i);
-        sums[4 * i] += four.x;
-        sums[4 * i + 1] += four.y;
-        sums[4 * i + 2] += four.z;
-        sums[4 * i + 3] += four.w;
+      for (int i = 0; i < 2 * kAtOnce; ++i) {
+        if (first + i * w.step >= p.places) break;
+        float x[kVector];
+        unpack(x, vectors[i]);
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) {
+          const float d = x[j] - shift[j];
+          sums[j] += d;
+          sums[kVector + j] += d * d;
+        }
       }
     }
   }
-  sum_rows(sums, w, total);
+  if (!sum_blocks(sums, w, p.partial, p.done, total)) return;
+  // A thread for each channel.
+  const int mine = threadIdx.x / kVector, i = threadIdx.x % kVector, c = static_cast<int>(blockIdx.y) * w.vectors * kVector + threadIdx.x;
+  if (mine >= w.vectors || c >= p.channels) return;
+  const float n = static_cast<float>(p.places);
+  float first_x[kVector];
+  unpack(first_x, *reinterpret_cast<const uint4*>(p.x + c - i));
+  float shift = 0;
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) shift = i == j ? first_x[j] : shift;
+  const float from_shift = total[mine * kSums + i] / n, mean = shift + from_shift;
+  float variance = total[mine * kSums + kVector + i] / n - from_shift * from_shift;
+  if (variance < 0) variance = 0;
+  const float inverse_deviation = 1.0f / sqrtf(variance + p.epsilon), scale = inverse_deviation * p.gamma[c];
+  p.mean[c] = mean;
+  p.inverse_deviation[c] = inverse_deviation;
+  p.scale[c] = scale;
+  p.offset[c] = p.beta[c] - mean * scale;
+  if (!p.running_mean) return;
+  // PyTorch's running variance is the unbiased one; of a single value it is 0.
+  const float unbiased = p.places > 1 ? variance * (n / (n - 1)) : 0;
+  p.running_mean[c] += p.momentum * (mean - p.running_mean[c]);
+  p.running_variance[c] += p.momentum * (unbiased - p.running_variance[c]);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads) normalise(const Normalise p) {
-  __shared__ float total[kMostVectors * kSums];
-  const Walk w = walk(p.channels);
-  float sums[kSums] = {}, shift[kVector];
-  const int c0 = w.vector * kVector;
-  if (w.works) {
-    // Measured from a value that is there: squares of what is far from 0 would lose the deviation.
-    load(shift, p.x + c0);
-#pragma unroll 4
-    for (long long place = w.first; place < p.places; place += w.step) {
-      float x[kVector];
-      load(x, p.x + place * p.channels + c0);
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        const float d = x[i] - shift[i];
-        sums[i] += d;
-        sums[kVector + i] += d * d;
-      }
-    }
-  }
-  sum_blocks(sums, w, p.partial, p.barrier, total);
+  const Walk w = walk<kPassed>(p.channels);
   if (!w.works) return;
-
-  const bool writes = blockIdx.x == 0 && w.row == 0;
-  const float n = static_cast<float>(p.places);
-  const float* const of_vector = total + threadIdx.x % w.vectors * kSums;
-  float mean[kVector], scale[kVector], beta[kVector];
+  const int c0 = w.vector * kVector;
+  float scale[kVector], offset[kVector];
+  load(scale, p.scale + c0);
+  load(offset, p.offset + c0);
+  for (long long first = w.first; first < p.places; first += kAtOnce * w.step) {
+    uint4 vectors[kAtOnce], others[kAtOnce];
+    load_many(vectors, p.x + c0, first, w, p.places, p.channels);
+    if (p.other) load_many(others, p.other + c0, first, w, p.places, p.channels);
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    const int c = c0 + i;
-    const float from_shift = of_vector[i] / n;
-    mean[i] = shift[i] + from_shift;
-    float variance = of_vector[kVector + i] / n - from_shift * from_shift;
-    if (variance < 0) variance = 0;
-    const float inverse_deviation = 1.0f / sqrtf(variance + p.epsilon);
-    scale[i] = inverse_deviation * p.gamma[c];
-    beta[i] = p.beta[c];
-    if (!writes) continue;
-    p.mean[c] = mean[i];
-    p.inverse_deviation[c] = inverse_deviation;
-    if (p.running_mean) {
-      // PyTorch's running variance is the unbiased one; of a single value it is 0.
-      const float unbiased = p.places > 1 ? variance * (n / (n - 1)) : 0;
-      p.running_mean[c] += p.momentum * (mean[i] - p.running_mean[c]);
-      p.running_variance[c] += p.momentum * (unbiased - p.running_variance[c]);
-    }
-  }
-#pragma unroll 4
-  for (long long place = w.first; place < p.places; place += w.step) {
-    const long long at = place * p.channels + c0;
-    float x[kVector], other[kVector] = {};
-    load(x, p.x + at);
-    if (p.other) load(other, p.other + at);
+    for (int i = 0; i < kAtOnce; ++i) {
+      const long long place = first + i * w.step;
+      if (place >= p.places) break;
+      float x[kVector], other[kVector] = {};
+      unpack(x, vectors[i]);
+      if (p.other) unpack(other, others[i]);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      const float y = (x[i] - mean[i]) * scale[i] + beta[i] + other[i];
-      // Not max, which would hide what is no number.
-      x[i] = p.relu && y <= 0 ? 0 : y;
+      for (int j = 0; j < kVector; ++j) {
+        const float y = x[j] * scale[j] + offset[j] + other[j];
+        // Not max, which would hide what is no number.
+        x[j] = p.relu && y <= 0 ? 0 : y;
+      }
+      store(p.y + place * p.channels + c0, x);
     }
-    store(p.y + at, x);
   }
 }
 
-// The gradient of the sum before ReLU.
-__device__ inline void gated(float (&d)[kVector], const NormaliseBackward& p, long long at) {
-  load(d, p.d0 + at);
+// The gradient of the sum before ReLU, where it is to be made of those of y.
+template <int N>
+__device__ inline void load_gradients(uint4 (&d)[N], const OfBatchNorm& p, const Walk& w, int c0, long long first) {
+  load_many(d, p.d0 + c0, first, w, p.places, p.channels);
+  uint4 more[N], y[N];
+  if (p.d1) load_many(more, p.d1 + c0, first, w, p.places, p.channels);
+  if (p.y) load_many(y, p.y + c0, first, w, p.places, p.channels);
   if (p.d1) {
-    float more[kVector];
-    load(more, p.d1 + at);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) d[i] += more[i];
+    for (int i = 0; i < N; ++i) {
+      float one[kVector], other[kVector];
+      unpack(one, d[i]);
+      unpack(other, more[i]);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) one[j] += other[j];
+      d[i] = pack(one);
+    }
   }
   if (p.y) {
-    float y[kVector];
-    load(y, p.y + at);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) d[i] = y[i] <= 0 ? 0 : d[i];
+    for (int i = 0; i < N; ++i) d[i] = where_positive(d[i], y[i]);
   }
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments(const GradientMoments p) {
+  __shared__ float total[kSummed * kSums];
+  const Walk w = walk<kSummed>(p.of.channels);
+  const int c0 = w.vector * kVector;
+  float sums[kSums] = {};
+  if (w.works) {
+    float mean[kVector];
+    load(mean, p.mean + c0);
+    for (long long first = w.first; first < p.of.places; first += kAtOnce * w.step) {
+      uint4 d[kAtOnce], x[kAtOnce];
+      load_many(x, p.of.x + c0, first, w, p.of.places, p.of.channels);
+      load_gradients(d, p.of, w, c0, first);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const long long place = first + i * w.step;
+        if (place >= p.of.places) break;
+        if (p.d_other) *reinterpret_cast<uint4*>(p.d_other + place * p.of.channels + c0) = d[i];
+        float one[kVector], value[kVector];
+        unpack(one, d[i]);
+        unpack(value, x[i]);
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) {
+          sums[j] += one[j];
+          sums[kVector + j] += one[j] * (value[j] - mean[j]);
+        }
+      }
+    }
+  }
+  if (!sum_blocks(sums, w, p.partial, p.done, total)) return;
+  const int mine = threadIdx.x / kVector, i = threadIdx.x % kVector, c = static_cast<int>(blockIdx.y) * w.vectors * kVector + threadIdx.x;
+  if (mine >= w.vectors || c >= p.of.channels) return;
+  const float n = static_cast<float>(p.of.places), inverse = p.inverse_deviation[c];
+  const float d_beta = total[mine * kSums + i], d_gamma = total[mine * kSums + kVector + i] * inverse;
+  const float a = p.gamma[c] * inverse, b = a * inverse * d_gamma / n;
+  p.d_gamma[c] = d_gamma;
+  p.d_beta[c] = d_beta;
+  p.of_d[c] = a;
+  p.of_x[c] = -b;
+  p.offset[c] = b * p.mean[c] - a * d_beta / n;
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward(const NormaliseBackward p) {
-  __shared__ float total[kMostVectors * kSums];
-  const Walk w = walk(p.channels);
-  float sums[kSums] = {}, mean[kVector];
-  const int c0 = w.vector * kVector;
-  if (w.works) {
-    load(mean, p.mean + c0);
-#pragma unroll 4
-    for (long long place = w.first; place < p.places; place += w.step) {
-      const long long at = place * p.channels + c0;
-      float d[kVector], x[kVector];
-      load(x, p.x + at);
-      gated(d, p, at);
-      if (p.d_other) {
-        const uint4 stored = pack(d);
-        *reinterpret_cast<uint4*>(p.d_other + at) = stored;
-        unpack(d, stored);  // what is read again below
-      }
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        sums[i] += d[i];
-        sums[kVector + i] += d[i] * (x[i] - mean[i]);
-      }
-    }
-  }
-  sum_blocks(sums, w, p.partial, p.barrier, total);
+  const Walk w = walk<kPassed>(p.of.channels);
   if (!w.works) return;
-
-  const bool writes = blockIdx.x == 0 && w.row == 0;
-  const float n = static_cast<float>(p.places);
-  const float* const of_vector = total + threadIdx.x % w.vectors * kSums;
-  float a[kVector], b[kVector], c[kVector];  // dx = a d - b (x - mean) - c
+  const int c0 = w.vector * kVector;
+  float of_d[kVector], of_x[kVector], offset[kVector];
+  load(of_d, p.of_d + c0);
+  load(of_x, p.of_x + c0);
+  load(offset, p.offset + c0);
+  for (long long first = w.first; first < p.of.places; first += kAtOnce * w.step) {
+    uint4 d[kAtOnce], x[kAtOnce];
+    load_many(x, p.of.x + c0, first, w, p.of.places, p.of.channels);
+    load_gradients(d, p.of, w, c0, first);
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    const float inverse = p.inverse_deviation[c0 + i], d_gamma = of_vector[kVector + i] * inverse, d_beta = of_vector[i];
-    a[i] = p.gamma[c0 + i] * inverse;
-    b[i] = a[i] * inverse * d_gamma / n;
-    c[i] = a[i] * d_beta / n;
-    if (!writes) continue;
-    p.d_gamma[c0 + i] = d_gamma;
-    p.d_beta[c0 + i] = d_beta;
-  }
-#pragma unroll 4
-  for (long long place = w.first; place < p.places; place += w.step) {
-    const long long at = place * p.channels + c0;
-    float d[kVector], x[kVector];
-    load(x, p.x + at);
-    if (p.d_other) {
-      unpack(d, *reinterpret_cast<const uint4*>(p.d_other + at));  // by this thread, a moment ago
-    } else {
-      gated(d, p, at);
+    for (int i = 0; i < kAtOnce; ++i) {
+      const long long place = first + i * w.step;
+      if (place >= p.of.places) break;
+      float one[kVector], value[kVector];
+      unpack(one, d[i]);
+      unpack(value, x[i]);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) one[j] = of_d[j] * one[j] + of_x[j] * value[j] + offset[j];
+      store(p.dx + place * p.of.channels + c0, one);
     }
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) d[i] = a[i] * d[i] - b[i] * (x[i] - mean[i]) - c[i];
-    store(p.dx + at, d);
   }
 }
 

@@ -9,15 +9,14 @@ typedef unsigned short Bf16;  // its bits
 constexpr int kThreads = 256;
 constexpr int kVector = 8;        // channels that a thread reads at a time: 16 bytes
 constexpr int kSums = 2 * kVector;
-constexpr int kMostVectors = 8;  // of a block's channels
+constexpr int kSummed = 2;  // vectors of a place that a block sums: 32 bytes, which is what memory gives at a time
+constexpr int kPassed = 8;  // that a block of a pass has
 
-// y (P, C) = max((x - mean) / deviation * gamma + beta [+ other], 0), or without max.
-struct Normalise {
+// Of a batch norm: what it makes y = x scale + offset of, and the running statistics.
+struct Moments {
   const Bf16* x;
-  const Bf16* other;  // or null
-  Bf16* y;
   long long places;
-  int channels, relu;
+  int channels;
   float epsilon, momentum;
   const float* gamma;
   const float* beta;
@@ -25,27 +24,92 @@ struct Normalise {
   float* running_variance;
   float* mean;               // (C) of the batch
   float* inverse_deviation;  // (C)
-  float* partial;            // (grid's x, C / kVector, kSums)
-  unsigned* barrier;         // (grid's y, 2) 0 before the first kernel
+  float* scale;              // (C)
+  float* offset;             // (C)
+  float* partial;            // (grid's x, grid's y, kSummed, kSums)
+  unsigned* done;            // (grid's y) 0 before and after
 };
 
-// Of the same. The gradient of y is d0, or d0 + d1.
-struct NormaliseBackward {
+// y (P, C) = max(x scale + offset [+ other], 0), or without max.
+struct Normalise {
+  const Bf16* x;
+  const Bf16* other;  // or null
+  Bf16* y;
+  long long places;
+  int channels, relu;
+  const float* scale;
+  const float* offset;
+};
+
+// The gradient d of the sum before ReLU is d0, or d0 + d1, where y is above 0.
+struct OfBatchNorm {
   const Bf16* d0;
   const Bf16* d1;  // or null
+  const Bf16* y;   // or null, where there is no ReLU
   const Bf16* x;
-  const Bf16* y;  // or null, where there is no ReLU
-  Bf16* dx;
-  Bf16* d_other;  // or null
   long long places;
   int channels;
+};
+
+// What dx is made of, and the gradients of scale and shift.
+struct GradientMoments {
+  OfBatchNorm of;
+  Bf16* d_other;  // d, or null
   const float* gamma;
   const float* mean;
   const float* inverse_deviation;
   float* d_gamma;
   float* d_beta;
+  float* of_d;  // (C)
+  float* of_x;  // (C)
+  float* offset;  // (C)
   float* partial;
-  unsigned* barrier;
+  unsigned* done;
+};
+
+// dx = of_d d + of_x x + offset
+struct NormaliseBackward {
+  OfBatchNorm of;
+  Bf16* dx;
+  const float* of_d;
+  const float* of_x;
+  const float* offset;
+};
+
+// y (N, C) = the mean of x (N, P, C) over its P places. C is a multiple of kVector.
+constexpr int kPooled = 32;  // vectors of an example that a block has
+struct Pool {
+  const Bf16* x;
+  float* y;
+  int places, channels;
+};
+struct PoolBackward {
+  const float* dy;  // (N, C)
+  Bf16* dx;         // (N, P, C)
+  int examples, places, channels;
+};
+
+// y (N, K) = x (N, C) weights (K, C) + bias (K), and the gradients of weights and bias, and of x.
+struct Linear {
+  const float* x;
+  const float* weights;
+  const float* bias;  // or null
+  float* y;
+  int examples, channels, units;
+};
+constexpr int kGradients = 32;  // channels that a block has
+struct LinearGradient {
+  const float* x;
+  const float* dy;
+  float* d_weights;
+  float* d_bias;  // or null
+  int examples, channels, units;
+};
+struct LinearBackward {
+  const float* dy;
+  const float* weights;
+  float* dx;
+  int examples, channels, units;
 };
 
 // Of log-softmax and cross-entropy: logits (N, classes).
@@ -88,8 +152,8 @@ struct TurnWeights {
 };
 
 // y (N, out H, out W, K) = x (N, H, W, C) * w (K, 3 x 3 or 1, C), by bands of rows.
-constexpr int kConvolveChannels = 16;        // in and out, at most
-constexpr int kConvolveSpace = 24 * 1024;  // bytes of shared memory: a band of x, 16 channels a place
+constexpr int kConvolveChannels = 32;      // in and out, at most
+constexpr int kConvolveSpace = 24 * 1024;  // bytes of shared memory: a band of x, 16 or 32 channels a place
 struct Convolve {
   const Bf16* x;
   const Bf16* weights;
@@ -123,7 +187,7 @@ struct Join {
   int blocks, units, channels, taps;
   int first_block;  // a block joins kJoined
 };
-constexpr int kJoined = 32;
+constexpr int kJoined = 64;
 struct JoinGradients {
   const Join* entries;
   int count;

@@ -17,18 +17,23 @@ constexpr int64_t kBlocks = 132;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Of the kernels that walk over images, of which `most` blocks run at once; channels are a multiple of kVector. Nothing where
-// they are too many.
-inline std::optional<Grid> grid_of_images(int64_t places, int64_t channels, int64_t most) {
-  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kMostVectors), rows = kThreads / vectors;
+// Of the kernels that sum over places, and of those that pass over them; channels are a multiple of kVector.
+inline Grid grid_of_sums(int64_t places, int64_t channels) {
+  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kSummed), rows = kThreads / vectors;
   const int64_t y = ceil_div(all, vectors);
-  if (y > most) return std::nullopt;
-  const int64_t together = std::min(kBlocks, most);
-  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, together / std::min(y, together));
-  return Grid{static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
+  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::max<int64_t>(1, kBlocks / y));
+  return {static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
 }
-// Floats of `partial`, of any number of places.
-inline int64_t partial_sums(int64_t channels) { return kBlocks * channels / kVector * kSums; }
+inline Grid grid_of_pass(int64_t places, int64_t channels) {
+  constexpr int64_t kMost = 8 * kBlocks;
+  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kPassed), rows = kThreads / vectors;
+  const int64_t y = ceil_div(all, vectors);
+  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::max<int64_t>(1, kMost / y));
+  return {static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
+}
+// Counters, and floats of `partial`, of any number of places of at most so many channels.
+inline int64_t counters(int64_t channels) { return ceil_div(channels / kVector, kSummed); }
+inline int64_t partial_sums(int64_t channels) { return std::max(kBlocks, counters(channels)) * kSummed * kSums; }
 
 inline unsigned blocks_for(int64_t threads) { return static_cast<unsigned>(std::max<int64_t>(1, ceil_div(threads, kThreads))); }
 
@@ -38,21 +43,29 @@ int band_of(int out_height, int out_width, int64_t space, const Bytes& bytes) {
   constexpr int64_t kMostPlaces = 256;
   int band = 1;
   while (band < out_height && bytes(band + 1) <= space && int64_t{band + 1} * out_width <= kMostPlaces) ++band;
-  return band;
+  // All bands about as high.
+  return static_cast<int>(ceil_div(out_height, ceil_div(out_height, band)));
 }
 
+struct ConvolvePlan {
+  int tiles, taps;  // TILES and TAPS of the kernel
+  Grid grid;
+};
+
 // Completes `p`, of which the pointers are not looked at; nothing where this kernel is not for it. The stride is 1.
-inline std::optional<Grid> plan_convolve(Convolve& p, int64_t kernel_h, int64_t kernel_w) {
+inline std::optional<ConvolvePlan> plan_convolve(Convolve& p, int64_t kernel_h, int64_t kernel_w) {
   if (p.channels > kConvolveChannels || p.units > kConvolveChannels || kernel_h != kernel_w || (kernel_h != 1 && kernel_h != 3)) return std::nullopt;
+  const int tiles = std::max(p.channels, p.units) > 16 ? 2 : 1;
   p.band_width = p.out_width - 1 + static_cast<int>(kernel_w);
   const auto bytes = [&](int band) {
-    return int64_t{band - 1 + kernel_h} * p.band_width * (16 + kPadding) * static_cast<int64_t>(sizeof(Bf16));
+    return int64_t{band - 1 + kernel_h} * p.band_width * (16 * tiles + kPadding) * static_cast<int64_t>(sizeof(Bf16));
   };
   if (bytes(1) > kConvolveSpace) return std::nullopt;
   p.band = band_of(p.out_height, p.out_width, kConvolveSpace, bytes);
   p.bands = static_cast<int>(ceil_div(p.out_height, p.band));
   p.band_height = p.band - 1 + static_cast<int>(kernel_h);
-  return Grid{static_cast<unsigned>(std::min<int64_t>(4 * kBlocks, int64_t{p.examples} * p.bands)), 1, 1};
+  const int64_t blocks = std::min<int64_t>(4 / tiles * kBlocks, int64_t{p.examples} * p.bands);
+  return ConvolvePlan{tiles, static_cast<int>(kernel_h * kernel_w), {static_cast<unsigned>(blocks), 1, 1}};
 }
 
 struct WeightGradientPlan {

@@ -32,6 +32,13 @@ __device__ inline void load_transposed(unsigned (&to)[4], const Bf16* row) {
                : "memory");
 }
 
+// 16 bytes to shared memory while the thread goes on, zeros where it is not `inside`; there after `wait_for_copies`.
+__device__ inline void copy_ahead(Bf16* to, const Bf16* from, bool inside) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to)), bytes = inside ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(address), "l"(from), "r"(bytes) : "memory");
+}
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
+
 // d (16, 8) += a (16, 16) b (16, 8)
 __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -39,6 +46,12 @@ __device__ inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned 
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 #endif
+
+template <typename T>
+__device__ inline T sum_of_warp(T value) {
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  return value;
+}
 
 __device__ inline void unpack(float (&to)[kVector], const uint4& from) {
   const unsigned words[4] = {from.x, from.y, from.z, from.w};
@@ -60,6 +73,17 @@ __device__ inline void load(float (&to)[kVector], const Bf16* from) {
 __device__ inline void load(float (&to)[kVector], const float* from) {
 #pragma unroll
   for (int i = 0; i < kVector; ++i) to[i] = from[i];
+}
+
+// Of the numbers in `from`, those where `y` is not at or below 0; else 0. Where y is no number, `from` stays.
+__device__ inline uint4 where_positive(const uint4& from, const uint4& y) {
+  const unsigned words[4] = {y.x, y.y, y.z, y.w};
+  unsigned keep[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    keep[i] = (__uint_as_float(words[i] << 16) <= 0 ? 0u : 0xffffu) | (__uint_as_float(words[i] & 0xffff0000u) <= 0 ? 0u : 0xffff0000u);
+  }
+  return {from.x & keep[0], from.y & keep[1], from.z & keep[2], from.w & keep[3]};
 }
 
 __device__ inline void store(Bf16* to, const float (&from)[kVector]) { *reinterpret_cast<uint4*>(to) = pack(from); }
