@@ -37,7 +37,9 @@ class DirectAten final : public Executor {
     kernels_ = ImageKernels::of(store);
     if (!kernels_) return;
     for (const Operation& op : net_.operations) {
-      if (kernels_->takes(op)) adds_up_.insert(op.output);
+      if (!kernels_->takes(op)) continue;
+      adds_up_.insert(op.output);
+      norm_of_.emplace(op.inputs[0], &op);
     }
   }
 
@@ -198,7 +200,10 @@ class DirectAten final : public Executor {
       case Operation::kConvolution:
         saved.weight = weight_of_images(op);
         if (kernels_) {
-          const at::Tensor y = kernels_->convolve(op, in);
+          const auto norm = norm_of_.find(op.output);
+          const bool sums_up = statistics_ && norm != norm_of_.end() && !op.fused_relu;
+          const at::Tensor y = kernels_->convolve(op, in, sums_up ? norm->second : nullptr,
+                                                  sums_up ? statistics_->momentum(norm->second->momentum) : 0);
           if (y.defined()) return y;
         }
         return at::convolution(in, saved.weight, bias_of_images(op), {op.stride.h, op.stride.w},
@@ -383,6 +388,7 @@ class DirectAten final : public Executor {
   BatchLoader loader_;
   std::optional<Statistics> statistics_;
   std::unique_ptr<ImageKernels> kernels_;  // or null
+  std::map<int, const Operation*> norm_of_;  // values that a batch norm of our kernels reads, and it
   std::set<int> adds_up_;                  // values whose gradient may be of two terms, for our kernels add them up
   std::vector<at::Tensor> values_;
   std::vector<std::pair<at::Tensor, at::Tensor>> gradients_;

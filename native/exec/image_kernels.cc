@@ -63,7 +63,7 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
   for (const Operation& op : net.operations) {
     if (op.type == Operation::kBatchNorm) {
       const int64_t c = net.values[op.output].shape[0];
-      statistics_[op.weight] = {at::empty({c}, floats), at::empty({c}, floats)};
+      statistics_[op.weight] = {at::empty({c}, floats), at::empty({c}, floats), at::empty({c}, floats), at::empty({c}, floats)};
     }
     if (op.type != Operation::kConvolution) continue;
     const ParameterSpec& spec = store.layout().parameters[op.weight];
@@ -109,6 +109,7 @@ TensorBatch ImageKernels::assemble(const BatchLoader::Parts& parts, const Batch&
 
 void ImageKernels::begin() {
   abandon();
+  made_.clear();
   if (turn_count_ == 0) return;
   const device::TurnWeights p = {reinterpret_cast<const device::Weights*>(turn_entries_.data_ptr()), turn_count_};
   kernels_.launch(DeviceKernel::kTurnWeights, {turn_blocks_, 1, 1}, p);
@@ -135,7 +136,7 @@ void ImageKernels::wait_for_gradients() {
 }
 
 at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& in, const at::Tensor& weights, Pair padding,
-                                  int64_t units) const {
+                                  int64_t units, const device::Moments* moments) const {
   if (op.bias >= 0 || op.stride.h != 1 || op.stride.w != 1 || padding.h < 0 || padding.w < 0) return {};
   const auto of = [](int64_t n) { return static_cast<int>(n); };
   const int64_t out_height = in.size(2) + 2 * padding.h - op.kernel.h + 1;
@@ -157,18 +158,25 @@ at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& in, con
   p.x = bits(x);
   p.weights = bits(weights);
   p.y = bits(y);
+  p.sums_up = moments != nullptr;
+  if (moments) p.moments = *moments;
   const int which = 2 * (plan->tiles - 1) + (plan->taps == 9 ? 1 : 0);
   kernels_.launch(static_cast<DeviceKernel>(static_cast<int>(DeviceKernel::kConvolve11) + which), plan->grid, p);
   return y;
 }
 
-at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& x) const {
+at::Tensor ImageKernels::convolve(const Operation& op, const at::Tensor& x, const Operation* norm, double momentum) {
   const at::Tensor& weights = weights_.at(op.weight).to;
-  return convolve(op, x, weights, op.padding, weights.size(0));
+  if (!norm) return convolve(op, x, weights, op.padding, weights.size(0), nullptr);
+  const std::vector<int64_t>& shape = store_.network->values[op.output].shape;
+  const device::Moments moments = moments_of(*norm, x.size(0) * shape[1] * shape[2], momentum);
+  const at::Tensor y = convolve(op, x, weights, op.padding, weights.size(0), &moments);
+  if (y.defined()) made_.insert(norm->weight);
+  return y;
 }
 
 at::Tensor ImageKernels::input_gradient(const Operation& op, const at::Tensor& x, const at::Tensor& dy) const {
-  return convolve(op, dy, weights_.at(op.weight).back, {op.kernel.h - 1 - op.padding.h, op.kernel.w - 1 - op.padding.w}, x.size(1));
+  return convolve(op, dy, weights_.at(op.weight).back, {op.kernel.h - 1 - op.padding.h, op.kernel.w - 1 - op.padding.w}, x.size(1), nullptr);
 }
 
 bool ImageKernels::takes(const Operation& op) const {
@@ -176,30 +184,37 @@ bool ImageKernels::takes(const Operation& op) const {
   return op.type == Operation::kBatchNorm && shape.size() == 3 && shape[0] % device::kVector == 0;
 }
 
+device::Moments ImageKernels::moments_of(const Operation& norm, int64_t places, double momentum) const {
+  const Statistics& s = statistics_.at(norm.weight);
+  return {nullptr,
+          places,
+          static_cast<int>(s.mean.size(0)),
+          static_cast<float>(norm.epsilon),
+          static_cast<float>(momentum),
+          vector(store_.weights, norm.weight),
+          vector(store_.weights, norm.bias),
+          vector(store_.weights, norm.running_mean),
+          vector(store_.weights, norm.running_variance),
+          s.mean.data_ptr<float>(),
+          s.inverse_deviation.data_ptr<float>(),
+          s.scale.data_ptr<float>(),
+          s.offset.data_ptr<float>(),
+          partial_.data_ptr<float>(),
+          reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())};
+}
+
 at::Tensor ImageKernels::normalise(const Operation& op, const at::Tensor& in, const at::Tensor& other, double momentum) {
   const at::Tensor x = contiguous(in), more = other.defined() ? contiguous(other) : other;
   const at::Tensor y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
   const int64_t places = places_of(x), channels = x.size(1);
-  const auto of_channels = static_cast<int>(channels);
+  if (made_.erase(op.weight) == 0) {
+    device::Moments moments = moments_of(op, places, momentum);
+    moments.x = bits(x);
+    kernels_.launch(DeviceKernel::kMoments, device::grid_of_sums(places, channels), moments);
+  }
   const Statistics& s = statistics_.at(op.weight);
-  float *const scale = coefficients_.data_ptr<float>(), *const offset = scale + coefficients_.size(1);
-  const device::Moments moments = {bits(x),
-                                   places,
-                                   of_channels,
-                                   static_cast<float>(op.epsilon),
-                                   static_cast<float>(momentum),
-                                   vector(store_.weights, op.weight),
-                                   vector(store_.weights, op.bias),
-                                   momentum != 0 ? vector(store_.weights, op.running_mean) : nullptr,
-                                   momentum != 0 ? vector(store_.weights, op.running_variance) : nullptr,
-                                   s.mean.data_ptr<float>(),
-                                   s.inverse_deviation.data_ptr<float>(),
-                                   scale,
-                                   offset,
-                                   partial_.data_ptr<float>(),
-                                   reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())};
-  kernels_.launch(DeviceKernel::kMoments, device::grid_of_sums(places, channels), moments);
-  const device::Normalise pass = {bits(x), more.defined() ? bits(more) : nullptr, bits(y), places, of_channels, op.fused_relu, scale, offset};
+  const device::Normalise pass = {bits(x), more.defined() ? bits(more) : nullptr, bits(y), places, static_cast<int>(channels), op.fused_relu,
+                                 s.scale.data_ptr<float>(), s.offset.data_ptr<float>()};
   kernels_.launch(DeviceKernel::kNormalise, device::grid_of_pass(places, channels), pass);
   return y;
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "cuda/device_kernels.h"
@@ -24,8 +25,10 @@ class ImageKernels {
   void begin();
   const at::Tensor& weight(const Operation& op) const { return weights_.at(op.weight).to; }
 
-  // A convolution of x, and the gradient of its input; undefined where LibTorch's is the better one.
-  at::Tensor convolve(const Operation& op, const at::Tensor& x) const;
+  // A convolution of x, and the gradient of its input; undefined where LibTorch's is the better one. The first also makes the
+  // batch's statistics for the batch norm that reads it and comes next to `normalise`, or null, of which the running ones move by
+  // `momentum`.
+  at::Tensor convolve(const Operation& op, const at::Tensor& x, const Operation* norm, double momentum);
   at::Tensor input_gradient(const Operation& op, const at::Tensor& x, const at::Tensor& dy) const;
 
   // Whether the two below take this batch norm.
@@ -59,7 +62,7 @@ class ImageKernels {
 
  private:
   struct Statistics {
-    at::Tensor mean, inverse_deviation;  // (C) of the batch
+    at::Tensor mean, inverse_deviation, scale, offset;  // (C) of the batch; y = x scale + offset
   };
   // Gradients of weights of an update that failed before it joined them.
   void abandon();
@@ -67,7 +70,10 @@ class ImageKernels {
   struct Weights {
     at::Tensor to, back;
   };
-  at::Tensor convolve(const Operation& op, const at::Tensor& x, const at::Tensor& weights, Pair padding, int64_t units) const;
+  at::Tensor convolve(const Operation& op, const at::Tensor& x, const at::Tensor& weights, Pair padding, int64_t units,
+                      const device::Moments* moments) const;
+  // Of a batch norm, but for its x.
+  device::Moments moments_of(const Operation& norm, int64_t places, double momentum) const;
   bool few_products(const Operation& op, const at::Tensor& x) const;
   float* vector(const at::Tensor& arena, int parameter) const {
     return arena.data_ptr<float>() + store_.layout().parameters[parameter].offset;
@@ -80,6 +86,7 @@ class ImageKernels {
   int turn_count_ = 0;
   unsigned turn_blocks_ = 0;
   std::map<int, Statistics> statistics_;  // by the scale's parameter
+  std::set<int> made_;                    // of which the batch's statistics are made, by a convolution
   at::Tensor coefficients_, partial_, counters_, done_;
   // Gradients of weights are made beside the rest, on a stream of their own: nothing but `join` waits for them.
   StreamLease beside_;

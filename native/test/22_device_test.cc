@@ -263,6 +263,19 @@ TEST("convolutions of few channels by tensor cores") {
     CHECK(plan.has_value());
     if (!plan) continue;
     CHECK_EQUAL(plan->taps, taps);
+    // Of what it makes, the statistics for a batch norm.
+    const int64_t places = int64_t{p.examples} * p.out_height * p.out_width;
+    auto running_mean = numbers.normals<float>(p.units), running_variance = numbers.normals<float>(p.units);
+    const auto means = running_mean, variances = running_variance, gamma = numbers.normals<float>(p.units), beta = numbers.normals<float>(p.units);
+    std::vector<float> mean(gamma.size(), kNone), inverse = mean, scale = mean, offset = mean;
+    std::vector<float> sums(static_cast<size_t>(dev::partial_sums(p.units)), kNone);
+    unsigned done = 0;
+    p.sums_up = round % 3 != 1;
+    const float momentum = round % 2 ? 0.1f : 0;
+    if (p.sums_up) {
+      p.moments = {nullptr, places, p.units, 1e-5f, momentum, gamma.data(), beta.data(), running_mean.data(), running_variance.data(),
+                   mean.data(), inverse.data(), scale.data(), offset.data(), sums.data(), &done};
+    }
     if (round % 5 == 0) plan->grid.x = std::min(plan->grid.x, 2u);
     emulated::launch(plan->grid, [&] {
       if (plan->tiles == 1) taps == 1 ? dev::convolve_11(p) : dev::convolve_19(p);
@@ -289,6 +302,23 @@ TEST("convolutions of few channels by tensor cores") {
         }
       }
     }
+    for (int k = 0; p.sums_up && k < p.units; ++k) {
+      const auto u = static_cast<size_t>(k);
+      double sum = 0, squares = 0;
+      for (int64_t i = 0; i < places; ++i) sum += number(y[static_cast<size_t>(i * p.units + k)]) / static_cast<double>(places);
+      for (int64_t i = 0; i < places; ++i) {
+        squares += std::pow(number(y[static_cast<size_t>(i * p.units + k)]) - sum, 2) / static_cast<double>(places);
+      }
+      const double deviation = std::sqrt(squares + 1e-5);
+      CHECK_CLOSE(value_of(mean[u]), sum, 1e-5 * (std::fabs(sum) + deviation + 1));
+      CHECK_CLOSE(value_of(inverse[u]), 1 / deviation, 1e-4 / deviation);
+      CHECK_CLOSE(value_of(scale[u]), value_of(gamma[u]) * value_of(inverse[u]), 1e-5 / deviation);
+      CHECK_CLOSE(value_of(offset[u]), value_of(beta[u]) - value_of(mean[u]) * value_of(scale[u]), 1e-4 * (1 + std::fabs(sum) / deviation));
+      CHECK_CLOSE(value_of(running_mean[u]), value_of(means[u]) + value_of(momentum) * (sum - value_of(means[u])), 1e-5 * (std::fabs(sum) + 1));
+      const double unbiased = places > 1 ? squares * static_cast<double>(places) / static_cast<double>(places - 1) : 0;
+      CHECK_CLOSE(value_of(running_variance[u]), value_of(variances[u]) + value_of(momentum) * (unbiased - value_of(variances[u])), 1e-4 * (unbiased + 1));
+    }
+    if (p.sums_up) CHECK_EQUAL(done, 0u);
     CHECK_CLOSE(std::sqrt(error / size), 0, 0.003);  // of bf16: half a unit in its last place is 0.002 to 0.004
   }
 }

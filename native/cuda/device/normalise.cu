@@ -69,13 +69,12 @@ __device__ inline void sum_rows(float (&sums)[kSums], const Walk& w, float (&tot
   __syncthreads();
 }
 
-// True in the block that comes last of those with its blockIdx.y: there `total` is the sum of them all, in their order,
-// whichever is last. `done` is 0 before and after.
-__device__ inline bool sum_blocks(float (&sums)[kSums], const Walk& w, float* partial, unsigned* done, float (&total)[kSummed * kSums]) {
+// True in the block that comes last of those with its blockIdx.y: there `total`, of `columns` sums of each block, becomes the
+// sum of them all, in their order, whichever is last. `done` is 0 before and after.
+__device__ inline bool sum_blocks(float* total, int columns, float* partial, unsigned* done) {
   __shared__ bool last;
   __shared__ float space[kThreads];
-  sum_rows(sums, w, total);
-  const int columns = w.vectors * kSums, slot = threadIdx.x;
+  const int slot = threadIdx.x;
   const long long size = static_cast<long long>(gridDim.y) * columns, first = static_cast<long long>(blockIdx.y) * columns;
   if (slot < columns) {
     partial[blockIdx.x * size + first + slot] = total[slot];
@@ -89,8 +88,10 @@ __device__ inline bool sum_blocks(float (&sums)[kSums], const Walk& w, float* pa
   __threadfence();
   const int rows = kThreads / columns, column = slot % columns, row = slot / columns;
   float sum = 0;
+  if (row < rows) {
 #pragma unroll 16
-  for (int block = row; block < static_cast<int>(gridDim.x); block += rows) sum += __ldcg(partial + block * size + first + column);
+    for (int block = row; block < static_cast<int>(gridDim.x); block += rows) sum += __ldcg(partial + block * size + first + column);
+  }
   space[slot] = sum;
   __syncthreads();
   if (slot < columns) {
@@ -99,6 +100,23 @@ __device__ inline bool sum_blocks(float (&sums)[kSums], const Walk& w, float* pa
   }
   __syncthreads();
   return true;
+}
+
+// What there is to know of channel c, of the sums of x - shift and of their squares.
+__device__ inline void finish_moments(const Moments& p, int c, float shift, float sum, float squares) {
+  const float n = static_cast<float>(p.places), from_shift = sum / n, mean = shift + from_shift;
+  float variance = squares / n - from_shift * from_shift;
+  if (variance < 0) variance = 0;
+  const float inverse_deviation = 1.0f / sqrtf(variance + p.epsilon), scale = inverse_deviation * p.gamma[c];
+  p.mean[c] = mean;
+  p.inverse_deviation[c] = inverse_deviation;
+  p.scale[c] = scale;
+  p.offset[c] = p.beta[c] - mean * scale;
+  if (p.momentum == 0) return;
+  // PyTorch's running variance is the unbiased one; of a single value it is 0.
+  const float unbiased = p.places > 1 ? variance * (n / (n - 1)) : 0;
+  p.running_mean[c] += p.momentum * (mean - p.running_mean[c]);
+  p.running_variance[c] += p.momentum * (unbiased - p.running_variance[c]);
 }
 
 // Vectors of a tensor that a thread has under way at once, so that memory answers many questions in the time of one.
@@ -130,29 +148,16 @@ extern "C" __global__ void __launch_bounds__(kThreads) moments(const Moments p) 
       }
     }
   }
-  if (!sum_blocks(sums, w, p.partial, p.done, total)) return;
+  sum_rows(sums, w, total);
+  if (!sum_blocks(total, w.vectors * kSums, p.partial, p.done)) return;
   // A thread for each channel.
   const int mine = threadIdx.x / kVector, i = threadIdx.x % kVector, c = static_cast<int>(blockIdx.y) * w.vectors * kVector + threadIdx.x;
   if (mine >= w.vectors || c >= p.channels) return;
-  const float n = static_cast<float>(p.places);
-  float first_x[kVector];
+  float first_x[kVector], shift = 0;
   unpack(first_x, *reinterpret_cast<const uint4*>(p.x + c - i));
-  float shift = 0;
 #pragma unroll
   for (int j = 0; j < kVector; ++j) shift = i == j ? first_x[j] : shift;
-  const float from_shift = total[mine * kSums + i] / n, mean = shift + from_shift;
-  float variance = total[mine * kSums + kVector + i] / n - from_shift * from_shift;
-  if (variance < 0) variance = 0;
-  const float inverse_deviation = 1.0f / sqrtf(variance + p.epsilon), scale = inverse_deviation * p.gamma[c];
-  p.mean[c] = mean;
-  p.inverse_deviation[c] = inverse_deviation;
-  p.scale[c] = scale;
-  p.offset[c] = p.beta[c] - mean * scale;
-  if (!p.running_mean) return;
-  // PyTorch's running variance is the unbiased one; of a single value it is 0.
-  const float unbiased = p.places > 1 ? variance * (n / (n - 1)) : 0;
-  p.running_mean[c] += p.momentum * (mean - p.running_mean[c]);
-  p.running_variance[c] += p.momentum * (unbiased - p.running_variance[c]);
+  finish_moments(p, c, shift, total[mine * kSums + i], total[mine * kSums + kVector + i]);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads) normalise(const Normalise p) {
@@ -236,7 +241,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments(const Gr
       }
     }
   }
-  if (!sum_blocks(sums, w, p.partial, p.done, total)) return;
+  sum_rows(sums, w, total);
+  if (!sum_blocks(total, w.vectors * kSums, p.partial, p.done)) return;
   const int mine = threadIdx.x / kVector, i = threadIdx.x % kVector, c = static_cast<int>(blockIdx.y) * w.vectors * kVector + threadIdx.x;
   if (mine >= w.vectors || c >= p.of.channels) return;
   const float n = static_cast<float>(p.of.places), inverse = p.inverse_deviation[c];

@@ -20,13 +20,13 @@ struct Moments {
   float epsilon, momentum;
   const float* gamma;
   const float* beta;
-  float* running_mean;  // or null: the running statistics stay as they are
+  float* running_mean;  // at momentum 0 the running statistics stay as they are
   float* running_variance;
   float* mean;               // (C) of the batch
   float* inverse_deviation;  // (C)
   float* scale;              // (C)
   float* offset;             // (C)
-  float* partial;            // (grid's x, grid's y, kSummed, kSums)
+  float* partial;            // of each block's sums
   unsigned* done;            // (grid's y) 0 before and after
 };
 
@@ -163,6 +163,8 @@ struct Convolve {
   int padding_h, padding_w;
   int band, bands;              // rows of y in a band; bands of an example
   int band_height, band_width;  // of the x that a band reads
+  int sums_up;                  // whether `moments`, of the batch norm that reads y, are made too
+  Moments moments;              // with no x
 };
 
 // The gradient of a convolution's weights, dW (K, C, R, S) = sum over places of dy (K) x (C, at the tap), by tensor cores: a

@@ -15,6 +15,9 @@ struct Grid {
 // About one block for each of a large GPU's multiprocessors; more partial sums take longer to add up than they save.
 constexpr int64_t kBlocks = 132;
 
+// Of a convolution of 16 channels, half as many of 32.
+constexpr int64_t kConvolveBlocks = 4 * kBlocks;
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Of the kernels that sum over places, and of those that pass over them; channels are a multiple of kVector.
@@ -33,7 +36,9 @@ inline Grid grid_of_pass(int64_t places, int64_t channels) {
 }
 // Counters, and floats of `partial`, of any number of places of at most so many channels.
 inline int64_t counters(int64_t channels) { return ceil_div(channels / kVector, kSummed); }
-inline int64_t partial_sums(int64_t channels) { return std::max(kBlocks, counters(channels)) * kSummed * kSums; }
+inline int64_t partial_sums(int64_t channels) {
+  return std::max(std::max(kBlocks, counters(channels)) * kSummed * kSums, kConvolveBlocks * 2 * 16);
+}
 
 inline unsigned blocks_for(int64_t threads) { return static_cast<unsigned>(std::max<int64_t>(1, ceil_div(threads, kThreads))); }
 
@@ -64,7 +69,7 @@ inline std::optional<ConvolvePlan> plan_convolve(Convolve& p, int64_t kernel_h, 
   p.band = band_of(p.out_height, p.out_width, kConvolveSpace, bytes);
   p.bands = static_cast<int>(ceil_div(p.out_height, p.band));
   p.band_height = p.band - 1 + static_cast<int>(kernel_h);
-  const int64_t blocks = std::min<int64_t>(4 / tiles * kBlocks, int64_t{p.examples} * p.bands);
+  const int64_t blocks = std::min<int64_t>(kConvolveBlocks / tiles, int64_t{p.examples} * p.bands);
   return ConvolvePlan{tiles, static_cast<int>(kernel_h * kernel_w), {static_cast<unsigned>(blocks), 1, 1}};
 }
 

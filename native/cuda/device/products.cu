@@ -98,6 +98,20 @@ __device__ inline void convolve(const Convolve& p) {
   // B as mma wants it, of 16 channels: units 0 to 7 of channels 0 to 7, of 8 to 15; units 8 to 15.
   unsigned weights[TAPS][TILES][4];
 
+  // Of the moments: units unit0 + half * 8 + pair + i, as y has them once they are rounded, from the running mean. That is near
+  // the batch's once there have been some.
+  float shift[2][2] = {}, moments[2][2][2] = {};  // sum and squares, half, i
+  if (p.sums_up) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int unit = unit0 + half * 8 + pair + i;
+        if (unit < p.units) shift[half][i] = p.moments.running_mean[unit];
+      }
+    }
+  }
+
   const int all = p.examples * p.bands;
   for (int one = blockIdx.x; one < all; one += gridDim.x) {
     const int n = one / p.bands, y0 = one % p.bands * p.band;
@@ -141,6 +155,14 @@ __device__ inline void convolve(const Convolve& p) {
           const int to = step * 16 + group + low * 8, unit = unit0 + half * 8 + pair;
           if (to >= places) continue;
           const unsigned two = pack2(sums[half][2 * low], sums[half][2 * low + 1]);
+          if (p.sums_up) {
+            const float d[2] = {__uint_as_float(two << 16) - shift[half][0], __uint_as_float(two & 0xffff0000u) - shift[half][1]};
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+              moments[0][half][i] += d[i];
+              moments[1][half][i] += d[i] * d[i];
+            }
+          }
           Bf16* y = y_band + static_cast<long long>(to) * p.units + unit;
           if (p.units % 2 == 0) {
             if (unit < p.units) *reinterpret_cast<unsigned*>(y) = two;
@@ -152,6 +174,33 @@ __device__ inline void convolve(const Convolve& p) {
       }
     }
   }
+
+  if (!p.sums_up) return;
+  // Lanes of a group have the same units: half of them go on with half of the sums each time.
+  float each[8];
+#pragma unroll
+  for (int q = 0; q < 8; ++q) each[q] = moments[q / 4][q / 2 % 2][q % 2];
+#pragma unroll
+  for (int half = 4, offset = 16; offset >= 4; half /= 2, offset /= 2) {
+    const bool upper = (lane & offset) != 0;
+#pragma unroll
+    for (int q = 0; q < half; ++q) {
+      const float mine = upper ? each[half + q] : each[q], other = upper ? each[q] : each[half + q];
+      each[q] = mine + __shfl_xor_sync(0xffffffffu, other, offset);
+    }
+  }
+  __shared__ float of_warp[kThreads / 32][2][16], total[2 * kChannels];
+  of_warp[warp][lane / 16][lane / 8 % 2 * 8 + pair + lane / 4 % 2] = each[0];
+  __syncthreads();
+  const int slot = threadIdx.x, c = slot % kChannels;
+  if (slot < 2 * kChannels) {
+    float sum = 0;
+    for (int w = c / 16; w < kThreads / 32; w += TILES) sum += of_warp[w][slot / kChannels][c % 16];
+    total[slot] = sum;
+  }
+  __syncthreads();
+  if (!sum_blocks(total, 2 * kChannels, p.moments.partial, p.moments.done)) return;
+  if (slot < p.units) finish_moments(p.moments, slot, p.moments.running_mean[slot], total[slot], total[kChannels + slot]);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 4) convolve_11(const Convolve p) { convolve<1, 1>(p); }
