@@ -407,6 +407,7 @@ test('another pack in the folder is refused, and told in what it differs', { ski
   const plain = fresh('plain');
   await packed(plain, small, join(originals, 'val'));
   await refused(packPictures(originals, plain), 'invalid-argument', /plain-\d+ holds shards of another/);
+  await refused(packPictures(originals, more), 'invalid-argument', /more-\d+\/train: holds other files/);
   await refused(packPictures(whole, fresh('twice')), 'invalid-argument', /packed already/);
   await refused(packPictures(originals, join(originals, 'shards')), 'invalid-argument', /lies in the folder/);
   await refused(packPictures(join(folder, 'none'), fresh('none')), 'io', /no such folder/);
@@ -452,10 +453,10 @@ test('verify reads every byte: a flipped bit, a cut shard and a touched list are
   );
   const { problems } = await verifyShards(out);
   assert.equal(problems.length, 4, problems.join('\n'));
-  assert.match(problems[0] ?? '', /shard-00001\.arrow: its SHA-256 is/);
-  assert.match(problems[1] ?? '', /shard-00003\.arrow: has 2000 bytes/);
-  assert.match(problems[2] ?? '', /shard-00004\.arrow: there is no such file/);
-  assert.match(problems[3] ?? '', /val\/shards\.json: its seal/);
+  assert.match(problems[1] ?? '', /shard-00001\.arrow: its SHA-256 is/);
+  assert.match(problems[2] ?? '', /shard-00003\.arrow: has 2000 bytes/);
+  assert.match(problems[3] ?? '', /shard-00004\.arrow: there is no such file/);
+  assert.match(problems[0] ?? '', /val\/shards\.json: its seal/);
   const wrong = lthTrain(['data', 'verify', out, '--json']);
   assert.equal(wrong.status, 1);
   assert.deepEqual(JSON.parse(wrong.stdout).problems, problems);
@@ -692,7 +693,7 @@ test('data pack prints what it packed, and words its options; bench loader reads
     /train: 60 pictures, 2 of them broken in \d+ shards, .*; digest [0-9a-f]{64}\n.*val: 12/,
   );
   assert.match(stderr, /shard-00000\.arrow: \d+ pictures/);
-  assert.match(stderr, /p05\.png: cannot be decoded, kept as it is: /);
+  assert.match(stderr, /p05\.png: cannot be packed, kept as it is: /);
   const again = lthTrain([...packArgs(out), '--json']);
   const { parts } = JSON.parse(again.stdout);
   assert.deepEqual(

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join, resolve, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ioError, makeFolder, removeTemporaries, sealOf, writeRecord } from '../files.js';
+import { ioError, makeFolder, sealOf, writeRecord } from '../files.js';
 import type { LockHandle, PicturesHandle } from '../native/AddonTypes.js';
 import { checkInteger, LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -52,6 +52,9 @@ export interface Packed {
   folder: string;
   parts: PackedPart[];
 }
+
+/** What a pack that was killed may have left. */
+const isTemporary = (name: string) => /^(shard-\d+\.arrow|shards\.json)\.\d+\.\d+\.tmp$/.test(name);
 
 const LOCK_POLL_MS = 200;
 const PROGRESS_MS = 250;
@@ -274,14 +277,22 @@ async function packPart(
     ...{ settings, part, classes, source: digest, pictures: list.labels.length, complete: false, shards: [] },
   };
   let manifest = wanted;
+  const names = await readdir(folder);
+  for (const name of names.filter(isTemporary)) await rm(join(folder, name), { force: true });
   if (isShardFolder(folder)) {
     manifest = await readManifest(folder);
     const other = difference(manifest, wanted);
     if (other) throw new LthError('invalid-argument', `${folder}: holds another pack, of ${other}`);
   } else {
+    // It would be one of shards from here on, whatever else there is.
+    const other = names.find((name) => !name.startsWith('.') && !isTemporary(name));
+    if (other)
+      throw new LthError(
+        'invalid-argument',
+        `${folder}: holds other files, as ${other}: shards want a folder of their own`,
+      );
     await writeRecord(join(folder, MANIFEST), wanted);
   }
-  await removeTemporaries(folder);
   const addon = loadAddon();
   const handle = await addon.picturesOpen(list.names, list.labels, { root, classes: classes.length, digest });
   let made = 0;

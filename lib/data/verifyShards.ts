@@ -2,7 +2,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { damage } from '../files.js';
 import { LthError } from '../native/errors.js';
-import { digestOf, isShardFolder, MANIFEST, readManifest, readShard } from './shards.js';
+import {
+  digestOf,
+  isShardFolder,
+  MANIFEST,
+  type Manifest,
+  readManifest,
+  readShard,
+  type Shard,
+} from './shards.js';
 
 export interface VerifiedPart {
   folder: string;
@@ -22,46 +30,10 @@ export interface VerifiedShards {
 }
 
 export interface VerifyEvent {
-  /** Of this one and those before it, in all parts. */
-  shards: number;
+  /** Is looked at now. */
   path: string;
-}
-
-async function verifyPart(
-  folder: string,
-  found: VerifiedShards,
-  onEvent: (path: string) => void,
-): Promise<string[] | null> {
-  const problem = (error: unknown) => {
-    if (!(error instanceof LthError)) throw error;
-    found.problems.push(error.message);
-  };
-  const part: VerifiedPart = { folder, shards: 0, pictures: 0, broken: 0, digest: null };
-  found.parts.push(part);
-  const manifest = await readManifest(folder).catch(problem);
-  if (!manifest) return null;
-  if (!manifest.complete)
-    found.problems.push(
-      `${join(folder, MANIFEST)}: is not packed to its end: the same \`data pack\` goes on`,
-    );
-  part.digest = digestOf(manifest);
-  for (const shard of manifest.shards) {
-    const path = join(folder, shard.file);
-    part.shards += 1;
-    part.pictures += shard.pictures;
-    part.broken += shard.broken.length;
-    onEvent(path);
-    const damaged = await damage(path, shard);
-    if (damaged) {
-      found.problems.push(damaged);
-      continue;
-    }
-    // The bytes are those that were packed: what remains is whether the list counts them right.
-    const layout = await readShard(path, manifest.classes.length).catch(problem);
-    if (layout && layout.rows !== shard.pictures)
-      found.problems.push(`${path}: holds ${layout.rows} pictures, ${MANIFEST} says ${shard.pictures}`);
-  }
-  return manifest.classes;
+  /** Of all bytes: those looked at before. */
+  fraction: number;
 }
 
 /**
@@ -80,14 +52,46 @@ export async function verifyShards(
         ? `${folder}: holds no ${MANIFEST}, nor do train/ and val/ in it: \`lth-train data pack\` makes shards`
         : `${folder}: there is no such folder`,
     );
-  const found: VerifiedShards = { parts: [], problems: [] };
-  let shards = 0;
-  const classes: string[][] = [];
-  for (const one of folders) {
-    const of = await verifyPart(one, found, (path) => options.onEvent?.({ shards: ++shards, path }));
-    if (of) classes.push(of);
+  const problems: string[] = [];
+  const problem = (error: unknown) => {
+    if (!(error instanceof LthError)) throw error;
+    problems.push(error.message);
+    return null;
+  };
+  const manifests: { folder: string; manifest: Manifest | null }[] = [];
+  for (const one of folders)
+    manifests.push({ folder: one, manifest: await readManifest(one).catch(problem) });
+  const bytes = (shards: Shard[]) => shards.reduce((sum, shard) => sum + shard.bytes, 0);
+  const total = bytes(manifests.flatMap(({ manifest }) => manifest?.shards ?? []));
+  let done = 0;
+  const parts: VerifiedPart[] = [];
+  for (const { folder: place, manifest } of manifests) {
+    const shards = manifest?.shards ?? [];
+    parts.push({
+      folder: place,
+      shards: shards.length,
+      pictures: shards.reduce((sum, { pictures }) => sum + pictures, 0),
+      broken: shards.reduce((sum, { broken }) => sum + broken.length, 0),
+      digest: manifest && digestOf(manifest),
+    });
+    if (manifest && !manifest.complete)
+      problems.push(`${join(place, MANIFEST)}: is not packed to its end: the same \`data pack\` goes on`);
+    for (const shard of shards) {
+      const path = join(place, shard.file);
+      options.onEvent?.({ path, fraction: done / total });
+      done += shard.bytes;
+      const damaged = await damage(path, shard).catch((error) => problem(error) ?? '');
+      if (damaged) problems.push(damaged);
+      if (damaged !== null || !manifest) continue;
+      // The bytes are those that were packed: what remains is whether the list counts them right.
+      const layout = await readShard(path, manifest.classes.length).catch(problem);
+      if (layout && layout.rows !== shard.pictures)
+        problems.push(`${path}: holds ${layout.rows} pictures, ${MANIFEST} says ${shard.pictures}`);
+    }
   }
-  if (new Set(classes.map((names) => JSON.stringify(names))).size > 1)
-    found.problems.push(`${folder}: its parts have other classes than one another`);
-  return found;
+  const classes = new Set(
+    manifests.flatMap(({ manifest }) => (manifest ? [JSON.stringify(manifest.classes)] : [])),
+  );
+  if (classes.size > 1) problems.push(`${folder}: its parts have other classes than one another`);
+  return { parts, problems };
 }

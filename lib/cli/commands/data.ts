@@ -95,7 +95,11 @@ function packCommand(): Command {
       'pixels: pictures with a longer shorter side are made smaller, all become JPEGs (default: files as they are)',
       integer(1, 65_500),
     )
-    .option('--shard-size <size>', 'of the pictures in a shard at most', byteSize, 256 * 2 ** 20)
+    .addOption(
+      new Option('--shard-size <size>', 'of the pictures in a shard at most')
+        .argParser(byteSize)
+        .default(256 * 2 ** 20, '256MiB'),
+    )
     .option('--quality <n>', 'of the JPEGs that are made', integer(1, 100), 90)
     .option('--ground-truth <file>', 'of a val/ that lies flat: lines NAME CLASS')
     .option('--threads <n>', 'never changes a byte (default: as many as there are)', integer(1, 1024))
@@ -118,7 +122,8 @@ function verifyCommand(exit: (code: number) => void): Command {
     .action(async (folder: string, flags: { json?: boolean }) => {
       const { status } = statusLine(process.stderr);
       const found = await verifyShards(folder, {
-        onEvent: ({ shards, path }) => status(0, `${shards} shards, ${path}`),
+        onEvent: ({ path, fraction }) =>
+          status(fraction, `${(fraction * 100).toFixed(0).padStart(3)}%  ${path}`),
       }).finally(endBar);
       if (flags.json) {
         process.stdout.write(`${JSON.stringify(found)}\n`);
