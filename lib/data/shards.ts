@@ -79,6 +79,8 @@ export async function readManifest(folder: string): Promise<Manifest> {
 
 /** Where the pictures of a shard lie in it. */
 export interface ShardLayout {
+  /** Of the file. */
+  bytes: number;
   rows: number;
   /** Of each picture: where it begins in the file, and its bytes. */
   begins: Float64Array<ArrayBuffer>;
@@ -88,7 +90,7 @@ export interface ShardLayout {
   names: Buffer;
 }
 
-/** More than a shard's footer or the head of a batch ever has. */
+/** More than anything in a shard ever has but the pictures. */
 const LARGEST_HEAD = 64 * 2 ** 20;
 const COLUMNS = [
   ['image', BINARY],
@@ -100,6 +102,7 @@ const COLUMNS = [
 async function part(file: FileHandle, size: number, at: number, length: number): Promise<DataView> {
   if (!(at >= 0 && length >= 0 && at + length <= size))
     throw new Error(`truncated or damaged: bytes ${at} to ${at + length} of ${size} are wanted`);
+  if (length > LARGEST_HEAD) throw new Error(`${length} bytes of what is no picture`);
   const bytes = new Uint8Array(length);
   for (let got = 0; got < length; ) {
     const { bytesRead } = await file.read(bytes, got, length - got, at + got);
@@ -125,7 +128,7 @@ async function blocksOf(file: FileHandle, size: number): Promise<Block[]> {
   if (!ends(tail, 4))
     throw new Error('has no end of an Arrow file: it is truncated, or was not written to its end');
   const length = tail.getInt32(0, true);
-  if (length <= 0 || length > LARGEST_HEAD) throw new Error(`a footer of ${length} bytes`);
+  if (length <= 0) throw new Error(`a footer of ${length} bytes`);
   const view = await part(file, size, size - 10 - length, length);
   const footer = FlatTable.behind(view, 0);
   const fields = footer.table(1)?.vector(1, COLUMNS.length);
@@ -139,9 +142,18 @@ async function blocksOf(file: FileHandle, size: number): Promise<Block[]> {
   });
   if (footer.vector(2, 1).count !== 0) throw new Error('has dictionaries');
   const { first, count } = footer.vector(3, Math.floor(length / 24));
+  let end = 0;
   return Array.from({ length: count }, (_, i) => {
-    const at = first + 24 * i;
-    return { at: long(view, at), head: view.getInt32(at + 8, true), body: long(view, at + 16) };
+    const place = first + 24 * i;
+    const block = {
+      at: long(view, place),
+      head: view.getInt32(place + 8, true),
+      body: long(view, place + 16),
+    };
+    // No part of the file counts twice: what is taken of memory is bounded by its size.
+    if (block.at < end) throw new Error(`batch ${i} begins in the one before it`);
+    end = block.at + block.head + block.body;
+    return block;
   });
 }
 
@@ -205,9 +217,10 @@ async function readBatch(file: FileHandle, size: number, block: Block): Promise<
   };
 }
 
-function layoutOf(batches: Batch[], classes: number): ShardLayout {
+function layoutOf(batches: Batch[], bytes: number, classes: number): ShardLayout {
   const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
   const layout = {
+    bytes,
     rows,
     begins: new Float64Array(rows),
     lengths: new Uint32Array(rows),
@@ -243,7 +256,7 @@ export function readShard(path: string, classes: number): Promise<ShardLayout> {
     try {
       const batches: Batch[] = [];
       for (const block of await blocksOf(file, size)) batches.push(await readBatch(file, size, block));
-      return layoutOf(batches, classes);
+      return layoutOf(batches, size, classes);
     } catch (cause) {
       if (cause instanceof Error && 'syscall' in cause) throw cause;
       const why =
@@ -286,14 +299,14 @@ export async function listShards(folder: string, known?: string[]): Promise<Shar
     const some = shards.slice(at, at + AT_ONCE).map(async ({ file, pictures, bytes }) => {
       const path = join(folder, file);
       const layout = await readShard(path, classes.length);
-      if (layout.rows !== pictures)
+      if (layout.rows !== pictures || layout.bytes !== bytes)
         throw new LthError(
           'corrupt-file',
-          `${path}: holds ${layout.rows} pictures, ${MANIFEST} says ${pictures}`,
+          `${path}: holds ${layout.rows} pictures in ${layout.bytes} bytes, ${MANIFEST} says ${pictures} in ${bytes}`,
         );
-      return { layout, path, bytes };
+      return layout;
     });
-    layouts.push(...(await Promise.all(some)).map(({ layout }) => layout));
+    layouts.push(...(await Promise.all(some)));
   }
   const rows = layouts.map((layout) => layout.rows);
   const total = rows.reduce((a, b) => a + b, 0);
