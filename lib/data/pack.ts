@@ -70,7 +70,10 @@ async function partsOf(folder: string, groundTruth: string | undefined) {
   }
   const train = await listClassFolders(join(folder, 'train'));
   const val = join(folder, 'val');
-  if (!existsSync(val)) return [{ part: 'train' as const, list: train }];
+  if (!existsSync(val)) {
+    if (groundTruth !== undefined) throw new LthError('io', `${val}: there is no such folder`);
+    return [{ part: 'train' as const, list: train }];
+  }
   const list =
     groundTruth === undefined
       ? await listClassFolders(val, train.classes)
