@@ -6,6 +6,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { isShardFolder } from '../lib/data/shards.js';
 import { LthError } from '../lib/native/errors.js';
 import { loadAddon } from '../lib/native/load.js';
 import { columns } from '../lib/report/terminal.js';
@@ -22,8 +23,10 @@ import {
 import { PythonScript } from './pytorch.js';
 
 export interface LoaderOptions {
-  /** Class folders, or what holds them as `train`. */
+  /** Class folders or shards, or what holds them as `train`. */
   folder: string;
+  /** The same of the originals, where `folder` is shards of them: what PyTorch reads. */
+  against?: string;
   workers: number;
   batch: number;
   /** Side of what comes out. */
@@ -50,6 +53,8 @@ export interface LoaderSide {
 export interface LoaderResult {
   setting: Setting;
   folder: string;
+  /** The originals; null where the pictures of `folder` are what all sides read. */
+  against: string | null;
   images: number;
   megapixels: number;
   workers: number;
@@ -82,29 +87,45 @@ function pythonWithTorchvision(): string | null {
 export async function benchLoader(o: LoaderOptions): Promise<LoaderResult> {
   const { jpeg } = loadAddon().info();
   if (!jpeg.built) throw new LthError('unsupported', jpeg.reason);
-  const folder = existsSync(join(o.folder, 'train')) ? join(o.folder, 'train') : o.folder;
+  const partOf = (whole: string) => (existsSync(join(whole, 'train')) ? join(whole, 'train') : whole);
+  const folder = partOf(o.folder);
+  const against = o.against === undefined ? null : partOf(o.against);
   const pictures = await Pictures.open(folder);
-  const python = o.reference ? pythonWithTorchvision() : null;
-  if (o.reference && !python) o.onProgress?.('no Python with torchvision: name one with LTH_PYTHON');
+  const originals =
+    against === null
+      ? null
+      : await Pictures.open(against).catch((error) => {
+          pictures.dispose();
+          throw error;
+        });
+  const readable = originals !== null || !isShardFolder(folder);
+  if (o.reference && !readable)
+    o.onProgress?.('PyTorch does not read shards: --against names the folder of their originals');
+  const python = o.reference && readable ? pythonWithTorchvision() : null;
+  if (o.reference && readable && !python)
+    o.onProgress?.('no Python with torchvision: name one with LTH_PYTHON');
   const failures = new Map<string, string>();
 
-  const ours = async (passes: number): Promise<number> => {
+  const read = async (set: Pictures, passes: number): Promise<number> => {
     const start = performance.now();
     let images = 0;
-    const until = passes * Math.ceil(pictures.count / o.batch);
+    const until = passes * Math.ceil(set.count / o.batch);
     const { batch, workers, signal } = o;
     const options = { batch, workers, until, crop: { kind: 'random-resized', size: o.size } as const };
-    for await (const made of pictures.batches(signal ? { ...options, signal } : options)) {
+    for await (const made of set.batches(signal ? { ...options, signal } : options)) {
       images += made.rows.length;
       for (const { path, why } of made.failures) failures.set(path, why);
     }
     return images / ((performance.now() - start) / 1e3);
   };
-  await ours(1); // reads the files into the system's memory, and finds those that are broken
+  const ours = (passes: number) => read(pictures, passes);
+  // Reads the files into the system's memory, and finds those that are broken.
+  await ours(1);
+  if (originals) await read(originals, 1);
   const broken = new Set(failures.keys());
-  const rows = Int32Array.from(
-    Array.from({ length: pictures.count }, (_, i) => i).filter((row) => !broken.has(pictures.path(row))),
-  );
+  const sound = (set: Pictures) =>
+    Array.from({ length: set.count }, (_, i) => i).filter((row) => !broken.has(set.path(row)));
+  const rows = Int32Array.from(sound(pictures));
   let megapixels = 0;
   const raw = async (passes: number): Promise<number> => {
     let seconds = 0;
@@ -115,7 +136,8 @@ export async function benchLoader(o: LoaderOptions): Promise<LoaderResult> {
     }
     return (rows.length * passes) / seconds;
   };
-  const files = Array.from(rows, (row) => pictures.path(row));
+  const other = originals ?? pictures;
+  const files = sound(other).map((row) => other.path(row));
   const script = python
     ? await PythonScript.start<Started>(python, 'loader.py', {
         ...{ files, size: o.size, batch: o.batch, workers: o.workers },
@@ -126,8 +148,10 @@ export async function benchLoader(o: LoaderOptions): Promise<LoaderResult> {
       ['lth-train', ours],
       ['libjpeg-turbo alone', raw],
     ]);
+    if (originals) sides.set('lth-train, originals', (passes) => read(originals, passes));
+    const of = originals ? ', originals' : '';
     for (const variant of script?.first.variants ?? [])
-      sides.set(`DataLoader, ${variant}`, async (passes) => {
+      sides.set(`DataLoader, ${variant}${of}`, async (passes) => {
         const { seconds, images } = await (script as PythonScript<Started>).ask<{
           seconds: number;
           images: number;
@@ -150,6 +174,7 @@ export async function benchLoader(o: LoaderOptions): Promise<LoaderResult> {
       setting: setting(),
       ...{
         folder,
+        against,
         images: rows.length,
         megapixels,
         failures: [...failures].map(([path, why]) => ({ path, why })),
@@ -167,6 +192,7 @@ export async function benchLoader(o: LoaderOptions): Promise<LoaderResult> {
   } finally {
     script?.stop();
     pictures.dispose();
+    originals?.dispose();
   }
 }
 

@@ -4,7 +4,15 @@
  */
 export { datasetNames, datasetSource } from './data/catalogue.js';
 export { type FetchEvent, type Fetched, type FetchOptions, fetchDataset } from './data/fetch.js';
+export {
+  type PackEvent,
+  type Packed,
+  type PackedPart,
+  type PackOptions,
+  packPictures,
+} from './data/pack.js';
 export type { Source, SourceFile } from './data/sources.js';
+export { type VerifiedPart, type VerifiedShards, verifyShards } from './data/verifyShards.js';
 export {
   type AnalysisOptions,
   type AnalysisSummary,

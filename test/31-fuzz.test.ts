@@ -31,6 +31,7 @@ for (const [name, count] of Object.entries({
   tar: 3000,
   targz: 500,
   masks: 1000,
+  shard: 3000,
 })) {
   test(`${name}: the corpus and ${count} mutations are read or refused, in bounded memory`, async () => {
     const { accepted, outcomes } = await fuzz(name, count);

@@ -68,7 +68,7 @@ export async function main(argv: string[]): Promise<number> {
     watchCommand(exit),
     verifyCommand(exit),
     recipesCommand(),
-    dataCommand(),
+    dataCommand(exit),
     tuneCommand(),
     benchCommand(),
     doctorCommand(exit),

@@ -46,3 +46,13 @@ export function choices<T extends string>(...words: T[]): (text: string, before:
   const one = choice(...words);
   return (text, before) => [...(before ?? []), ...text.split(',').map((part) => one(part.trim()))];
 }
+
+/** Bytes: a whole number, of `KiB`, `MiB` or `GiB` where one of these is behind it. */
+export function byteSize(text: string): number {
+  const [, digits, unit] = /^(\d+)\s*(KiB|MiB|GiB)?$/.exec(text) ?? [];
+  const value =
+    Number(digits) * { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 }[(unit ?? '') as '' | 'KiB'];
+  if (!digits || !(value >= 1 && value <= 2 ** 40))
+    throw new InvalidArgumentError('Expected a size such as 256MiB, of 1 byte to 1024GiB.');
+  return value;
+}

@@ -77,10 +77,10 @@ const sets: Record<string, CatalogueSet> = {
   },
 };
 
-/** Sets of pictures in files, which are not kept in memory: `train/CLASS/*.JPEG` and `val/`. */
+/** Sets of pictures in files, which are not kept in memory: `train/CLASS/*.JPEG` and `val/`, or shards in both. */
 const pictureSets: Record<string, string> = {
   imagenet:
-    "pictures in ImageNet's layout, train/CLASS/*.JPEG and val/ in class folders or flat; read while a network trains",
+    "pictures in ImageNet's layout, train/CLASS/*.JPEG and val/ in class folders or flat, or shards of them (`data pack`); read while a network trains",
 };
 
 export const isPictureSet = (name: string) => Object.hasOwn(pictureSets, name);
@@ -94,7 +94,7 @@ export function pictureFolder(name: string, folder: string | null): string {
   if (found) return found;
   throw new LthError(
     'io',
-    `Data set "${name}" is not in ${places.join(' nor ')}: expected train/CLASS/*.JPEG and val/ there. ImageNet is had from` +
+    `Data set "${name}" is not in ${places.join(' nor ')}: expected train/CLASS/*.JPEG and val/ there, or shards of both. ImageNet is had from` +
       ' https://image-net.org by its own terms; tell where it is with --set data.folder=DIR, or set LTH_DATA to the folder' +
       ` that holds ${name}/.`,
   );

@@ -229,9 +229,21 @@ export interface PictureStreamOptions {
   seed: number;
   replicate: number;
   noise: number;
+  /** Of each batch the part of one process among so many. */
+  rank: number;
+  ranks: number;
   /** Batches of the steps from `from` on, before `until`. */
   from: number;
   until: number;
+}
+
+export interface NativePackedShard {
+  pictures: number;
+  /** Of the file. */
+  bytes: number;
+  warnings: number;
+  /** Could not be decoded: their rows hold the files' own bytes. */
+  broken: { row: number; why: string }[];
 }
 
 /** A picture that could not be read: the next one of its batch that could stands in its place. */
@@ -588,6 +600,39 @@ export interface Addon {
     labels: Int32Array,
     options: { root: string; classes: number; digest: string },
   ): Promise<PicturesHandle>;
+  /**
+   * Pictures that lie in files one behind another: `begins` (whole numbers) and `lengths` of each, `rows` of each file. `names`
+   * are for people. The files stay open. "corrupt-file" where a picture would not lie in its file.
+   */
+  picturesOpenShards(
+    names: Uint8Array,
+    labels: Int32Array,
+    options: {
+      files: string[];
+      rows: number[];
+      begins: Float64Array;
+      lengths: Uint32Array;
+      classes: number;
+      digest: string;
+    },
+  ): Promise<PicturesHandle>;
+  /**
+   * Packs pictures from row `from` on into an Arrow file, on threads of its own: as many as `bytes` hold. `shortSide` 0 keeps
+   * the files' bytes. `done()` tells pictures meanwhile. `end` is null where runAbort stopped it. "io" where a picture's file
+   * cannot be read or the shard not be written.
+   */
+  shardPack(
+    pictures: PicturesHandle,
+    options: {
+      path: string;
+      from: number;
+      bytes: number;
+      shortSide: number;
+      quality: number;
+      threads: number;
+      metadata: Record<string, string>;
+    },
+  ): { run: RunHandle; done: () => number; end: Promise<NativePackedShard | null> };
   /**
    * A data set of pictures in files, each read when it is wanted. "invalid-argument" where the crops' sizes differ.
    * `mean` and `std`: three numbers each, of x/255.

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { RecordBatch } from 'apache-arrow';
 import { listClassFolders, listFlatFolder, type PictureList } from '../data/pictureFolder.js';
+import { isShardFolder, listShards, type ShardList } from '../data/shards.js';
 import type { NativeCrop, NativePictureBatch, PicturesHandle } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -73,6 +74,12 @@ export interface BatchesOptions {
   noise?: number;
   /** Default: all. */
   rows?: Int32Array;
+  /**
+   * Where several processes share the work: this one is `rank` (from 0) of `ranks`, and has its part of each batch, in which
+   * all of them have each example once. `batch` is that of all together. Default: one.
+   */
+  rank?: number;
+  ranks?: number;
   /** Threads that make batches. Never changes a byte. Default: as many as the machine has. */
   workers?: number;
   /** Batches that are made or wait at most, beside those that the caller holds. Default: 3. */
@@ -122,20 +129,20 @@ export function nativeCrop(crop: PictureCrop): NativeCrop {
   return full;
 }
 
-/** Labelled pictures in files, JPEG or PNG, each read when it is wanted. Immutable. */
+/** Labelled pictures, JPEG or PNG, in files of their own or in shards, each read when it is wanted. Immutable. */
 export class Pictures extends Resource<PicturesHandle> {
   readonly count: number;
   /** Names of the classes; a label is a place in here. */
   readonly classes: string[];
   readonly labels: Int32Array;
-  /** SHA-256 of names and labels; the files' bytes are not looked at. */
+  /** SHA-256 of names and labels, the files' bytes are not looked at; of shards it says their bytes too. */
   readonly digest: string;
   /** Where each name begins, once somebody asks. */
   private begins: Float64Array | undefined;
 
   private constructor(
     handle: PicturesHandle,
-    private readonly list: PictureList,
+    private readonly list: PictureList | ShardList,
   ) {
     super(handle);
     this.count = list.labels.length;
@@ -146,9 +153,10 @@ export class Pictures extends Resource<PicturesHandle> {
 
   /**
    * Pictures in class folders (`CLASS/*.JPEG`), or flat in one with a ground-truth file of lines `NAME CLASS`. Classes and
-   * files are in the order of their names. The files themselves are not looked at yet.
+   * files are in the order of their names. The files themselves are not looked at yet. Or shards that `lth-train data pack`
+   * made of such a folder, with its classes, in its order.
    * @param options.classes those of the training set, where this is another part.
-   * @throws LthError "io", "corrupt-file" (of the ground truth), naming the place.
+   * @throws LthError "io", "corrupt-file" (of the ground truth or a shard), naming the place.
    */
   static async open(
     folder: string,
@@ -158,6 +166,17 @@ export class Pictures extends Resource<PicturesHandle> {
     const { classes, groundTruth } = options;
     if (groundTruth !== undefined && classes === undefined)
       throw new LthError('invalid-argument', 'A ground-truth file wants the classes of the training set too');
+    if (isShardFolder(folder)) {
+      if (groundTruth !== undefined)
+        throw new LthError(
+          'invalid-argument',
+          `${folder}: shards have their labels: leave out the ground truth`,
+        );
+      const list = await listShards(folder, classes);
+      const { files, rows, begins, lengths, digest } = list;
+      const where = { files, rows, begins, lengths, digest, classes: list.classes.length };
+      return new Pictures(await loadAddon().picturesOpenShards(list.names, list.labels, where), list);
+    }
     const list =
       groundTruth !== undefined && classes !== undefined
         ? await listFlatFolder(folder, groundTruth, classes)
@@ -171,7 +190,7 @@ export class Pictures extends Resource<PicturesHandle> {
     return new Pictures(handle, list);
   }
 
-  /** `FOLDER/train/CLASS/*.JPEG` and `FOLDER/val`, in class folders or flat with a ground-truth file. */
+  /** `FOLDER/train/CLASS/*.JPEG` and `FOLDER/val`, in class folders or flat with a ground-truth file; or shards in both. */
   static async openParts(
     folder: string,
     options: { groundTruth?: string } = {},
@@ -181,16 +200,26 @@ export class Pictures extends Resource<PicturesHandle> {
     return { train, validation };
   }
 
-  /** The file of a row. */
-  path(row: number): string {
+  /** Its name in the folder, or in the one that was packed. */
+  name(row: number): string {
     checkInteger(row, 'row', 0, this.count - 1);
-    const { names, root } = this.list;
+    const { names } = this.list;
     if (!this.begins) {
       this.begins = new Float64Array(this.count + 1);
       for (let i = 0; i < this.count; i++) this.begins[i + 1] = names.indexOf(0, this.begins[i]) + 1;
     }
     const [begin, end] = [this.begins[row] as number, this.begins[row + 1] as number];
-    return join(root, names.toString('utf8', begin, end - 1));
+    return names.toString('utf8', begin, end - 1);
+  }
+
+  /** The file of a row; of a packed one the shard, a colon and its name. */
+  path(row: number): string {
+    const name = this.name(row);
+    if (!('files' in this.list)) return join(this.list.root, name);
+    const { files, rows } = this.list;
+    let [shard, end] = [0, rows[0] as number];
+    while (row >= end) end += rows[++shard] as number;
+    return `${files[shard]}: ${name}`;
   }
 
   /**
@@ -206,12 +235,14 @@ export class Pictures extends Resource<PicturesHandle> {
     for (const row of rows) checkInteger(row, 'rows', 0, this.count - 1);
     const from = checkInteger(o.from ?? 0, 'from', 0, 2 ** 31 - 1);
     const until = checkInteger(o.until ?? from + Math.ceil(rows.length / batch), 'until', from, 2 ** 31 - 1);
+    const ranks = checkInteger(o.ranks ?? 1, 'ranks', 1, batch);
     const addon = loadAddon();
     let wake = () => {};
     const { run, stream, end } = addon.picturesStream(
       this.handle,
       {
-        ...{ crop, batch, rows, from, until },
+        ...{ crop, batch, rows, from, until, ranks },
+        rank: checkInteger(o.rank ?? 0, 'rank', 0, ranks - 1),
         channelsLast: o.channelsLast ?? false,
         upright: o.upright ?? false,
         workers: checkInteger(o.workers ?? availableParallelism(), 'workers', 1, 1024),

@@ -4,6 +4,7 @@
 #include "addon/measurement.h"
 #include "data/decode_bench.h"
 #include "data/picture_input.h"
+#include "data/shard_pack.h"
 
 namespace lth {
 namespace {
@@ -58,6 +59,76 @@ Napi::Value pictures_open(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::shared_ptr<const PictureSet> set) { return make_handle(env, std::move(set)); });
 }
 
+Napi::Value pictures_open_shards(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[2], "options");
+  PictureShards shards;
+  shards.files = to_vector<std::string>(o.Get("files"), "options.files", to_string);
+  shards.rows = to_ints(o.Get("rows"), "options.rows");
+  const Napi::Value begins = o.Get("begins"), lengths = o.Get("lengths");
+  if (!begins.IsTypedArray() || begins.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    wrong_argument("options.begins", "a Float64Array");
+  }
+  if (!lengths.IsTypedArray() || lengths.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    wrong_argument("options.lengths", "a Uint32Array");
+  }
+  const auto b = begins.As<Napi::Float64Array>();
+  const auto l = lengths.As<Napi::Uint32Array>();
+  shards.begins.assign(b.Data(), b.Data() + b.ElementLength());
+  shards.lengths.assign(l.Data(), l.Data() + l.ElementLength());
+  return PromiseWorker<std::shared_ptr<const PictureSet>>::run(
+      info.Env(),
+      [names = HeldBytes(info[0], "names"), labels = to_int32s(info[1], "labels"), shards = std::move(shards),
+       classes = static_cast<int>(to_int(o.Get("classes"), "options.classes", 1, 1 << 24)),
+       digest = to_string(o.Get("digest"), "options.digest")]() -> std::shared_ptr<const PictureSet> {
+        const auto bytes = names.bytes();
+        return std::make_shared<PictureSet>(shards, std::string(bytes.begin(), bytes.end()), labels, classes, digest);
+      },
+      [](Napi::Env env, std::shared_ptr<const PictureSet> set) { return make_handle(env, std::move(set)); });
+}
+
+Napi::Value packed_to_js(Napi::Env env, const PackedShard& shard) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("pictures", static_cast<double>(shard.pictures));
+  out.Set("bytes", static_cast<double>(shard.bytes));
+  out.Set("warnings", static_cast<double>(shard.warnings));
+  Napi::Array broken = Napi::Array::New(env);
+  for (const UnpackedPicture& one : shard.broken) {
+    Napi::Object picture = Napi::Object::New(env);
+    picture.Set("row", static_cast<double>(one.row));
+    picture.Set("why", one.why);
+    broken.Set(broken.Length(), picture);
+  }
+  out.Set("broken", broken);
+  return out;
+}
+
+Napi::Value shard_pack(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[1], "options");
+  PackOptions options;
+  options.path = to_string(o.Get("path"), "options.path");
+  const Napi::Object metadata = to_object(o.Get("metadata"), "options.metadata");
+  const Napi::Array keys = metadata.GetPropertyNames();
+  for (uint32_t i = 0; i < keys.Length(); ++i) {
+    const std::string key = to_string(keys.Get(i), "options.metadata");
+    options.metadata.emplace_back(key, to_string(metadata.Get(key), key));
+  }
+  options.from = to_int(o.Get("from"), "options.from");
+  options.bytes = to_int(o.Get("bytes"), "options.bytes", 1);
+  options.short_side = to_int(o.Get("shortSide"), "options.shortSide", 0, 65500);
+  options.quality = static_cast<int>(to_int(o.Get("quality"), "options.quality", 1, 100));
+  options.threads = static_cast<int>(to_int(o.Get("threads"), "options.threads", 1, 1024));
+  auto done = std::make_shared<std::atomic<int64_t>>(0);
+  Napi::Value started = start_measurement<PackedShard>(
+      info.Env(),
+      [set = from_handle<const PictureSet>(info[0]), options = std::move(options),
+       done](const std::function<bool()>& stopping) { return pack_shard(*set, options, stopping, *done); },
+      packed_to_js);
+  started.As<Napi::Object>().Set("done", Napi::Function::New(info.Env(), [done](const Napi::CallbackInfo& call) {
+                                   return Napi::Number::New(call.Env(), static_cast<double>(done->load()));
+                                 }));
+  return started;
+}
+
 Napi::Value dataset_of_pictures(const Napi::CallbackInfo& info) {
   const Napi::Object o = to_object(info[1], "options");
   FilePictures pictures{.set = from_handle<const PictureSet>(info[0]),
@@ -83,6 +154,8 @@ Napi::Value pictures_stream(const Napi::CallbackInfo& info) {
   s.seed = static_cast<uint64_t>(to_int(o.Get("seed"), "seed"));
   s.replicate = static_cast<uint32_t>(to_int(o.Get("replicate"), "replicate", 0, UINT32_MAX));
   s.noise = static_cast<uint64_t>(to_int(o.Get("noise"), "noise"));
+  s.ranks = to_int(o.Get("ranks"), "ranks", 1, 1 << 20);
+  s.rank = to_int(o.Get("rank"), "rank", 0, s.ranks - 1);
   s.from = to_int(o.Get("from"), "from", 0, INT32_MAX);
   s.until = to_int(o.Get("until"), "until", 0, INT32_MAX);
   const auto stream = std::make_shared<PictureStream>(from_handle<const PictureSet>(info[0]), std::move(s));
@@ -225,6 +298,8 @@ Napi::Value bench_decode(const Napi::CallbackInfo& info) {
 
 void define_pictures(Napi::Object& exports) {
   define<pictures_open>(exports, "picturesOpen");
+  define<pictures_open_shards>(exports, "picturesOpenShards");
+  define<shard_pack>(exports, "shardPack");
   define<dataset_of_pictures>(exports, "datasetOfPictures");
   define<pictures_stream>(exports, "picturesStream");
   define<pictures_take>(exports, "picturesTake");

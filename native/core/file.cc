@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "core/error.h"
 
@@ -74,6 +75,24 @@ int create_temporary(const std::string& path, std::string& name) {
   return -1;
 }
 
+// Of bytes that a disk may have lost or swapped, not of an adversary's.
+uint64_t sum_of(std::span<const std::byte> bytes) {
+  uint64_t sum = 0x9e3779b97f4a7c15 ^ bytes.size(), word = 0;
+  const auto mix = [&] {
+    sum = (sum ^ word) * 0xff51afd7ed558ccd;
+    sum ^= sum >> 32;
+  };
+  size_t at = 0;
+  for (; at + sizeof word <= bytes.size(); at += sizeof word) {
+    std::memcpy(&word, bytes.data() + at, sizeof word);
+    mix();
+  }
+  word = 0;
+  if (at < bytes.size()) std::memcpy(&word, bytes.data() + at, bytes.size() - at);
+  mix();
+  return sum;
+}
+
 void sync_folder(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   const Descriptor folder{::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
@@ -109,6 +128,58 @@ void write_atomically(const std::string& path, const std::vector<std::span<const
   if (::rename(remove.name.c_str(), path.c_str()) != 0) fail("rename", path, errno);
   remove.armed = false;
   sync_folder(path);
+}
+
+OutputFile::OutputFile(const std::string& path) : path_(path) {
+  check_path(path);
+  descriptor_ = create_temporary(path, temporary_);
+  if (descriptor_ < 0) fail("write", path, errno);
+}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void OutputFile::write(std::span<const std::byte> bytes) {
+  constexpr size_t kPart = size_t{1} << 20;
+  while (!bytes.empty()) {
+    const auto part = bytes.first(std::min(bytes.size(), kPart));
+    write_all(descriptor_, part, path_);
+    written_.push_back({part.size(), sum_of(part)});
+    size_ += part.size();
+    bytes = bytes.subspan(part.size());
+  }
+}
+
+void OutputFile::check() const {
+  ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
+  std::vector<std::byte> buffer;
+  uint64_t at = 0;
+  for (const Written& part : written_) {
+    buffer.resize(part.bytes);
+    for (size_t got = 0; got < part.bytes;) {
+      const ssize_t n = ::pread(descriptor_, buffer.data() + got, part.bytes - got, static_cast<off_t>(at + got));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail("read back", path_, errno);
+      if (n == 0) break;
+      got += static_cast<size_t>(n);
+    }
+    if (sum_of(buffer) != part.sum) {
+      throw Error("io", "[write] " + path_ + ": the disk does not hold what was written to it, near byte " + std::to_string(at));
+    }
+    at += part.bytes;
+  }
+}
+
+void OutputFile::finish() {
+  if (::fsync(descriptor_) != 0) fail("sync", path_, errno);
+  check();
+  const int descriptor = std::exchange(descriptor_, -1);
+  if (::close(descriptor) != 0 && errno != EINTR) fail("close", path_, errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename", path_, errno);
+  temporary_.clear();
+  sync_folder(path_);
 }
 
 // Non-blocking: opening a pipe would wait for its writer.

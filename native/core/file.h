@@ -12,6 +12,32 @@ namespace lth {
 // removed, what was there before stays, and Error("io") names the path and the reason.
 void write_atomically(const std::string& path, const std::vector<std::span<const std::byte>>& parts);
 
+// A file that is written part by part and is either whole or not there, as above: a temporary beside it until `finish`.
+class OutputFile {
+ public:
+  explicit OutputFile(const std::string& path);  // Error("io"), as all that follows
+  ~OutputFile();                                 // without `finish`, the temporary is removed
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  uint64_t size() const { return size_; }
+  // Syncs, reads back by checksums (there may be more of it than memory), renames, syncs the folder.
+  void finish();
+
+ private:
+  struct Written {
+    size_t bytes;
+    uint64_t sum;
+  };
+  void check() const;
+
+  std::string path_, temporary_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+  std::vector<Written> written_;
+};
+
 // A file opened for reading; reads are pread, so that a file which shrinks meanwhile is an error and no crash.
 class InputFile {
  public:

@@ -1,7 +1,9 @@
 #include "data/picture_set.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/error.h"
-#include "core/file.h"
 
 namespace lth {
 
@@ -29,15 +31,57 @@ PictureSet::PictureSet(std::string root, std::string names, std::vector<int32_t>
   }
 }
 
+PictureSet::PictureSet(PictureShards shards, std::string names, std::vector<int32_t> labels, int classes, std::string digest)
+    : PictureSet(std::string(), std::move(names), std::move(labels), classes, std::move(digest)) {
+  shards_ = std::move(shards);
+  const size_t n = labels_.size();
+  if (shards_.files.size() != shards_.rows.size() || shards_.begins.size() != n || shards_.lengths.size() != n) {
+    throw Error("invalid-argument", "[pictures] " + std::to_string(shards_.begins.size()) + " places and " +
+                                        std::to_string(shards_.lengths.size()) + " lengths of " + std::to_string(n) + " pictures");
+  }
+  int64_t row = 0;
+  for (size_t i = 0; i < shards_.files.size(); ++i) {
+    const std::string& file = shards_.files[i];
+    if (shards_.rows[i] < 0 || shards_.rows[i] > count() - row) {
+      throw Error("invalid-argument", "[pictures] " + file + ": " + std::to_string(shards_.rows[i]) + " rows");
+    }
+    files_.push_back(std::make_unique<InputFile>(file));
+    const auto size = static_cast<double>(files_.back()->size());
+    for (const int64_t end = row + shards_.rows[i]; row < end; ++row) {
+      const double begin = shards_.begins[static_cast<size_t>(row)];
+      const uint32_t length = shards_.lengths[static_cast<size_t>(row)];
+      if (!(begin >= 0 && begin + length <= size) || length > kMostBytes) {
+        throw Error("corrupt-file", "[pictures] " + file + ": bytes of " + name(row) + " are to be " + std::to_string(length) +
+                                        " from " + std::to_string(begin) + " on, the file has " +
+                                        std::to_string(files_.back()->size()));
+      }
+    }
+    ends_.push_back(row);
+  }
+  if (row != count()) {
+    throw Error("invalid-argument",
+                "[pictures] " + std::to_string(row) + " rows in shards, " + std::to_string(count()) + " labels");
+  }
+}
+
+size_t PictureSet::shard_of(int64_t row) const {
+  return static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), row) - ends_.begin());
+}
+
 std::string PictureSet::path(int64_t row) const {
-  return root_ + "/" + (names_.data() + begins_[static_cast<size_t>(row)]);
+  return files_.empty() ? root_ + "/" + name(row) : shards_.files[shard_of(row)] + ": " + name(row);
 }
 
 void PictureSet::read(int64_t row, std::vector<std::byte>& bytes) const {
-  const std::string name = path(row);
-  const InputFile file(name);
+  if (!files_.empty()) {
+    bytes.resize(shards_.lengths[static_cast<size_t>(row)]);
+    files_[shard_of(row)]->read(static_cast<uint64_t>(shards_.begins[static_cast<size_t>(row)]), bytes);
+    return;
+  }
+  const std::string where = path(row);
+  const InputFile file(where);
   if (file.size() > kMostBytes) {
-    throw Error("corrupt-file", "[picture] " + name + ": has " + std::to_string(file.size()) + " bytes, expected at most " +
+    throw Error("corrupt-file", "[picture] " + where + ": has " + std::to_string(file.size()) + " bytes, expected at most " +
                                     std::to_string(kMostBytes));
   }
   bytes.resize(file.size());

@@ -17,6 +17,9 @@ struct StreamOptions {
   uint64_t seed = 0;
   uint32_t replicate = 0;
   uint64_t noise = 0;
+  // Of a batch this one's part alone, as many processes share it: in all of them each example comes once. No batch may be
+  // smaller than `ranks`, the last one of an epoch neither.
+  int64_t rank = 0, ranks = 1;
   int64_t from = 0, until = 0;  // steps
 };
 

@@ -131,6 +131,7 @@ void JpegReader::open(std::span<const std::byte> bytes, const std::string& name)
 
 int64_t JpegReader::height() const { return library_->decoder.image_height; }
 int64_t JpegReader::width() const { return library_->decoder.image_width; }
+bool JpegReader::grey() const { return library_->decoder.jpeg_color_space == JCS_GRAYSCALE; }
 int64_t JpegReader::warnings() const { return library_->warnings; }
 
 int JpegReader::orientation() const {

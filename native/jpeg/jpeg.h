@@ -17,6 +17,7 @@ class JpegReader {
   int64_t height() const;
   int64_t width() const;
   int orientation() const;
+  bool grey() const;
   int64_t warnings() const;
   // Into `pixels`, which grows as needed.
   Patch read(const PictureWindow& window, int shrink, std::vector<uint8_t>& pixels);

@@ -56,6 +56,7 @@ void PictureReader::open(std::span<const std::byte> bytes, const std::string& na
 int64_t PictureReader::height() const { return state_->is_png ? state_->png.height() : state_->jpeg.height(); }
 int64_t PictureReader::width() const { return state_->is_png ? state_->png.width() : state_->jpeg.width(); }
 int PictureReader::orientation() const { return state_->is_png ? 1 : state_->jpeg.orientation(); }
+bool PictureReader::grey() const { return !state_->is_png && state_->jpeg.grey(); }
 int64_t PictureReader::warnings() const { return state_->is_png ? state_->png.warnings() : state_->jpeg.warnings(); }
 
 Patch PictureReader::read(const PictureWindow& window, int shrink) {

@@ -47,7 +47,8 @@ class PictureReader {
   void open(std::span<const std::byte> bytes, const std::string& name);
   int64_t height() const;  // of the picture as it is stored
   int64_t width() const;
-  int orientation() const;  // EXIF's, 1 to 8; 1 where there is none
+  int orientation() const;  // EXIF's, 1 to 8; 1 where there is none. Before `read`
+  bool grey() const;        // a JPEG of one channel
 
   // Decodes `window`, which lies in the picture and is not empty, once after each `open`. A JPEG is made smaller by `shrink`
   // (1, 2, 4 or 8) in the inverse transform, a PNG is not. Colours become RGB as Pillow's convert("RGB") has them: CMYK
@@ -59,6 +60,22 @@ class PictureReader {
  private:
   struct State;
   std::unique_ptr<State> state_;
+};
+
+// Writes one baseline JPEG after another, chroma at half the resolution both ways (4:2:0), Huffman tables made for each
+// picture; not for two threads at a time.
+class JpegEncoder {
+ public:
+  JpegEncoder();  // Error("unsupported") where the addon was built without the libraries
+  ~JpegEncoder();
+
+  // (H,W,3) in RGB; of a grey one the first channel alone. EXIF tells the orientation where it is not 1, and nothing else.
+  // The bytes are this object's, until its next call. Error("unsupported") begins with the name: a side has more than 65500.
+  std::span<const std::byte> encode(const Patch& picture, bool grey, int quality, int orientation, const std::string& name);
+
+ private:
+  struct Library;
+  std::unique_ptr<Library> library_;
 };
 
 }  // namespace lth

@@ -21,7 +21,14 @@ void PictureReader::open(std::span<const std::byte>, const std::string&) {}
 int64_t PictureReader::height() const { return 0; }
 int64_t PictureReader::width() const { return 0; }
 int PictureReader::orientation() const { return 1; }
+bool PictureReader::grey() const { return false; }
 Patch PictureReader::read(const PictureWindow&, int) { return {}; }
 int64_t PictureReader::warnings() const { return 0; }
+
+struct JpegEncoder::Library {};
+
+JpegEncoder::JpegEncoder() { throw Error("unsupported", "[jpeg] " + jpeg_info().reason); }
+JpegEncoder::~JpegEncoder() = default;
+std::span<const std::byte> JpegEncoder::encode(const Patch&, bool, int, int, const std::string&) { return {}; }
 
 }  // namespace lth

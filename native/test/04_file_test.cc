@@ -38,6 +38,29 @@ TEST("a list of spans becomes one file, and nothing else is left in the folder")
   CHECK_EQUAL(folder.files(), 2);
 }
 
+TEST("a file that is written part by part is there at its end, and not before") {
+  const Folder folder;
+  const std::string large(3 << 20, 'x'), small = "end";
+  {
+    OutputFile file(folder / "f");
+    file.write(bytes(large));
+    file.write({});
+    file.write(bytes(small));
+    CHECK_EQUAL(file.size(), large.size() + small.size());
+    CHECK(!std::filesystem::exists(folder / "f"));
+    file.finish();
+  }
+  const auto read = read_file(folder / "f", 1 << 23);
+  CHECK_EQUAL(std::string(reinterpret_cast<const char*>(read.data()), read.size()) == large + small, true);
+  CHECK_EQUAL(folder.files(), 1);
+  {
+    OutputFile left(folder / "g");
+    left.write(bytes(small));
+  }
+  CHECK_EQUAL(folder.files(), 1);
+  CHECK_THROWS({ OutputFile(folder / "none/f"); }, "io", {"none/f"});
+}
+
 TEST("a failed write names the path and the reason, keeps what was there and leaves no temporary") {
   const Folder folder;
   const std::string text = "x";

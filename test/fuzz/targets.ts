@@ -5,8 +5,10 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { Binary, Int32, Table, tableToIPC, Utf8, vectorFromArray } from 'apache-arrow';
 import { MaskFile } from '../../bench/maskFile.js';
 import { readIdx } from '../../lib/data/idx.js';
+import { readShard } from '../../lib/data/shards.js';
 import { readTarGz, TarReader } from '../../lib/data/tar.js';
 import { sealOfValue } from '../../lib/files.js';
 import { loadRecipe, toYaml } from '../../lib/recipe/load.js';
@@ -360,6 +362,28 @@ const targz: Target = {
   },
 };
 
+/** Three pictures, whose bytes are not looked at here. */
+const shard: Target = {
+  async seeds() {
+    const images = vectorFromArray(
+      [Buffer.from('one'), Buffer.from('pictures'), Buffer.alloc(0)],
+      new Binary(),
+    );
+    const names = vectorFromArray(['a/1.JPEG', 'b/2.JPEG', 'b/3.JPEG'], new Utf8());
+    const table = new Table({ image: images, label: vectorFromArray([0, 1, 1], new Int32()), name: names });
+    return [Buffer.from(tableToIPC(table, 'file')), Buffer.from(tableToIPC(table.slice(0, 1), 'file'))];
+  },
+  async read(input) {
+    const { rows, begins, lengths, labels, names } = await readShard(file('shard.arrow', input), 2);
+    assert.equal(names.filter((byte) => byte === 0).length, rows);
+    for (let row = 0; row < rows; row++) {
+      const [begin, length] = [begins[row] as number, lengths[row] as number];
+      assert.ok(begin >= 0 && begin + length <= input.length, 'a picture beyond the file');
+      assert.ok(labels[row] === 0 || labels[row] === 1);
+    }
+  },
+};
+
 const masked = CompiledNetwork.compile({
   name: 'tiny',
   input: [4],
@@ -420,4 +444,14 @@ const masks: Target = {
   },
 };
 
-export const targets: Record<string, Target> = { idx, metrics, recipe, set, records, tar, targz, masks };
+export const targets: Record<string, Target> = {
+  idx,
+  metrics,
+  recipe,
+  set,
+  records,
+  tar,
+  targz,
+  masks,
+  shard,
+};

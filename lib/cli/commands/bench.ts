@@ -267,9 +267,10 @@ interface LoaderFlags extends Omit<LoaderOptions, 'folder' | 'signal' | 'onProgr
 function loaderCommand(): Command {
   return new Command('loader')
     .description(
-      "pictures a second from JPEG files to batches, beside libjpeg-turbo alone and PyTorch's DataLoader",
+      "pictures a second from JPEG files or shards to batches, beside libjpeg-turbo alone and PyTorch's DataLoader",
     )
-    .argument('<folder>', 'class folders of pictures, or what holds them as train/')
+    .argument('<folder>', 'class folders of pictures or shards, or what holds them as train/')
+    .option('--against <folder>', 'the originals of these shards: what PyTorch reads, and lth-train too')
     .option(
       '--workers <n>',
       'threads of ours, processes of the other side',
@@ -284,7 +285,12 @@ function loaderCommand(): Command {
     .option('--no-reference', 'leave PyTorch out')
     .action(async (folder: string, { json, ...flags }: LoaderFlags) => {
       const { benchLoader, renderLoaderBench } = await import('../../../bench/loader.js');
-      const result = await benchLoader({ ...flags, folder: resolve(folder), onProgress });
+      const result = await benchLoader({
+        ...flags,
+        folder: resolve(folder),
+        ...(flags.against === undefined ? {} : { against: resolve(flags.against) }),
+        onProgress,
+      });
       process.stdout.write(`${json ? JSON.stringify(result) : renderLoaderBench(result)}\n`);
     });
 }

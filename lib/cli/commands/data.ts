@@ -1,9 +1,19 @@
 import { Command, Option } from 'commander';
 import { type DatasetPlace, datasetPlaces, datasetSource } from '../../data/catalogue.js';
 import { fetchDataset } from '../../data/fetch.js';
+import { type PackedPart, packPictures } from '../../data/pack.js';
+import { verifyShards } from '../../data/verifyShards.js';
 import { wrongValue } from '../../native/errors.js';
 import { fetchPrinter } from '../fetchProgress.js';
-import { repeated } from '../options.js';
+import { byteSize, integer, repeated } from '../options.js';
+import { packPrinter } from '../packProgress.js';
+import { statusLine } from '../statusLine.js';
+import { size } from '../words.js';
+
+/** What comes next must not stand behind the bar. */
+function endBar(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+}
 
 interface FetchFlags {
   to?: string;
@@ -35,10 +45,7 @@ function fetchCommand(): Command {
         ...(flags.from === undefined ? {} : { from: flags.from }),
         ...(flags.mirror === undefined ? {} : { mirrors: flags.mirror }),
         onEvent: fetchPrinter(process.stderr),
-      }).finally(() => {
-        // What comes next must not stand behind the bar.
-        if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-      });
+      }).finally(endBar);
       process.stdout.write(`${flags.json ? JSON.stringify(fetched) : fetched.folder}\n`);
     });
 }
@@ -60,9 +67,85 @@ function listCommand(): Command {
     });
 }
 
-export function dataCommand(): Command {
-  const data = new Command('data').description('fetch and list data sets');
+interface PackFlags {
+  out: string;
+  shortSide?: number;
+  shardSize: number;
+  quality: number;
+  groundTruth?: string;
+  threads?: number;
+  json?: boolean;
+}
+
+function describePacked({ folder, pictures, shards, bytes, broken, digest, state }: PackedPart): string {
+  const lost = broken > 0 ? `, ${broken} of them broken` : '';
+  const there = state === 'there' ? ', there already' : '';
+  return `${folder}: ${pictures} pictures${lost} in ${shards} shards, ${size(bytes)}${there}; digest ${digest}\n`;
+}
+
+function packCommand(): Command {
+  return new Command('pack')
+    .description(
+      'make shards of a folder of pictures, which read faster: Arrow files; the same command goes on after a stop',
+    )
+    .argument('<folder>', 'train/CLASS/*.JPEG and val/, or class folders alone')
+    .requiredOption('--out <folder>', 'where the shards go, as train/ and val/ where there are both')
+    .option(
+      '--short-side <n>',
+      'pixels: pictures with a longer shorter side are made smaller, all become JPEGs (default: files as they are)',
+      integer(1, 65_500),
+    )
+    .addOption(
+      new Option('--shard-size <size>', 'of the pictures in a shard at most')
+        .argParser(byteSize)
+        .default(256 * 2 ** 20, '256MiB'),
+    )
+    .option('--quality <n>', 'of the JPEGs that are made', integer(1, 100), 90)
+    .option('--ground-truth <file>', 'of a val/ that lies flat: lines NAME CLASS')
+    .option('--threads <n>', 'never changes a byte (default: as many as there are)', integer(1, 1024))
+    .option('--json', 'what was packed as one JSON object on stdout')
+    .action(async (folder: string, { json, out, ...flags }: PackFlags) => {
+      if (out === '') throw wrongValue('a folder', '--out', '');
+      const packed = await packPictures(folder, out, {
+        ...flags,
+        onEvent: packPrinter(process.stderr),
+      }).finally(endBar);
+      process.stdout.write(json ? `${JSON.stringify(packed)}\n` : packed.parts.map(describePacked).join(''));
+    });
+}
+
+function verifyCommand(exit: (code: number) => void): Command {
+  return new Command('verify')
+    .description('check every byte of packed shards: 0 where all is right, else 1')
+    .argument('<folder>', 'what `data pack` made')
+    .option('--json', 'as one JSON object')
+    .action(async (folder: string, flags: { json?: boolean }) => {
+      const { status } = statusLine(process.stderr);
+      const found = await verifyShards(folder, {
+        onEvent: ({ path, fraction }) =>
+          status(fraction, `${(fraction * 100).toFixed(0).padStart(3)}%  ${path}`),
+      }).finally(endBar);
+      if (flags.json) {
+        process.stdout.write(`${JSON.stringify(found)}\n`);
+      } else {
+        for (const problem of found.problems) process.stdout.write(`${problem}\n`);
+        const sum = (of: (part: (typeof found.parts)[number]) => number) =>
+          found.parts.reduce((total, part) => total + of(part), 0);
+        const broken = sum((part) => part.broken);
+        process.stdout.write(
+          `${sum((part) => part.shards)} shards, ${sum((part) => part.pictures)} pictures` +
+            `${broken > 0 ? `, ${broken} of which were broken when they were packed` : ''}: ` +
+            `${found.problems.length === 0 ? 'all is right' : `${found.problems.length} problems; the same \`data pack\` makes shards again that are removed`}\n`,
+        );
+      }
+      exit(found.problems.length === 0 ? 0 : 1);
+    });
+}
+
+export function dataCommand(exit: (code: number) => void): Command {
+  const data = new Command('data').description('fetch, list and pack data sets');
   // Each throws its usage errors to main, as the commands above them do.
-  for (const command of [fetchCommand(), listCommand()]) data.addCommand(command.exitOverride());
+  for (const command of [fetchCommand(), listCommand(), packCommand(), verifyCommand(exit)])
+    data.addCommand(command.exitOverride());
   return data;
 }

@@ -1,0 +1,189 @@
+#include "data/shard_pack.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#include "core/error.h"
+#include "data/resize.h"
+#include "data/shard_file.h"
+#include "jpeg/pictures.h"
+
+namespace lth {
+namespace {
+
+struct Packed {
+  std::vector<std::byte> bytes;
+  std::string why;  // it could not be decoded
+  bool warned = false;
+};
+
+// What one thread needs to make pictures.
+class Maker {
+ public:
+  explicit Maker(const PackOptions& options) : options_(options) {}
+
+  Packed make(const PictureSet& set, int64_t row) {
+    Packed packed;
+    try {
+      set.read(row, packed.bytes);
+      std::vector<std::byte> smaller = encode(packed.bytes, set.path(row));
+      if (options_.short_side > 0) packed.bytes = std::move(smaller);
+      packed.warned = reader_.warnings() > 0;
+    } catch (const Error& error) {
+      if (error.code() == "io") throw;
+      packed.why = error.what();
+    }
+    return packed;
+  }
+
+ private:
+  std::vector<std::byte> encode(std::span<const std::byte> file, const std::string& name) {
+    reader_.open(file, name);
+    const int64_t height = reader_.height(), width = reader_.width(), side = std::min(height, width);
+    const bool grey = reader_.grey();
+    const int orientation = reader_.orientation();  // of a header that `read` drops
+    Patch picture = reader_.read({.height = height, .width = width}, 1);
+    if (options_.short_side == 0) return {};
+    if (side > options_.short_side) {
+      const auto scaled = [&](int64_t length) { return (2 * length * options_.short_side + side) / (2 * side); };
+      const int64_t h = scaled(height), w = scaled(width);
+      if (smaller_.size() > PictureReader::kMostKept) std::vector<uint8_t>().swap(smaller_);
+      smaller_.resize(std::max(smaller_.size(), static_cast<size_t>(h * w * 3)));
+      resizer_.resize(picture, {.height = static_cast<double>(height), .width = static_cast<double>(width)}, Filter::kBicubic,
+                      h, w, {.base = smaller_.data(), .row = 3 * w, .column = 3, .channel = 1});
+      picture = {.pixels = smaller_.data(), .stride = 3 * w, .height = h, .width = w};
+    }
+    const auto bytes = encoder_.encode(picture, grey, options_.quality, orientation, name);
+    return {bytes.begin(), bytes.end()};
+  }
+
+  const PackOptions& options_;
+  PictureReader reader_;
+  JpegEncoder encoder_;
+  Resizer resizer_;
+  std::vector<uint8_t> smaller_;
+};
+
+// Threads that make pictures in any order; they are taken in the order of their rows.
+class Makers {
+ public:
+  Makers(const PictureSet& set, const PackOptions& options) : set_(set), options_(options), next_(options.from) {
+    const Maker works(options);  // else it is said now
+    try {
+      for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {
+      stop();
+      throw Error("io", "[pack] cannot start thread " + std::to_string(threads_.size() + 1) + " of " +
+                            std::to_string(options.threads) + ": " + error.what());
+    }
+  }
+  ~Makers() { stop(); }
+
+  // The picture of `row`, which is the one after that of the last call; nothing where it was stopped.
+  std::optional<Packed> take(int64_t row, const std::function<bool()>& stopping) {
+    constexpr std::chrono::milliseconds kLook{20};  // at whether it should stop
+    std::unique_lock lock(mutex_);
+    const auto ready = [&] { return error_ || made_.contains(row); };
+    while (!ready()) {
+      if (stopping()) return std::nullopt;
+      changed_.wait_for(lock, kLook, ready);
+    }
+    if (stopping()) return std::nullopt;
+    if (error_) std::rethrow_exception(error_);
+    Packed packed = std::move(made_.extract(row).mapped());
+    bytes_ -= packed.bytes.size();
+    taken_ = row + 1;
+    room_.notify_all();
+    return packed;
+  }
+
+ private:
+  // What waits to be taken is at most so many pictures for each thread, and but for one for each thread so many bytes.
+  static constexpr int64_t kAhead = 8;
+  static constexpr size_t kMostBytes = size_t{64} << 20;
+
+  void work() {
+    Maker maker(options_);
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      room_.wait(lock, [&] {
+        return stop_ || next_ >= set_.count() ||
+               (next_ - taken_ < kAhead * options_.threads && (bytes_ < kMostBytes || next_ == taken_));
+      });
+      if (stop_ || next_ >= set_.count()) return;
+      const int64_t row = next_++;
+      lock.unlock();
+      Packed packed;
+      std::exception_ptr error;
+      try {
+        packed = maker.make(set_, row);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      lock.lock();
+      if (error) {
+        error_ = error;
+        stop_ = true;
+      } else {
+        bytes_ += packed.bytes.size();
+        made_.emplace(row, std::move(packed));
+      }
+      changed_.notify_all();
+    }
+  }
+  void stop() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    room_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  const PictureSet& set_;
+  const PackOptions& options_;
+  std::mutex mutex_;
+  std::condition_variable room_, changed_;
+  std::map<int64_t, Packed> made_;
+  int64_t next_;              // row that nobody has begun
+  int64_t taken_ = next_;     // rows before it
+  size_t bytes_ = 0;          // of `made_`
+  bool stop_ = false;
+  std::exception_ptr error_;  // of what is not the fault of a picture
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+std::optional<PackedShard> pack_shard(const PictureSet& set, const PackOptions& options,
+                                      const std::function<bool()>& stopping, std::atomic<int64_t>& done) {
+  if (options.from < 0 || options.from >= set.count() || options.bytes < 1 || options.short_side < 0 ||
+      options.quality < 1 || options.quality > 100 || options.threads < 1 || options.threads > 1024) {
+    throw Error("invalid-argument", "[pack] expected a first row of the set, 1 to 1024 threads, a quality of 1 to 100");
+  }
+  PackedShard shard;
+  ShardFile file(options.path, options.metadata);
+  Makers makers(set, options);
+  int64_t bytes = 0;
+  for (int64_t row = options.from; row < set.count(); ++row) {
+    const std::optional<Packed> packed = makers.take(row, stopping);
+    if (!packed) return std::nullopt;
+    bytes += static_cast<int64_t>(packed->bytes.size());
+    if (shard.pictures > 0 && bytes > options.bytes) break;
+    file.add(packed->bytes, set.label(row), set.name(row));
+    ++shard.pictures;
+    shard.warnings += packed->warned;
+    if (!packed->why.empty()) shard.broken.push_back({row, packed->why});
+    ++done;
+  }
+  shard.bytes = static_cast<int64_t>(file.finish());
+  return shard;
+}
+
+}  // namespace lth

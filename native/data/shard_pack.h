@@ -1,0 +1,44 @@
+// Pictures in files of their own become a shard: decoded, made smaller, encoded as JPEG, by several threads.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/picture_set.h"
+
+namespace lth {
+
+struct PackOptions {
+  std::string path;  // of the shard
+  std::vector<std::pair<std::string, std::string>> metadata;
+  int64_t from = 0;        // the row of the set that it begins with
+  int64_t bytes = 0;       // of its pictures at most, but there is one at least
+  int64_t short_side = 0;  // of a picture at most; 0: the files' own bytes are kept
+  int quality = 90;
+  int threads = 1;
+};
+
+// A picture that cannot be decoded keeps its row and its own bytes: whoever reads the shard is told of it, as a reader of the
+// folder is, and puts another one in its place.
+struct UnpackedPicture {
+  int64_t row = 0;
+  std::string why;
+};
+
+struct PackedShard {
+  int64_t pictures = 0, bytes = 0;  // of the file
+  int64_t warnings = 0;             // pictures that decoders found something wrong with
+  std::vector<UnpackedPicture> broken;
+};
+
+// The shard's bytes are a function of the files and the options but `threads`. Nothing where it was stopped, and then no file
+// either. `done` counts pictures meanwhile. Error("io") where a picture's file cannot be read, which says nothing of the
+// picture, or the shard not be written.
+std::optional<PackedShard> pack_shard(const PictureSet& set, const PackOptions& options,
+                                      const std::function<bool()>& stopping, std::atomic<int64_t>& done);
+
+}  // namespace lth
