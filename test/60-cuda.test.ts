@@ -139,7 +139,10 @@ for (const [name, network] of Object.entries({
         `${until}: gradients ${distance}, LibTorch's ${theirs}`,
       );
       // That of branches has sums of eight bits one upon the other, and few norms: LibTorch's are 0.1 away too.
-      assert.ok(distance <= (name === 'a network of branches' ? 0.2 : 0.1), `${until}: gradients ${distance}`);
+      assert.ok(
+        distance <= (name === 'a network of branches' ? 0.2 : 0.1),
+        `${until}: gradients ${distance}`,
+      );
     }
     // Running statistics move alike.
     for (const one of [truth, session, layers]) await one.trainToEnd({ until: 51 });
