@@ -135,6 +135,7 @@ export class Workplace {
       replicate,
       batch: recipe.training.batch,
       ...(recipe.training.microBatch !== undefined && { microBatch: recipe.training.microBatch }),
+      ...(recipe.training.labelSmoothing !== undefined && { labelSmoothing: recipe.training.labelSmoothing }),
       optimiser: recipe.training.optimiser,
       schedule: {
         gamma: recipe.training.schedule.gamma,
