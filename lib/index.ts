@@ -95,6 +95,7 @@ export {
 } from './session/Masks.js';
 export {
   type BatchesOptions,
+  type ColourDistortion,
   type PictureBatch,
   type PictureCrop,
   type PictureFailure,

@@ -201,6 +201,8 @@ export interface NativeCrop {
   size: number;
   filter: 'bilinear' | 'bicubic';
   flip: boolean;
+  /** random-resized and scaled-random: how colours are distorted. */
+  colour: 'none' | 'brightness-chroma' | 'inception';
   /** random-resized: range of the share of the area, and of width over height. */
   area: [number, number];
   aspect: [number, number];

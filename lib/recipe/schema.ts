@@ -18,6 +18,7 @@ const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 
 const side = z.int().min(1).max(4096);
 const filter = z.enum(['bilinear', 'bicubic']).optional();
+const colour = z.enum(['brightness-chroma', 'inception']).optional();
 const crop = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('random-resized'),
@@ -26,6 +27,7 @@ const crop = z.discriminatedUnion('kind', [
     area: z.tuple([z.number().gt(0).max(1), z.number().gt(0).max(1)]).optional(),
     aspect: z.tuple([z.number().min(0.1).max(10), z.number().min(0.1).max(10)]).optional(),
     flip: z.boolean().optional(),
+    colour,
   }),
   z.strictObject({
     kind: z.literal('scaled-random'),
@@ -33,6 +35,7 @@ const crop = z.discriminatedUnion('kind', [
     filter,
     shortSide: z.tuple([z.int().min(1).max(8192), z.int().min(1).max(8192)]).optional(),
     flip: z.boolean().optional(),
+    colour,
   }),
   z.strictObject({ kind: z.literal('centre'), size: side, filter, resize: z.int().min(1).max(8192) }),
   z.strictObject({

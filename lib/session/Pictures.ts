@@ -9,6 +9,14 @@ import { loadAddon } from '../native/load.js';
 import { pictureRecords, pinned } from './arrow.js';
 import { Resource } from './Resource.js';
 
+/**
+ * How colours are distorted once the square is made, of values in [0, 1] that are clipped to it at the end. "inception", as
+ * TensorFlow-slim's distort_color (Szegedy et al. 2016): brightness plus at most 32/255, saturation times 0.5 to 1.5, hue
+ * turned by at most 0.2 of the circle, contrast times 0.5 to 1.5, in one of its four orders. "brightness-chroma", as what
+ * Google's code for TPUs does instead unless told otherwise: brightness plus at most 32/255, Cb and Cr plus at most 0.1.
+ */
+export type ColourDistortion = 'brightness-chroma' | 'inception';
+
 /** How a picture becomes a square of `size` pixels; `filter` is antialiased as Pillow's. Default: bilinear. */
 export type PictureCrop = { size: number; filter?: 'bilinear' | 'bicubic' } & (
   | {
@@ -20,6 +28,8 @@ export type PictureCrop = { size: number; filter?: 'bilinear' | 'bicubic' } & (
       aspect?: [number, number];
       /** Mirrored with probability 1/2. Default: true. */
       flip?: boolean;
+      /** Default: as they are. */
+      colour?: ColourDistortion | undefined;
     }
   | {
       /** The short side becomes one of a range, then a random square (SqueezeNet). */
@@ -27,6 +37,7 @@ export type PictureCrop = { size: number; filter?: 'bilinear' | 'bicubic' } & (
       /** Default: [256, 512]. */
       shortSide?: [number, number];
       flip?: boolean;
+      colour?: ColourDistortion | undefined;
     }
   /** The short side becomes `resize`, then the square in the middle. */
   | { kind: 'centre'; resize: number }
@@ -107,20 +118,27 @@ export function nativeCrop(crop: PictureCrop): NativeCrop {
     size,
     filter: checkOneOf(crop.filter ?? 'bilinear', 'crop.filter', ['bilinear', 'bicubic']),
     flip: false,
+    colour: 'none',
     area: [0.08, 1],
     aspect: [3 / 4, 4 / 3],
     shortSide: [256, 512],
     resize: size,
     fraction: 0.875,
   };
+  if (crop.kind === 'random-resized' || crop.kind === 'scaled-random') {
+    full.flip = crop.flip ?? true;
+    full.colour = checkOneOf(crop.colour ?? 'none', 'crop.colour', [
+      'none',
+      'brightness-chroma',
+      'inception',
+    ]);
+  }
   if (crop.kind === 'random-resized') {
     full.area = rangeOf(crop.area ?? full.area, 'crop.area', 1e-6, 1);
     full.aspect = rangeOf(crop.aspect ?? full.aspect, 'crop.aspect', 0.1, 10);
-    full.flip = crop.flip ?? true;
   } else if (crop.kind === 'scaled-random') {
     full.shortSide = rangeOf(crop.shortSide ?? full.shortSide, 'crop.shortSide', size, 8192);
     for (const [i, side] of full.shortSide.entries()) checkInteger(side, `crop.shortSide[${i}]`, size, 8192);
-    full.flip = crop.flip ?? true;
   } else if (crop.kind === 'centre') {
     full.resize = checkInteger(crop.resize, 'crop.resize', size, 8192);
   } else {

@@ -27,6 +27,11 @@ CropRule crop_from(const Napi::Object& o) {
   rule.filter = filter == "bilinear" ? Filter::kBilinear : Filter::kBicubic;
   rule.size = to_int(o.Get("size"), "crop.size", 1, 4096);
   rule.flip = to_bool(o.Get("flip"), "crop.flip");
+  const std::string colour = to_string(o.Get("colour"), "crop.colour");
+  if (colour == "none") rule.colour = Colour::kNone;
+  else if (colour == "brightness-chroma") rule.colour = Colour::kBrightnessChroma;
+  else if (colour == "inception") rule.colour = Colour::kInception;
+  else wrong_argument("crop.colour", "none, brightness-chroma or inception");
   const auto pair = [&](const char* name) {
     const std::vector<double> both = to_doubles(o.Get(name), name);
     if (both.size() != 2) wrong_argument(name, "two numbers");

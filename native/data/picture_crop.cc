@@ -114,6 +114,7 @@ PictureCrop picture_crop(const CropRule& rule, const CropKey& key, int64_t heigh
     crop = random_resized(rule, s, key, height, width);
   }
   crop.flip = rule.flip && words[2] >> 31 != 0;
+  crop.colour = colour_shift(rule.colour, s, key.example, key.epoch);
   return crop;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 
+#include "data/colour.h"
 #include "data/resize.h"
 
 namespace lth {
@@ -16,7 +17,8 @@ struct CropRule {
   } kind = kRandomResized;
   int64_t size = 224;  // side of the square that comes out
   Filter filter = Filter::kBilinear;
-  bool flip = true;  // with probability 1/2; kRandomResized and kScaledRandom alone
+  bool flip = true;  // with probability 1/2; kRandomResized and kScaledRandom alone, as is
+  Colour colour = Colour::kNone;
   double area_low = 0.08, area_high = 1, aspect_low = 3.0 / 4, aspect_high = 4.0 / 3;  // kRandomResized
   int64_t short_low = 256, short_high = 512;                                           // kScaledRandom
   int64_t resize = 256;                                                                // kCentre
@@ -39,6 +41,7 @@ struct PictureCrop {
   CropBox box;           // what becomes the square
   bool cut = false;  // pixels outside of the box do not count: it is cut out first and resized then
   bool flip = false;
+  ColourShift colour = {};  // of the square
 };
 
 // Of a picture of (height, width). Frozen by golden vectors: changing it would change every run.

@@ -86,6 +86,7 @@ PictureCrop PictureInput::make(std::span<const std::byte> file, const std::strin
   place(box.top, box.height, patch.top, patch.shrink, patch.height, part.top, part.height);
   place(box.left, box.width, patch.left, patch.shrink, patch.width, part.left, part.width);
   resizer_.resize(patch, part, rule.filter, rule.size, rule.size, turned(to, turn, rule.size, crop.flip));
+  colours_.distort(crop.colour, rule.size, to);
   return crop;
 }
 

@@ -1,4 +1,5 @@
-// A picture file becomes an input of a network: read, cropped, resized, flipped. Only what the crop needs is decoded.
+// A picture file becomes an input of a network: read, cropped, resized, flipped, its colours distorted. Only what the crop needs
+// is decoded.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -22,6 +23,7 @@ class PictureInput {
  private:
   PictureReader reader_;
   Resizer resizer_;
+  ColourDistorter colours_;
 };
 
 }  // namespace lth
