@@ -136,6 +136,7 @@ export class Workplace {
       batch: recipe.training.batch,
       ...(recipe.training.microBatch !== undefined && { microBatch: recipe.training.microBatch }),
       ...(recipe.training.labelSmoothing !== undefined && { labelSmoothing: recipe.training.labelSmoothing }),
+      ...(recipe.training.average && { average: recipe.training.average }),
       optimiser: recipe.training.optimiser,
       schedule: {
         gamma: recipe.training.schedule.gamma,

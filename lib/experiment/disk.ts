@@ -11,11 +11,12 @@ const ROW = 51;
 type Counts = NetworkSummary['counts'];
 
 function stateBytes(recipe: Recipe, counts: Counts): { weights: number; withOptimiser: number } {
-  const { optimiser, precision } = recipe.training;
+  const { optimiser, precision, average } = recipe.training;
   const momentum = optimiser.type !== 'adam' && optimiser.momentum > 0 ? 1 : 0;
   const states = { sgd: momentum, adam: 2, rmsprop: 1 + momentum }[optimiser.type];
-  const weights = counts.parameters * (precision === 'fp64' ? 8 : 4);
-  return { weights, withOptimiser: weights * (1 + states) };
+  const one = counts.parameters * (precision === 'fp64' ? 8 : 4);
+  const weights = one * (average ? 2 : 1);
+  return { weights, withOptimiser: weights + one * states };
 }
 
 /** Bytes that a finished unit takes on disk, within a few per cent. */

@@ -187,7 +187,7 @@ export interface Experiment {
   };
   training: Pick<
     Recipe['training'],
-    'batch' | 'microBatch' | 'labelSmoothing' | 'optimiser' | 'precision' | 'executor'
+    'batch' | 'microBatch' | 'labelSmoothing' | 'average' | 'optimiser' | 'precision' | 'executor'
   > & {
     steps: number;
     milestones: number[];
@@ -233,6 +233,7 @@ export function experimentOf(
       batch: training.batch,
       ...(training.labelSmoothing !== undefined && { labelSmoothing: training.labelSmoothing }),
       ...(training.microBatch !== undefined && { microBatch: training.microBatch }),
+      ...(training.average && { average: training.average }),
       optimiser: training.optimiser,
       precision: training.precision,
       executor: training.executor,

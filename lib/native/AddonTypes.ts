@@ -325,6 +325,8 @@ export interface SessionOptions {
   schedule: ScheduleOptions;
   /** Of training batches: targets are 1 - smoothing at the label, and smoothing spread over all classes. */
   labelSmoothing: number;
+  /** Moving averages of all parameters, which evaluations look at; null: none. */
+  average: { decay: number; warmup: boolean } | null;
   /** Per-channel normalisation (x/255 - mean) / std; null: x/255. */
   normalise: { mean: number[]; std: number[] } | null;
   /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */
@@ -385,6 +387,8 @@ export interface SessionMemory {
   /** Of pruned tensors of the weights that are left, as `optimiser`; of all after a call of `gradients`. */
   gradients: number;
   optimiser: number;
+  /** Of moving averages; 0 where none are kept. */
+  average: number;
 }
 
 /** Which products may be sparse: those where that is cheaper, none, or all that can be. */
@@ -507,9 +511,9 @@ export interface MachineLimits {
 // ------------------------------------------------------------------------------- snapshots and masks
 
 export interface SnapshotTensor {
-  /** "fc1.weight", or "momentum.fc1.weight", "exp_avg.fc1.weight", "exp_avg_sq.fc1.weight". */
+  /** "fc1.weight", or "momentum.fc1.weight", "exp_avg.fc1.weight", "exp_avg_sq.fc1.weight", "average.fc1.weight". */
   name: string;
-  role: 'parameter' | 'optimiser' | 'buffer';
+  role: 'parameter' | 'optimiser' | 'buffer' | 'average';
   shape: number[];
   dtype: 'fp32' | 'fp64';
   /** External memory of the snapshot; the caller must mark it untransferable. */
@@ -759,7 +763,7 @@ export interface Addon {
     masks: MasksHandle,
     scope: 'masked' | 'all',
   ): Promise<DistanceResult & { layers: (DistanceResult & { name: string })[] }>;
-  /** (1 - alpha) * a + alpha * b over all parameters, alpha in [0, 1]; without optimiser state. */
+  /** (1 - alpha) * a + alpha * b over all parameters, and averages where both have them, alpha in [0, 1]; without optimiser state. */
   snapshotInterpolate(a: SnapshotHandle, b: SnapshotHandle, alpha: number): Promise<SnapshotHandle>;
 
   /** All ones over the prunable weights. */
@@ -786,7 +790,7 @@ export interface Addon {
   masksTensors(masks: MasksHandle): MaskTensor[];
   /** Is every weight of `inner` also in `outer`? */
   masksNested(inner: MasksHandle, outer: MasksHandle): boolean;
-  /** Entries of pruned places, in weights and optimiser state, that are not exactly +0. */
+  /** Entries of pruned places, in weights, optimiser state and averages, that are not exactly +0. */
   masksViolations(masks: MasksHandle, snapshot: SnapshotHandle): Promise<number>;
   /** Counts over all prunable parameters, and by parameter in `layers`. */
   masksOverlap(

@@ -64,6 +64,8 @@ export interface Recipe {
     microBatch?: number;
     /** See Session.open. Not given: 0. */
     labelSmoothing?: number;
+    /** Moving averages of the weights, which evaluations look at: see Session.open. Not given: none. */
+    average?: { decay: number; warmup: boolean };
     optimiser:
       | {
           type: 'sgd';

@@ -113,6 +113,7 @@ const sections = {
       .max(1 << 20)
       .optional(),
     labelSmoothing: z.number().gt(0).max(1).optional(),
+    average: z.strictObject({ decay: fraction, warmup: z.boolean().default(false) }).optional(),
     optimiser,
     schedule: z
       .strictObject({

@@ -13,6 +13,7 @@ import type {
   SessionHandle,
   SessionInfo,
   SessionMemory,
+  SessionOptions,
   Tuning,
 } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../native/errors.js';
@@ -100,6 +101,13 @@ export interface OpenOptions {
    * the smoothed one, that of evaluations is not. Default 0.
    */
   labelSmoothing?: number;
+  /**
+   * Exponential moving averages of all parameters, running statistics included, as TensorFlow's: after each update
+   * average += (1 - decay) * (weights - average), where decay is at most (1 + t) / (10 + t) at update t with `warmup`
+   * (TensorFlow's num_updates). Evaluations look at them, everything else at the weights; snapshots hold both, and loading one
+   * that was made without averages starts them at its weights. Default: none.
+   */
+  average?: { decay: number; warmup?: boolean } | undefined;
   /** Milestones and warm-up in updates. Default: constant. */
   schedule?: Partial<Omit<ScheduleOptions, 'learningRate'>>;
   /** true: (x/255 - mean) / std with the training set's figures; false: x/255. Default true. */
@@ -214,6 +222,14 @@ function linearOf(linear: ScheduleOptions['linear']): ScheduleOptions['linear'] 
   };
 }
 
+function averageOf(average: OpenOptions['average']): SessionOptions['average'] {
+  if (average === undefined) return null;
+  return {
+    decay: checkNumber(average.decay, 'average.decay', 1e-9, 0.999999999),
+    warmup: average.warmup ?? false,
+  };
+}
+
 function exponentialOf(exponential: ScheduleOptions['exponential']): ScheduleOptions['exponential'] {
   if (exponential === null) return null;
   return {
@@ -268,6 +284,7 @@ export class Session extends Resource<SessionHandle> {
       microBatch: o.microBatch === undefined ? 0 : checkInteger(o.microBatch, 'microBatch', 1, 1 << 20),
       optimiser: optimiserOf(o.optimiser),
       labelSmoothing: checkNumber(o.labelSmoothing ?? 0, 'labelSmoothing', 0, 1),
+      average: averageOf(o.average),
       schedule: {
         learningRate: checkNumber(o.optimiser.learningRate, 'optimiser.learningRate', 0, 1e6),
         milestones: (o.schedule?.milestones ?? []).map((m, i) =>
@@ -389,7 +406,7 @@ export class Session extends Resource<SessionHandle> {
       });
   }
 
-  /** Bytes held of weights, gradients and optimiser state: of the last two, in pruned tensors, only what is left. */
+  /** Bytes held of weights, gradients, optimiser state and averages: of gradients and state, in pruned tensors, only what is left. */
   memory(): SessionMemory {
     return loadAddon().sessionMemory(this.handle);
   }
@@ -477,7 +494,7 @@ export class Session extends Resource<SessionHandle> {
   }
 
   /**
-   * Mean loss and accuracy over a split. Aborting throws the signal's reason.
+   * Mean loss and accuracy over a split, of the moving averages where they are kept. Aborting throws the signal's reason.
    * @param options.examples only so many, evenly spaced over the split. Default: all.
    */
   async evaluate(
@@ -501,7 +518,7 @@ export class Session extends Resource<SessionHandle> {
   /**
    * Sets the running statistics of batch norm to the mean of the batch statistics of `batches` batches of the training
    * set, without augmentation, at the weights as they are: what a point between two snapshots needs, whose statistics
-   * are no mean of theirs. Nothing else changes. Aborting throws the signal's reason and leaves them half done.
+   * are no mean of theirs. Where moving averages are kept, all this is about them. Nothing else changes. Aborting throws the signal's reason and leaves them half done.
    */
   async reestimateStatistics(batches: number, options: { signal?: AbortSignal } = {}): Promise<void> {
     options.signal?.throwIfAborted();

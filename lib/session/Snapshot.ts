@@ -12,8 +12,8 @@ export interface SnapshotDistance extends DistanceResult {
 }
 
 export interface SnapshotView {
-  /** "parameter", what the optimiser remembers of it, or "buffer": running statistics of batch norm. */
-  role: 'parameter' | 'optimiser' | 'buffer';
+  /** "parameter", what the optimiser remembers of it, "buffer": running statistics of batch norm; or the "average" of either. */
+  role: 'parameter' | 'optimiser' | 'buffer' | 'average';
   shape: number[];
   /** All elements in row-major order, over native memory. */
   values: Float32Array | Float64Array;
@@ -22,7 +22,8 @@ export interface SnapshotView {
 }
 
 /**
- * Everything that rewinding restores, at one step (paper 1.3): parameters, optimiser state, step. Immutable. Views
+ * Everything that rewinding restores, at one step (paper 1.3): parameters, their moving averages where the session keeps
+ * some, optimiser state, step. Pruning and distances look at the parameters, not at averages. Immutable. Views
  * read native memory without a copy, survive `dispose` and cannot be transferred to another thread.
  */
 export class Snapshot extends Resource<SnapshotHandle> {
@@ -41,7 +42,7 @@ export class Snapshot extends Resource<SnapshotHandle> {
     return loadAddon().snapshotInfo(this.handle).bytes;
   }
 
-  /** Views by name: "fc1.weight" (K,C), "fc1.bias" (K), and "momentum.fc1.weight" and its kin. */
+  /** Views by name: "fc1.weight" (K,C), "fc1.bias" (K), and "momentum.fc1.weight" and its kin, "average.fc1.weight". */
   tensors(): ReadonlyMap<string, SnapshotView> {
     this.views ??= new Map(
       loadAddon()
@@ -97,7 +98,8 @@ export class Snapshot extends Resource<SnapshotHandle> {
 
   /**
    * The point (1 - alpha) * this + alpha * other on the line between two snapshots, over all parameters and running
-   * statistics, without optimiser state; at alpha 0 and 1 exactly the parameters of the one and the other.
+   * statistics, and between moving averages where both have them, without optimiser state; at alpha 0 and 1 exactly the
+   * parameters of the one and the other.
    * @throws LthError "wrong-shape".
    */
   async interpolate(other: Snapshot, alpha: number): Promise<Snapshot> {

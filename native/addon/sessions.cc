@@ -93,6 +93,11 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.batch = to_int(o.Get("batch"), "batch", 1, 1 << 24);
   s.micro_batch = to_int(o.Get("microBatch"), "microBatch", 0, 1 << 24);
   s.optimiser = optimiser_from(to_object(o.Get("optimiser"), "optimiser"));
+  if (!o.Get("average").IsNull()) {
+    const Napi::Object average = to_object(o.Get("average"), "average");
+    s.average = {.decay = to_double(average.Get("decay"), "average.decay"),
+                 .warmup = to_bool(average.Get("warmup"), "average.warmup")};
+  }
   s.label_smoothing = to_double(o.Get("labelSmoothing"), "labelSmoothing");
   s.schedule = schedule_from(to_object(o.Get("schedule"), "schedule"));
   if (!o.Get("normalise").IsNull()) {
@@ -272,6 +277,7 @@ Napi::Value session_memory(const Napi::CallbackInfo& info) {
   out.Set("weights", static_cast<double>(memory.weights));
   out.Set("gradients", static_cast<double>(memory.gradients));
   out.Set("optimiser", static_cast<double>(memory.optimiser));
+  out.Set("average", static_cast<double>(memory.average));
   return out;
 }
 

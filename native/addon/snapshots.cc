@@ -10,11 +10,12 @@ void append_tensors(Napi::Env env, Napi::Array& out, const std::shared_ptr<const
                     const std::shared_ptr<Account>& account, const Arena& arena, const std::string& prefix,
                     const char* role) {
   for (const ParameterSpec& p : snapshot->layout->parameters) {
-    if (!p.trainable && !prefix.empty()) continue;  // the optimiser remembers nothing of running statistics
+    const bool averages = role == std::string("average");
+    if (!p.trainable && !prefix.empty() && !averages) continue;  // the optimiser remembers nothing of running statistics
     const int64_t element = bytes_of(snapshot->dtype);
     Napi::Object one = Napi::Object::New(env);
     one.Set("name", prefix + p.name);
-    one.Set("role", p.trainable ? role : "buffer");
+    one.Set("role", p.trainable || averages ? role : "buffer");
     one.Set("shape", shape_to_js(env, p.shape));
     one.Set("dtype", snapshot->dtype == Dtype::kFloat32 ? "fp32" : "fp64");
     one.Set("data", external_buffer(env, arena.data() + p.offset * element, static_cast<size_t>(p.size * element),
@@ -40,6 +41,7 @@ Napi::Value snapshot_tensors(const Napi::CallbackInfo& info) {
   for (const Snapshot::State& state : snapshot->optimiser) {
     append_tensors(env, out, snapshot, account, state.values, state.name + ".", "optimiser");
   }
+  if (snapshot->average.size()) append_tensors(env, out, snapshot, account, snapshot->average, "average.", "average");
   return out;
 }
 

@@ -34,15 +34,20 @@ std::shared_ptr<const Snapshot> interpolate(const Snapshot& a, const Snapshot& b
   out->layout = a.layout;
   out->dtype = a.dtype;
   out->step = alpha == 1 ? b.step : a.step;
-  out->parameters = Arena(a.parameters.size());
-  if (alpha == 0 || alpha == 1) {
-    // Copied, because arithmetic would lose the sign of a zero.
-    std::memcpy(out->parameters.data(), (alpha == 0 ? a : b).parameters.data(), a.parameters.size());
-  } else if (a.dtype == Dtype::kFloat32) {
-    fill<float>(a.parameters, b.parameters, alpha, out->parameters, a.layout->arena);
-  } else {
-    fill<double>(a.parameters, b.parameters, alpha, out->parameters, a.layout->arena);
-  }
+  const auto between = [&](const Arena& from, const Arena& to) {
+    Arena point(from.size());
+    if (alpha == 0 || alpha == 1) {
+      // Copied, because arithmetic would lose the sign of a zero.
+      std::memcpy(point.data(), (alpha == 0 ? from : to).data(), from.size());
+    } else if (a.dtype == Dtype::kFloat32) {
+      fill<float>(from, to, alpha, point, a.layout->arena);
+    } else {
+      fill<double>(from, to, alpha, point, a.layout->arena);
+    }
+    return point;
+  };
+  out->parameters = between(a.parameters, b.parameters);
+  if (a.average.size() && b.average.size()) out->average = between(a.average, b.average);
   return out;
 }
 

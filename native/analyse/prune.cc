@@ -227,6 +227,7 @@ int64_t pruned_but_not_zero(const Masks& masks, const Snapshot& snapshot) {
   };
   look_at(snapshot.parameters);
   for (const Snapshot::State& state : snapshot.optimiser) look_at(state.values);
+  if (snapshot.average.size()) look_at(snapshot.average);
   return found;
 }
 

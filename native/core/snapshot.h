@@ -61,9 +61,11 @@ struct Snapshot {
     Arena values;      // layout->arena elements
   };
   std::vector<State> optimiser;
+  // Moving averages of all parameters, running statistics too: layout->arena elements, or none where none are kept.
+  Arena average;
 
   size_t bytes() const {
-    size_t sum = parameters.size();
+    size_t sum = parameters.size() + average.size();
     for (const State& state : optimiser) sum += state.values.size();
     return sum;
   }

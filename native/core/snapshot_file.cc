@@ -61,8 +61,12 @@ const TensorIn& tensor_of(const SafetensorsFile& file, const std::string& name, 
   return found->second;
 }
 
-// The optimiser remembers nothing of running statistics.
-bool stored(const ParameterSpec& p, const std::string& prefix) { return p.trainable || prefix.empty(); }
+constexpr const char* kAverage = "average.";
+
+// The optimiser remembers nothing of running statistics, which averages are kept of too.
+bool stored(const ParameterSpec& p, const std::string& prefix) {
+  return p.trainable || prefix.empty() || prefix == kAverage;
+}
 
 void append(std::vector<TensorOut>& out, const Snapshot& s, const Arena& arena, const std::string& prefix) {
   const int64_t element = bytes_of(s.dtype);
@@ -104,6 +108,7 @@ void write_snapshot(const Snapshot& s, const std::string& path, const Metadata& 
   if (with_optimiser) {
     for (const Snapshot::State& state : s.optimiser) append(tensors, s, state.values, state.name + ".");
   }
+  if (s.average.size()) append(tensors, s, s.average, kAverage);
   Metadata all = metadata;
   all["format"] = kSnapshotFormat;
   all["step"] = std::to_string(s.step);
@@ -140,6 +145,7 @@ std::shared_ptr<Snapshot> read_snapshot(std::shared_ptr<const ParameterLayout> l
       s->optimiser.push_back({state, read_arena(file, *s, std::string(state) + ".", used)});
     }
   }
+  if (file.tensors().count(kAverage + first)) s->average = read_arena(file, *s, kAverage, used);
   check_all_used(file, used);
   return s;
 }

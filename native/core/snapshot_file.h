@@ -8,7 +8,8 @@
 
 namespace lth {
 
-// The optimiser's state is left out where nobody will train on: it is twice the size of the weights under Adam.
+// The optimiser's state is left out where nobody will train on: it is twice the size of the weights under Adam. Moving
+// averages stay, "average.fc1.weight", for who evaluates.
 void write_snapshot(const Snapshot& snapshot, const std::string& path, const Metadata& metadata, bool with_optimiser);
 // Every parameter must be there in the layout's shape and in one dtype; nothing else may be.
 std::shared_ptr<Snapshot> read_snapshot(std::shared_ptr<const ParameterLayout> layout, const std::string& path);

@@ -139,6 +139,23 @@ void ParameterStore::initialise(uint64_t seed, uint32_t replicate, uint64_t draw
   optimiser_updates = 0;
   pending = {};
   apply_masks();
+  if (average.defined()) average.copy_(weights);
+}
+
+void ParameterStore::keep_average() { average = weights.clone(); }
+
+void ParameterStore::swap_average() {
+  if (!average.defined()) return;
+  // Contents, not tensors: what is recorded on a device knows the weights by their address.
+  if (weights.is_cpu()) {
+    auto* const values = static_cast<std::byte*>(weights.mutable_data_ptr());
+    std::swap_ranges(values, values + weights.nbytes(), static_cast<std::byte*>(average.mutable_data_ptr()));
+  } else {
+    const at::Tensor kept = weights.clone();
+    weights.copy_(average);
+    average.copy_(kept);
+  }
+  pack_weights();
 }
 
 void ParameterStore::set_decayed(Decayed which) {
@@ -193,7 +210,12 @@ void ParameterStore::apply_masks() {
     }
   };
   apply(weights, masks->words);
+  if (average.defined()) apply(average, masks->words);
   for (State& state : optimiser) apply(state.values, packing.words);
+  pack_weights();
+}
+
+void ParameterStore::pack_weights() {
   if (packing.left_arena == 0) return;
   if (dtype == Dtype::kFloat32) {
     pack_left(packing, layout(), weights.const_data_ptr<float>(), left.data_ptr<float>());
@@ -218,6 +240,8 @@ void ParameterStore::load(const Snapshot& snapshot, bool restore_optimiser) {
     }
   }
   copy_in(weights, snapshot.parameters, snapshot.dtype);
+  // One that was made without averages is where they begin.
+  if (average.defined()) copy_in(average, snapshot.average.size() ? snapshot.average : snapshot.parameters, snapshot.dtype);
   for (size_t i = 0; i < optimiser.size(); ++i) {
     if (sources[i] && kind == kPacked) {
       at::Tensor whole = zeros(layout().arena);
@@ -244,6 +268,7 @@ std::shared_ptr<const Snapshot> ParameterStore::snapshot() const {
   copy->pending = pending;
   copy->parameters = copy_out(weights);
   for (const State& state : optimiser) copy->optimiser.push_back({state.name, copy_out(unpacked(state.values))});
+  if (average.defined()) copy->average = copy_out(average);
   return copy;
 }
 

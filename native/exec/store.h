@@ -31,6 +31,7 @@ struct ParameterStore {
     at::Tensor values;  // (packing's arena)
   };
   std::vector<State> optimiser;
+  at::Tensor average;  // (arena) moving averages of all parameters; not defined where none are kept
   int64_t step = 0;
   // Updates the optimiser state has seen: differs from step where the state was zeroed at the rewind point.
   int64_t optimiser_updates = 0;
@@ -71,6 +72,10 @@ struct ParameterStore {
   void initialise(uint64_t seed, uint32_t replicate, uint64_t draw);
   // Says what weight decay is for: once, before the first update.
   void set_decayed(Decayed which);
+  // Moving averages are kept from here on; they begin as the weights are.
+  void keep_average();
+  // Weights and their averages change places: twice around what looks at the averages. Nothing where none are kept.
+  void swap_average();
   void set_masks(std::shared_ptr<const Masks> masks);
   void load(const Snapshot& snapshot, bool restore_optimiser);
   std::shared_ptr<const Snapshot> snapshot() const;
@@ -81,6 +86,8 @@ struct ParameterStore {
 
  private:
   void apply_masks();
+  // `left` as the weights are.
+  void pack_weights();
   at::Tensor zeros(int64_t elements) const;
   at::Tensor packed(const at::Tensor& whole, const Packing& as) const;
   at::Tensor unpacked(const at::Tensor& values) const;

@@ -106,6 +106,24 @@ TEST("names are PyTorch's, with the optimiser's state in front; the state may be
   CHECK(read_snapshot(s.layout, folder / "s")->optimiser.empty());
 }
 
+TEST("moving averages are read back bit for bit, those of running statistics too, with or without the optimiser's state") {
+  const Folder folder;
+  const auto layout = compile(test::normalised())->layout;
+  Snapshot s = trained<float>(layout, {"momentum"});
+  s.average = drawn<float>(layout, 9).parameters;
+  for (const bool with_optimiser : {true, false}) {
+    write_snapshot(s, folder / "s", {}, with_optimiser);
+    const auto& tensors = SafetensorsFile(folder / "s").tensors();
+    CHECK_EQUAL(tensors.size(), with_optimiser ? 8u + 6u + 8u : 8u + 8u);
+    CHECK(same(read_snapshot(layout, folder / "s")->average, s.average));
+  }
+  // Some of them are none.
+  forge(s, folder / "s", [](std::vector<TensorOut>& tensors, Metadata&) {
+    std::erase_if(tensors, [](const TensorOut& t) { return t.name == "average.bn1.running_mean"; });
+  });
+  CHECK_THROWS({ read_snapshot(layout, folder / "s"); }, "corrupt-file", {"average.bn1.running_mean"});
+}
+
 TEST("values that are not finite, and the sign of zero, survive") {
   const Folder folder;
   Snapshot s = trained<float>(layout_of({7, 6}), {});

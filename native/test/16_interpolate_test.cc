@@ -61,6 +61,18 @@ TEST("between identical snapshots the line stays where it is: pruned weights are
   for (int i = 0; i < 30; ++i) CHECK(same_bits(*interpolate(a, b, i / 29.0), a));
 }
 
+TEST("where both ends have moving averages the point has one between theirs, else none") {
+  const auto layout = small();
+  Snapshot a = drawn<double>(layout, 1), b = drawn<double>(layout, 2);
+  a.average = drawn<double>(layout, 3).parameters;
+  CHECK_EQUAL(interpolate(a, b, 0.5)->average.size(), size_t{0});
+  b.average = drawn<double>(layout, 4).parameters;
+  const Snapshot x = drawn<double>(layout, 3), y = drawn<double>(layout, 4);
+  const auto point = interpolate(a, b, 0.25), between = interpolate(x, y, 0.25);
+  CHECK(std::memcmp(point->average.data(), between->parameters.data(), between->parameters.size()) == 0);
+  CHECK(std::memcmp(interpolate(a, b, 1)->average.data(), b.average.data(), b.average.size()) == 0);
+}
+
 TEST("there is no optimiser state between two snapshots") {
   const auto layout = small();
   Snapshot a = drawn<float>(layout, 1);

@@ -113,6 +113,23 @@ void set_flags_once() {
   (void)done;
 }
 
+// What is evaluated: the moving averages in the place of the weights, as long as this lives.
+class Evaluated {
+ public:
+  explicit Evaluated(ParameterStore& store) : store_(store) { store_.swap_average(); }
+  ~Evaluated() {
+    try {
+      store_.swap_average();
+    } catch (...) {  // of a device that is lost, and the session with it
+    }
+  }
+  Evaluated(const Evaluated&) = delete;
+  Evaluated& operator=(const Evaluated&) = delete;
+
+ private:
+  ParameterStore& store_;
+};
+
 }  // namespace
 
 Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
@@ -135,6 +152,7 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, kind,
                                             options_.optimiser.state_names());
   store_->set_decayed(options_.optimiser.decayed);
+  if (options_.average.any()) store_->keep_average();
   Split parts = split(*options_.train, options_.validation, options_.seed, options_.subset);
   train_ = std::move(parts.train);
   validation_ = std::move(parts.validation);
@@ -206,6 +224,7 @@ Session::Memory Session::memory() const {
   m.weights = static_cast<int64_t>(store_->weights.nbytes());
   m.gradients = static_cast<int64_t>(store_->gradients.nbytes());
   for (const ParameterStore::State& state : store_->optimiser) m.optimiser += static_cast<int64_t>(state.values.nbytes());
+  if (store_->average.defined()) m.average = static_cast<int64_t>(store_->average.nbytes());
   return m;
 }
 
@@ -408,6 +427,7 @@ Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
 
 Session::Evaluation Session::evaluate_rows(const Dataset& data, std::span<const int32_t> rows, const Run* run) {
   const int64_t at_once = executor_->evaluation_batch(), count = static_cast<int64_t>(rows.size());
+  const Evaluated averages(*store_);
   Evaluation e;
   int64_t correct = 0;
   std::unique_ptr<PictureStream> stream;
@@ -482,6 +502,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     if (finite) {
       optimiser_step(options_.optimiser, rate, *store_, *pool_, isa_);
       ++store_->step;
+      if (options_.average.any()) average_step(options_.average, *store_, *pool_);
       stepped();
     }
     const bool last = (store_->step == o.until && o.ends) || !finite;
@@ -566,6 +587,7 @@ std::shared_ptr<Run> Session::reestimate(int64_t batches, RunEvents events) {
         const Here here(stream_);
         const double start = now_seconds();
         RunEnd end;
+        const Evaluated averages(*store_);
         int64_t averaged = 0;
         for (int64_t i = 0; i < batches; ++i) {
           if (run.stopping()) {

@@ -18,6 +18,7 @@
 #include "exec/executor.h"
 #include "exec/scores.h"
 #include "exec/stream_lease.h"
+#include "train/average.h"
 #include "train/optimiser.h"
 #include "train/run.h"
 #include "train/schedule.h"
@@ -35,6 +36,7 @@ struct SessionOptions {
   int64_t micro_batch = 0;  // examples of a batch that go through the network at once; 0: all
   OptimiserOptions optimiser;
   Schedule schedule;
+  AverageOptions average;
   double label_smoothing = 0;  // of training batches' loss
   std::vector<double> mean, std;  // empty: x/255
   Augmentation augment;           // of training batches alone
@@ -120,7 +122,7 @@ class Session {
   // Pictures that had to be replaced since the last call, of each the first time; from any thread.
   std::vector<Replaced> replaced();
   struct Memory {
-    int64_t weights = 0, gradients = 0, optimiser = 0;  // bytes
+    int64_t weights = 0, gradients = 0, optimiser = 0, average = 0;  // bytes
   };
   Memory memory() const;
   // Scores of the weights as they are (paper 4.2), fp64; `per_class` examples of each class, chosen by seed and
@@ -131,7 +133,8 @@ class Session {
 
   // All three claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
   std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);
-  // `examples` of the split, evenly spaced over it; 0: all.
+  // `examples` of the split, evenly spaced over it; 0: all. Evaluations, in trainings too, are of the moving averages where
+  // they are kept, and so is `reestimate`, which is for evaluations.
   std::shared_ptr<Run> evaluate(SplitName split, int64_t examples, RunEvents events);
   // Running statistics become the mean of those of the first `batches` batches of noise 0, without augmentation, each
   // (micro-)batch counted once; weights, optimiser state and step stay. One that is aborted leaves them half done.
