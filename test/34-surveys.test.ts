@@ -91,17 +91,23 @@ test('plan says what a run does: its units, updates, disk and time; it writes no
 });
 
 test('what the plan says of the disk is what the run takes, for both retention rules', async () => {
-  for (const keep of ['all', 'needed'] as const) {
-    const recipe = tinyRecipe({ network: 'lenet-100-50' }, { levels: 3 }, { metricsEvery: '1' });
-    await run(`disk-${keep}`, recipe, { keep });
+  const average = { decay: 0.99, warmup: false };
+  for (const [keep, more] of [
+    ['all', {}],
+    ['needed', {}],
+    ['all', { average }],
+  ] as const) {
+    const recipe = tinyRecipe({ network: 'lenet-100-50' }, { levels: 3 }, { metricsEvery: '1', ...more });
+    const name = `disk-${keep}${Object.keys(more)}`;
+    await run(name, recipe, { keep });
     const { plan, workplace } = await openPlan(recipe);
     const { bytes, peakBytes } = diskBytes(plan, recipe, workplace.network.summary.counts, {
       keep,
       trainings: 2,
     });
     workplace.dispose();
-    const taken = await RunFolder.open(at(`disk-${keep}`)).bytes();
-    assert.ok(Math.abs(bytes / taken - 1) < 0.1, `${keep}: ${bytes} planned, ${taken} taken`);
+    const taken = await RunFolder.open(at(name)).bytes();
+    assert.ok(Math.abs(bytes / taken - 1) < 0.1, `${name}: ${bytes} planned, ${taken} taken`);
     assert.ok(peakBytes > bytes);
   }
 });

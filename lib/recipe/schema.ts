@@ -226,6 +226,7 @@ function shapeOf(type: z.core.$ZodType | undefined): Record<string, z.core.$ZodT
   if (type instanceof z.ZodObject) return type.shape;
   if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault || type instanceof z.ZodNullable)
     return shapeOf(type.def.innerType);
+  if (type instanceof z.ZodOptional) return shapeOf(type.def.innerType);
   if (type instanceof z.ZodDiscriminatedUnion) {
     const shapes = type.options.map((option) => shapeOf(option) ?? {});
     return Object.assign({}, ...shapes);

@@ -60,10 +60,11 @@ void check(const lth::Snapshot& s) {
   lth::write_snapshot(s, file.path(), {}, true);
   const auto again = lth::read_snapshot(layout(), file.path());
   const auto same = [](const lth::Arena& a, const lth::Arena& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
+    return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size()) == 0);
   };
   if (again->step != s.step || again->optimiser_updates != s.optimiser_updates || again->dtype != s.dtype ||
       std::memcmp(&again->pending, &s.pending, sizeof s.pending) != 0 || !same(again->parameters, s.parameters) ||
+      !same(again->average, s.average) ||
       again->optimiser.size() != s.optimiser.size())
     std::abort();
   for (size_t i = 0; i < s.optimiser.size(); ++i) {
@@ -95,6 +96,7 @@ std::vector<Bytes> fuzz_seeds() {
   return {
       text(snapshot + lines("", "F32")),
       text(snapshot + lines("", "F64") + lines("momentum.", "F64")),
+      text(snapshot + lines("", "F32") + lines("momentum.", "F32") + lines("average.", "F32")),
       text(snapshot + "network=lenet\n" + lines("", "F32") + lines("exp_avg.", "F32") + lines("exp_avg_sq.", "F32")),
       text("format=lth-train/masks/1\n" + lines("", "BOOL")),
       text("format=lth-train/masks/1\n:fc1.weight BOOL 2,3 0\n:fc2.weight BOOL 2,2 2\n"),
