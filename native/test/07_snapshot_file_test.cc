@@ -113,8 +113,7 @@ TEST("moving averages are read back bit for bit, those of running statistics too
   s.average = drawn<float>(layout, 9).parameters;
   for (const bool with_optimiser : {true, false}) {
     write_snapshot(s, folder / "s", {}, with_optimiser);
-    const auto& tensors = SafetensorsFile(folder / "s").tensors();
-    CHECK_EQUAL(tensors.size(), with_optimiser ? 8u + 6u + 8u : 8u + 8u);
+    CHECK_EQUAL(SafetensorsFile(folder / "s").tensors().size(), with_optimiser ? 8u + 6u + 8u : 8u + 8u);
     CHECK(same(read_snapshot(layout, folder / "s")->average, s.average));
   }
   // Some of them are none.
