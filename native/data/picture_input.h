@@ -11,6 +11,7 @@ namespace lth {
 
 class PictureInput {
  public:
+  explicit PictureInput(Isa isa = chosen_isa()) : resizer_(isa) {}
   // `to` takes (size,size,3). `upright`: EXIF's orientation is applied first. Errors are those of PictureReader.
   PictureCrop make(std::span<const std::byte> file, const std::string& name, const CropRule& rule, const CropKey& key,
                    bool upright, PixelLayout to);

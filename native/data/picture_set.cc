@@ -33,15 +33,20 @@ std::string PictureSet::path(int64_t row) const {
   return root_ + "/" + (names_.data() + begins_[static_cast<size_t>(row)]);
 }
 
-void PictureSet::read(int64_t row, std::vector<std::byte>& bytes) const {
+std::span<const std::byte> PictureSet::read(int64_t row, std::vector<std::byte>& memory) const {
   const std::string name = path(row);
   const InputFile file(name);
   if (file.size() > kMostBytes) {
     throw Error("corrupt-file", "[picture] " + name + ": has " + std::to_string(file.size()) + " bytes, expected at most " +
                                     std::to_string(kMostBytes));
   }
-  bytes.resize(file.size());
+  if (memory.size() < file.size()) {
+    memory.clear();  // so that nothing is copied
+    memory.resize(file.size());
+  }
+  const auto bytes = std::span(memory).first(file.size());
   file.read(0, bytes);
+  return bytes;
 }
 
 }  // namespace lth

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ class PictureSet {
   std::string path(int64_t row) const;
   size_t memory() const { return names_.size() + labels_.size() * (sizeof(int32_t) + sizeof(uint64_t)); }
 
-  // The bytes of an example's file; the memory of `bytes` is used again. Error("io"), Error("corrupt-file").
-  void read(int64_t row, std::vector<std::byte>& bytes) const;
+  // The bytes of an example's file, at the beginning of `memory`, which grows as needed. Error("io"), Error("corrupt-file").
+  std::span<const std::byte> read(int64_t row, std::vector<std::byte>& memory) const;
 
  private:
   std::string root_, names_;

@@ -30,7 +30,7 @@ void interleave(const uint32_t* pixels, int64_t width, uint8_t* to) {
 
 void Resizer::plan(Axis& axis, int64_t size, double from, double length, int64_t outputs, Filter filter) {
   const double scale = length / static_cast<double>(outputs), wide = std::max(scale, 1.0);
-  const double support = (filter == Filter::kBilinear ? 1.0 : 2.0) * wide;
+  const double support = filter_reach(filter) * wide;
   axis.taps = (static_cast<int64_t>(std::ceil(support)) * 2 + 2) & ~int64_t{1};
   axis.first.resize(static_cast<size_t>(outputs));
   axis.weights.assign(static_cast<size_t>(outputs * axis.taps), 0);

@@ -11,6 +11,8 @@
 namespace lth {
 
 enum class Filter { kBilinear, kBicubic };
+// How far from its centre a filter is not 0, in pixels of the output or of the input, whichever are larger.
+constexpr double filter_reach(Filter filter) { return filter == Filter::kBilinear ? 1 : 2; }
 
 // In pixels, which are squares: a picture's upper left corner is (0,0), its lower right one (height, width).
 struct CropBox {
