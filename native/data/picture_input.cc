@@ -94,9 +94,9 @@ PictureCrop PictureInput::make(std::span<const std::byte> file, const std::strin
   return crop;
 }
 
-Patch PictureInput::decode(std::span<const std::byte> file, const std::string& name) {
+Patch PictureInput::decode(std::span<const std::byte> file, const std::string& name, bool library_alone) {
   reader_.open(file, name);
-  return reader_.read({.height = reader_.height(), .width = reader_.width()}, 1);
+  return reader_.read({.height = reader_.height(), .width = reader_.width()}, 1, library_alone);
 }
 
 }  // namespace lth

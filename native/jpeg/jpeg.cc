@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "jpeg/exif.h"
+#include "jpeg/huffman.h"
 
 namespace lth {
 namespace {
@@ -42,6 +43,9 @@ struct JpegReader::Library {
   std::span<const std::byte> bytes;
   std::vector<uint8_t> line;  // of a CMYK picture
   int64_t warnings = 0;
+#if LTH_JPEG_MODULES
+  HuffmanDecoder huffman;
+#endif
 
   static Library& of(j_common_ptr any) { return *static_cast<Library*>(any->client_data); }
 
@@ -141,7 +145,22 @@ int JpegReader::orientation() const {
   return 1;
 }
 
-Patch JpegReader::read(const PictureWindow& window, int shrink, std::vector<uint8_t>& pixels) {
+Patch JpegReader::read(const PictureWindow& window, int shrink, bool library_alone, std::vector<uint8_t>& pixels) {
+#if LTH_JPEG_MODULES
+  if (!library_alone) {
+    try {
+      return decode(window, shrink, false, pixels);
+    } catch (const Error&) {
+      if (!library_->huffman.take_irregular()) throw;
+    }
+    const std::string name = library_->name;
+    open(library_->bytes, name);
+  }
+#endif
+  return decode(window, shrink, true, pixels);
+}
+
+Patch JpegReader::decode(const PictureWindow& window, int shrink, bool library_alone, std::vector<uint8_t>& pixels) {
   Library& l = *library_;
   jpeg_decompress_struct& d = l.decoder;
   const bool cmyk = d.jpeg_color_space == JCS_CMYK || d.jpeg_color_space == JCS_YCCK;
@@ -152,6 +171,9 @@ Patch JpegReader::read(const PictureWindow& window, int shrink, std::vector<uint
   d.dct_method = JDCT_ISLOW;
   d.do_fancy_upsampling = TRUE;
   l.guarded([&] { jpeg_start_decompress(&d); });
+#if LTH_JPEG_MODULES
+  if (!library_alone) l.huffman.install(d);
+#endif
 
   const auto scaled = [&](int64_t end, JDIMENSION most) { return std::min<int64_t>((end + shrink - 1) / shrink, most); };
   Patch patch;

@@ -21,7 +21,7 @@ void PictureReader::open(std::span<const std::byte>, const std::string&) {}
 int64_t PictureReader::height() const { return 0; }
 int64_t PictureReader::width() const { return 0; }
 int PictureReader::orientation() const { return 1; }
-Patch PictureReader::read(const PictureWindow&, int) { return {}; }
+Patch PictureReader::read(const PictureWindow&, int, bool) { return {}; }
 int64_t PictureReader::warnings() const { return 0; }
 
 }  // namespace lth
