@@ -138,13 +138,15 @@ bool HuffmanDecoder::decode_blocks(const jpeg_decompress_struct& decoder, JBLOCK
 
 boolean HuffmanDecoder::decode(j_decompress_ptr decoder, JBLOCKROW* blocks) {
   auto& self = *static_cast<HuffmanDecoder*>(decoder->entropy);
-  if (blocks ? self.decode_blocks<true>(*decoder, blocks) : self.decode_blocks<false>(*decoder, nullptr)) return TRUE;
+  const bool wanted = blocks && self.column_ >= self.first_wanted_ && self.column_ < self.end_wanted_;
+  if (++self.column_ == self.columns_) self.column_ = 0;
+  if (wanted ? self.decode_blocks<true>(*decoder, blocks) : self.decode_blocks<false>(*decoder, nullptr)) return TRUE;
   self.irregular_ = true;
   decoder->err->error_exit(reinterpret_cast<j_common_ptr>(decoder));
   return FALSE;
 }
 
-void HuffmanDecoder::install(jpeg_decompress_struct& decoder) {
+void HuffmanDecoder::install(jpeg_decompress_struct& decoder, int64_t left, int64_t width) {
   const bool baseline = !decoder.progressive_mode && !decoder.arith_code && decoder.data_precision == 8 && decoder.Ss == 0 &&
                         decoder.Se == DCTSIZE2 - 1 && decoder.Ah == 0 && decoder.Al == 0;
   if (!baseline || decoder.restart_interval != 0 || jpeg_has_multiple_scans(&decoder)) return;
@@ -154,6 +156,16 @@ void HuffmanDecoder::install(jpeg_decompress_struct& decoder) {
     ac_[component.ac_tbl_no].make(*decoder.ac_huff_tbl_ptrs[component.ac_tbl_no], false);
     last_dc_[i] = 0;
   }
+#if JPEG_LIB_VERSION >= 70
+  const int64_t block = decoder.min_DCT_h_scaled_size;
+#else
+  const int64_t block = decoder.min_DCT_scaled_size;
+#endif
+  const int64_t pixels = decoder.comps_in_scan == 1 ? block : block * decoder.max_h_samp_factor;  // of an MCU's row
+  column_ = 0;
+  columns_ = decoder.MCUs_per_row;
+  first_wanted_ = left / pixels;
+  end_wanted_ = (left + width + pixels - 1) / pixels;
   next_ = decoder.src->next_input_byte;
   end_ = next_ + decoder.src->bytes_in_buffer;
   bits_ = 0;

@@ -22,8 +22,8 @@ class HuffmanDecoder : private jpeg_entropy_decoder {
  public:
   // Between jpeg_start_decompress and the first row: decodes what comes next of `decoder`, whose data lies in memory. Leaves
   // libjpeg's own in place where a file is of another kind: progressive, arithmetic, of several scans, with restart markers.
-  // Must stay where it is until the picture is done.
-  void install(jpeg_decompress_struct& decoder);
+  // Coefficients are wanted of columns [left, left + width) of the output. Must stay where it is until the picture is done.
+  void install(jpeg_decompress_struct& decoder, int64_t left, int64_t width);
   // Whether the picture ended in an error because its data is not what it should be; says so once. libjpeg's own decoder
   // warns and goes on: it should be asked instead.
   bool take_irregular() { return std::exchange(irregular_, false); }
@@ -56,6 +56,8 @@ class HuffmanDecoder : private jpeg_entropy_decoder {
   const uint8_t *next_ = nullptr, *end_ = nullptr;
   uint64_t bits_ = 0;
   int count_ = 0, missing_ = 0;
+  int64_t column_ = 0, columns_ = 0;      // of MCUs: the one that comes next; in a row
+  int64_t first_wanted_ = 0, end_wanted_ = 0;
   int last_dc_[MAX_COMPS_IN_SCAN] = {};
   bool irregular_ = false;
 };

@@ -171,9 +171,6 @@ Patch JpegReader::decode(const PictureWindow& window, int shrink, bool library_a
   d.dct_method = JDCT_ISLOW;
   d.do_fancy_upsampling = TRUE;
   l.guarded([&] { jpeg_start_decompress(&d); });
-#if LTH_JPEG_MODULES
-  if (!library_alone) l.huffman.install(d);
-#endif
 
   const auto scaled = [&](int64_t end, JDIMENSION most) { return std::min<int64_t>((end + shrink - 1) / shrink, most); };
   Patch patch;
@@ -190,6 +187,9 @@ Patch JpegReader::decode(const PictureWindow& window, int shrink, bool library_a
   auto wide = static_cast<JDIMENSION>(std::min<int64_t>(patch.left + patch.width + kMargin, d.output_width) - left);
   l.guarded([&] {
     if (wide < d.output_width) jpeg_crop_scanline(&d, &first, &wide);  // then begins at a whole block
+#if LTH_JPEG_MODULES
+    if (!library_alone) l.huffman.install(d, first, wide);
+#endif
     if (top > 0) jpeg_skip_scanlines(&d, static_cast<JDIMENSION>(top));
   });
   const int64_t bytes = int64_t{d.output_width} * 3, lead = (patch.left - first) * 3;
