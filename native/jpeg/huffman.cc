@@ -8,15 +8,17 @@
 namespace lth {
 namespace {
 
-constexpr uint8_t kZigzag[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
-                                 41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
-                                 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+// Behind its end are those that a run past the end leads to.
+constexpr uint8_t kZigzag[64 + 15] = {
+    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,
+    6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31,
+    39, 46, 53, 60, 61, 54, 47, 55, 62, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63};
 
 // ITU T.81, F.2.2.1: what is left of `bits` after a shift, a number of so many bits, of which a first one of 0 makes a
 // negative one. The shift is below 64.
 int64_t number(uint64_t bits, int shift) {
-  const auto negative = static_cast<uint64_t>(static_cast<int64_t>(~bits) >> 63);
-  return static_cast<int64_t>((bits >> shift) - (negative & (~uint64_t{0} >> shift)));
+  const auto negative = static_cast<uint64_t>(static_cast<int64_t>(~bits) >> 63);  // all ones, or 0
+  return static_cast<int64_t>((((bits ^ negative) >> shift) ^ negative) - negative);
 }
 
 constexpr int all_bits(uint32_t entry) { return static_cast<int>(entry & 255); }
@@ -83,9 +85,9 @@ struct HuffmanDecoder::Bits {
     }
   }
   // What the next code says, of which `after` begins with the number; goes on behind it. False where there is no such code.
-  bool decode(const Entry* entries, const Table& table, bool dc, Entry& entry, uint64_t& after) {
+  bool decode(const Table& table, bool dc, Entry& entry, uint64_t& after) {
     if (count < 32) fill();
-    entry = entries[bits >> (64 - kPeek)];
+    entry = table.entries[bits >> (64 - kPeek)];
     if (all_bits(entry) == 0) [[unlikely]] {
       int32_t code = 0;
       int length = kPeek + 1;
@@ -104,30 +106,29 @@ struct HuffmanDecoder::Bits {
 };
 
 template <bool kKept>
-bool HuffmanDecoder::decode_blocks(const jpeg_decompress_struct& decoder, JBLOCKROW* blocks) {
+bool HuffmanDecoder::decode_blocks(JBLOCKROW* blocks) {
   Bits bits{bits_, count_, missing_, next_, end_};
-  for (int i = 0; i < decoder.blocks_in_MCU; ++i) {
-    const int part = decoder.MCU_membership[i];
-    const jpeg_component_info& component = *decoder.cur_comp_info[part];
-    const Table &dc = dc_[component.dc_tbl_no], &ac = ac_[component.ac_tbl_no];
+  for (int i = 0; i < block_count_; ++i) {
+    const auto [dc, ac, part] = blocks_[i];
     Entry entry;
     uint64_t after;
-    if (!bits.decode(dc.entries, dc, true, entry, after)) return false;
-    if (number_shift(entry) < 64) last_dc_[part] += static_cast<int>(number(after, number_shift(entry)));
-    if (last_dc_[part] != static_cast<JCOEF>(last_dc_[part])) return false;
+    if (!bits.decode(*dc, true, entry, after)) return false;
+    int& last_dc = last_dc_[part];
+    if (number_shift(entry) < 64) last_dc += static_cast<int>(number(after, number_shift(entry)));
+    if (last_dc != static_cast<JCOEF>(last_dc)) return false;
     JCOEF* const block = kKept ? *blocks[i] : nullptr;
-    if constexpr (kKept) block[0] = static_cast<JCOEF>(last_dc_[part]);
-    const Entry* const entries = ac.entries;
-    for (int k = 1; k < 64; ++k) {
-      if (!bits.decode(entries, ac, false, entry, after)) return false;
+    if constexpr (kKept) block[0] = static_cast<JCOEF>(last_dc);
+    int k = 1;
+    for (; k < 64; ++k) {
+      if (!bits.decode(*ac, false, entry, after)) return false;
       k += run(entry);
       if (number_shift(entry) == 64) {
         if (run(entry) != 15) break;
-        continue;
+      } else if constexpr (kKept) {
+        block[kZigzag[k]] = static_cast<JCOEF>(number(after, number_shift(entry) & 63));
       }
-      if (k > 63) return false;
-      if constexpr (kKept) block[kZigzag[k]] = static_cast<JCOEF>(number(after, number_shift(entry) & 63));
     }
+    if (k > 64) return false;
   }
   bits_ = bits.bits;
   count_ = bits.count;
@@ -140,7 +141,7 @@ boolean HuffmanDecoder::decode(j_decompress_ptr decoder, JBLOCKROW* blocks) {
   auto& self = *static_cast<HuffmanDecoder*>(decoder->entropy);
   const bool wanted = blocks && self.column_ >= self.first_wanted_ && self.column_ < self.end_wanted_;
   if (++self.column_ == self.columns_) self.column_ = 0;
-  if (wanted ? self.decode_blocks<true>(*decoder, blocks) : self.decode_blocks<false>(*decoder, nullptr)) return TRUE;
+  if (wanted ? self.decode_blocks<true>(blocks) : self.decode_blocks<false>(nullptr)) return TRUE;
   self.irregular_ = true;
   decoder->err->error_exit(reinterpret_cast<j_common_ptr>(decoder));
   return FALSE;
@@ -155,6 +156,12 @@ void HuffmanDecoder::install(jpeg_decompress_struct& decoder, int64_t left, int6
     dc_[component.dc_tbl_no].make(*decoder.dc_huff_tbl_ptrs[component.dc_tbl_no], true);
     ac_[component.ac_tbl_no].make(*decoder.ac_huff_tbl_ptrs[component.ac_tbl_no], false);
     last_dc_[i] = 0;
+  }
+  block_count_ = decoder.blocks_in_MCU;
+  for (int i = 0; i < block_count_; ++i) {
+    const int part = decoder.MCU_membership[i];
+    const jpeg_component_info& component = *decoder.cur_comp_info[part];
+    blocks_[i] = {&dc_[component.dc_tbl_no], &ac_[component.ac_tbl_no], part};
   }
 #if JPEG_LIB_VERSION >= 70
   const int64_t block = decoder.min_DCT_h_scaled_size;

@@ -48,7 +48,7 @@ class HuffmanDecoder : private jpeg_entropy_decoder {
 
   static boolean decode(j_decompress_ptr decoder, JBLOCKROW* blocks);
   template <bool kKept>
-  bool decode_blocks(const jpeg_decompress_struct& decoder, JBLOCKROW* blocks);
+  bool decode_blocks(JBLOCKROW* blocks);
 
   // What a later libjpeg-turbo of the same ABI may have in jpeg_entropy_decoder behind what we know of it.
   const void* more_[4] = {};
@@ -58,6 +58,12 @@ class HuffmanDecoder : private jpeg_entropy_decoder {
   int count_ = 0, missing_ = 0;
   int64_t column_ = 0, columns_ = 0;      // of MCUs: the one that comes next; in a row
   int64_t first_wanted_ = 0, end_wanted_ = 0;
+  struct Block {
+    const Table *dc, *ac;
+    int part;  // of the picture's, whose last_dc_ it goes on with
+  };
+  Block blocks_[D_MAX_BLOCKS_IN_MCU];
+  int block_count_ = 0;
   int last_dc_[MAX_COMPS_IN_SCAN] = {};
   bool irregular_ = false;
 };
