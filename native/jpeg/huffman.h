@@ -15,8 +15,9 @@
 #define LTH_JPEG_MODULES 1
 #endif
 
-#if LTH_JPEG_MODULES
 namespace lth {
+
+#if LTH_JPEG_MODULES
 
 class HuffmanDecoder : private jpeg_entropy_decoder {
  public:
@@ -68,5 +69,13 @@ class HuffmanDecoder : private jpeg_entropy_decoder {
   bool irregular_ = false;
 };
 
-}  // namespace lth
+#else
+
+struct HuffmanDecoder {
+  void install(jpeg_decompress_struct&, int64_t, int64_t) {}
+  bool take_irregular() { return false; }
+};
+
 #endif
+
+}  // namespace lth
