@@ -747,6 +747,8 @@ export interface Addon {
     optimiser: boolean,
   ): Promise<void>;
   snapshotRead(network: NetworkHandle, path: string): Promise<SnapshotHandle>;
+  /** A PyTorch state dict as safetensors, by name; at step 0, without optimiser state. */
+  snapshotFromStateDict(network: NetworkHandle, path: string): Promise<SnapshotHandle>;
   /**
    * || m*a - m*b || and the angle between the two, summed up in double in a fixed order. "masked": prunable parameters;
    * "all": every trainable one. By parameter in `layers`.
