@@ -375,6 +375,8 @@ export interface Tuning {
   bf16: ProductCosts;
   /** Linear layers, which are multiplied in fp32 beside images in bf16 too. */
   linear: ProductCosts;
+  /** Those of which a batch's inputs or outputs have more than 1 MiB. */
+  wide: ProductCosts;
 }
 
 /** Bytes that a session holds of its parameters, beside the values of a batch. */
