@@ -48,7 +48,10 @@ const costs = (all: number): ProductCosts => ({
   gradientOfBand: all,
   splitOfVector: all,
 });
-const table = (all: number): Tuning => ({ fp32: costs(all), bf16: costs(all), linear: costs(all) });
+const table = (all: number): Tuning => {
+  const each = costs(all);
+  return { fp32: each, bf16: each, linear: each, wide: each };
+};
 const nothing = table(0);
 const much = table(1e6);
 
@@ -142,6 +145,38 @@ test('each kind of product is chosen by its own costs, each precision by its own
     }
     other.dispose();
   }
+});
+
+test('linear layers are wide by their columns: a batch of 512 pictures is, one of 60 is not', async () => {
+  for (const [batch, first] of [
+    [60, 'dense'],
+    [512, 'sparse'],
+  ] as const) {
+    const session = await openSession({ network: lenet, batch, tuning: { ...much, wide: costs(0) } });
+    await prune(lenet, session, 0.95);
+    await session.trainToEnd({ until: 1, evaluate: [] });
+    // 784 inputs of a picture, then 300, then 100.
+    const made = session.kernels().map((one) => [one.forward, one.weightGradient]);
+    assert.deepEqual(made, [
+      [first, first],
+      ['dense', 'dense'],
+      ['dense', 'dense'],
+    ]);
+    session.dispose();
+  }
+});
+
+test('a table from before wide layers had costs of their own has those of the others', async () => {
+  const old = join(folder, 'old.json');
+  const tuning = { ...table(1), linear: costs(2), wide: costs(2) };
+  await writeTuning(old, tuning, null);
+  const { tuning: back } = await readTuning(old);
+  assert.deepEqual(back, tuning);
+  const { wide: _, ...without } = tuning;
+  await writeTuning(old, without as Tuning, null);
+  const { tuning: filled } = await readTuning(old);
+  assert.deepEqual(filled, tuning);
+  assert.equal(tuningName(filled), tuningName(tuning));
 });
 
 test('the table is in the fingerprint, unless it is built in or nothing is chosen by it', async () => {

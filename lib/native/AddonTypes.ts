@@ -379,6 +379,8 @@ export interface Tuning {
   bf16: ProductCosts;
   /** Linear layers, which are multiplied in fp32 beside images in bf16 too. */
   linear: ProductCosts;
+  /** Those of which a batch's inputs or outputs have more than 1 MiB. */
+  wide: ProductCosts;
 }
 
 /** Bytes that a session holds of its parameters, beside the values of a batch. */
@@ -753,6 +755,8 @@ export interface Addon {
     optimiser: boolean,
   ): Promise<void>;
   snapshotRead(network: NetworkHandle, path: string): Promise<SnapshotHandle>;
+  /** A PyTorch state dict as safetensors, by name; at step 0, without optimiser state. */
+  snapshotFromStateDict(network: NetworkHandle, path: string): Promise<SnapshotHandle>;
   /**
    * || m*a - m*b || and the angle between the two, summed up in double in a fixed order. "masked": prunable parameters;
    * "all": every trainable one. By parameter in `layers`.

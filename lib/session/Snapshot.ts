@@ -74,6 +74,17 @@ export class Snapshot extends Resource<SnapshotHandle> {
   }
 
   /**
+   * Parameters and running statistics that another program trained: a PyTorch module's state dict as a safetensors file,
+   * tensor by tensor by name, in F64, F32, F16 or BF16. `resnet50` and the other networks of ImageNet have torchvision's names.
+   * At step 0 and without optimiser state: `session.load(snapshot, { optimiser: 'zero' })`. Names may all begin with "module.";
+   * `num_batches_tracked` is left out.
+   * @throws LthError "io", "corrupt-file", or "wrong-shape", which names tensors that are missing, of another shape or unknown.
+   */
+  static async fromStateDict(network: CompiledNetwork, path: string): Promise<Snapshot> {
+    return new Snapshot(await loadAddon().snapshotFromStateDict(network.handle, path));
+  }
+
+  /**
    * How far two copies are apart (paper section 2 and appendix B): the L2 norm of m*a - m*b, and the angle between m*a
    * and m*b in degrees, null where one of the two is a zero vector. Symmetric in every bit; exactly 0 and 0 between
    * snapshots of the same bits.

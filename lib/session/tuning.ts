@@ -3,7 +3,7 @@ import { checkInteger, checkNumber, LthError, wrongValue } from '../native/error
 import { loadAddon } from '../native/load.js';
 
 /** Parts of a table, and costs of each. */
-export const tuningParts = ['fp32', 'bf16', 'linear'] as const;
+export const tuningParts = ['fp32', 'bf16', 'linear', 'wide'] as const;
 export const costNames = [
   'entryOfRun',
   'entryOfPlace',
@@ -32,7 +32,7 @@ export function checkTuning(value: unknown): Tuning {
       splitOfVector: of('splitOfVector'),
     };
   };
-  return { fp32: partOf('fp32'), bf16: partOf('bf16'), linear: partOf('linear') };
+  return { fp32: partOf('fp32'), bf16: partOf('bf16'), linear: partOf('linear'), wide: partOf('wide') };
 }
 
 /** The table of sessions and runs that are given none. */

@@ -152,7 +152,10 @@ export const tuningRecord = z.strictObject({
   kind: z.literal('tuning'),
   /** What it was measured on, and the version of the kernels; null where a program made it. */
   machine: z.strictObject({ cpu: name, isa: name, kernels: name }).nullable(),
-  tuning: z.strictObject({ fp32: costs, bf16: costs, linear: costs }),
+  tuning: z
+    .strictObject({ fp32: costs, bf16: costs, linear: costs, wide: costs.optional() })
+    // Tables from before wide layers had costs of their own.
+    .transform(({ wide, ...rest }) => ({ ...rest, wide: wide ?? rest.linear })),
 });
 export type TuningRecord = z.infer<typeof tuningRecord>;
 

@@ -2,6 +2,7 @@
 
 #include "addon/handles.h"
 #include "core/snapshot_file.h"
+#include "core/state_dict.h"
 
 namespace lth {
 namespace {
@@ -86,6 +87,15 @@ Napi::Value snapshot_read(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::shared_ptr<const Snapshot> s) { return make_handle(env, std::move(s)); });
 }
 
+Napi::Value snapshot_from_state_dict(const Napi::CallbackInfo& info) {
+  return PromiseWorker<std::shared_ptr<const Snapshot>>::run(
+      info.Env(),
+      [network = from_handle<const CompiledNetwork>(info[0]), path = to_string(info[1], "path")] {
+        return std::shared_ptr<const Snapshot>(read_state_dict(network->layout, path));
+      },
+      [](Napi::Env env, std::shared_ptr<const Snapshot> s) { return make_handle(env, std::move(s)); });
+}
+
 Napi::Value masks_read(const Napi::CallbackInfo& info) {
   return PromiseWorker<std::shared_ptr<const Masks>>::run(
       info.Env(),
@@ -102,6 +112,7 @@ void define_snapshots(Napi::Object& exports) {
   define<snapshot_tensors>(exports, "snapshotTensors");
   define<snapshot_write>(exports, "snapshotWrite");
   define<snapshot_read>(exports, "snapshotRead");
+  define<snapshot_from_state_dict>(exports, "snapshotFromStateDict");
   define<masks_write>(exports, "masksWrite");
   define<masks_read>(exports, "masksRead");
 }

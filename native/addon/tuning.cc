@@ -26,6 +26,7 @@ Napi::Value tuning_to_js(Napi::Env env, const Tuning& tuning) {
   out.Set("fp32", to_js(env, tuning.fp32));
   out.Set("bf16", to_js(env, tuning.bf16));
   out.Set("linear", to_js(env, tuning.linear));
+  out.Set("wide", to_js(env, tuning.wide));
   return out;
 }
 
@@ -55,6 +56,7 @@ Tuning tuning_from(const Napi::Value& v, const std::string& name) {
   t.fp32 = costs_from(o.Get("fp32"), name + ".fp32");
   t.bf16 = costs_from(o.Get("bf16"), name + ".bf16");
   t.linear = costs_from(o.Get("linear"), name + ".linear");
+  t.wide = costs_from(o.Get("wide"), name + ".wide");
   check(t);
   return t;
 }

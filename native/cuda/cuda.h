@@ -22,7 +22,7 @@ CudaInfo cuda_info();
 // "cpu", "cuda" or "cuda:N". A CUDA device that cannot be used is an error "no-cuda" that tells what to do.
 at::Device device_from(const std::string& name);
 
-// What decides bits on a device, as words without spaces: "cuda:NVIDIA-H100-80GB-HBM3 multiprocessors=132
+// What decides bits on a device, as words without spaces: "cuda:NVIDIA-H100-80GB-HBM3
 // cudnn=91900 device-kernels=1".
 std::string device_words(const at::Device& device);
 

@@ -25,7 +25,7 @@ std::optional<DecodeTimes> time_decode(const PictureSet& set, const std::vector<
     if (stopping()) return;
     try {
       const auto row = static_cast<size_t>(i);
-      const Patch patch = inputs[static_cast<size_t>(Pool::thread())].decode(files[row], set.path(rows[row]));
+      const Patch patch = inputs[static_cast<size_t>(Pool::thread())].decode(files[row], set.path(rows[row]), true);
       pixels += patch.height * patch.width;
     } catch (...) {
       errors[static_cast<size_t>(i)] = std::current_exception();

@@ -56,11 +56,15 @@ int shrink_for(const CropBox& box, int64_t size) {
   return 1;
 }
 
-// [from, from + length) and what the filter reaches beyond, as whole pixels in [0, size).
-void reach(double from, double length, int64_t outputs, bool cut, int64_t size, int64_t& first, int64_t& count) {
-  const double beyond = cut ? 0 : 3 * std::max(1.0, length / static_cast<double>(outputs));
-  first = std::clamp<int64_t>(static_cast<int64_t>(std::floor(from - beyond)), 0, size - 1);
-  count = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(from + length + beyond)), first + 1, size) - first;
+// [from, from + length) and what the filter reaches beyond, as whole pixels in [0, size). At the end no more than that: rows
+// below are not decoded. The beginning decides how places in the patch are rounded and stays as it was, so that bits do.
+void reach(double from, double length, const CropRule& rule, bool cut, int shrink, int64_t size, int64_t& first, int64_t& count) {
+  const double scale = length / static_cast<double>(rule.size), wide = std::max<double>(shrink, scale);
+  const double before = cut ? 0 : 3 * std::max(1.0, scale);
+  // The last output's centre is half a step before the end; its filter is cut half a pixel (of the patch) later.
+  const double behind = cut ? 0 : filter_reach(rule.filter) * wide - scale / 2 + shrink / 2.0;
+  first = std::clamp<int64_t>(static_cast<int64_t>(std::floor(from - before)), 0, size - 1);
+  count = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(from + length + behind)), first + 1, size) - first;
 }
 
 // `box` inside of a patch, whose edges rounding may have put it over.
@@ -78,10 +82,11 @@ PictureCrop PictureInput::make(std::span<const std::byte> file, const std::strin
   const Turn turn = turn_of(upright ? reader_.orientation() : 1);
   const PictureCrop crop = turn.transposed ? picture_crop(rule, key, width, height) : picture_crop(rule, key, height, width);
   const CropBox box = stored(crop.box, turn, static_cast<double>(height), static_cast<double>(width));
+  const int shrink = shrink_for(box, rule.size);
   PictureWindow window;
-  reach(box.top, box.height, rule.size, crop.cut, height, window.top, window.height);
-  reach(box.left, box.width, rule.size, crop.cut, width, window.left, window.width);
-  const Patch patch = reader_.read(window, shrink_for(box, rule.size));
+  reach(box.top, box.height, rule, crop.cut, shrink, height, window.top, window.height);
+  reach(box.left, box.width, rule, crop.cut, shrink, width, window.left, window.width);
+  const Patch patch = reader_.read(window, shrink);
   CropBox part;
   place(box.top, box.height, patch.top, patch.shrink, patch.height, part.top, part.height);
   place(box.left, box.width, patch.left, patch.shrink, patch.width, part.left, part.width);
@@ -90,9 +95,9 @@ PictureCrop PictureInput::make(std::span<const std::byte> file, const std::strin
   return crop;
 }
 
-Patch PictureInput::decode(std::span<const std::byte> file, const std::string& name) {
+Patch PictureInput::decode(std::span<const std::byte> file, const std::string& name, bool library_alone) {
   reader_.open(file, name);
-  return reader_.read({.height = reader_.height(), .width = reader_.width()}, 1);
+  return reader_.read({.height = reader_.height(), .width = reader_.width()}, 1, library_alone);
 }
 
 }  // namespace lth

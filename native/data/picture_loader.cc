@@ -7,6 +7,11 @@
 #include "core/error.h"
 
 namespace lth {
+namespace {
+
+constexpr int kMostAhead = 1024;
+
+}  // namespace
 
 struct PictureLoader::Job {
   PictureRequest request;
@@ -21,9 +26,11 @@ struct PictureLoader::Job {
 };
 
 PictureLoader::PictureLoader(std::shared_ptr<const PictureSet> set, LoaderOptions options)
-    : set_(std::move(set)), options_(options) {
+    : set_(std::move(set)),
+      options_(options),
+      memory_(BatchMemory::create(static_cast<size_t>(std::clamp(options.ahead, 1, kMostAhead)))) {
   check(options_.crop);
-  if (options_.threads < 1 || options_.threads > 1024 || options_.ahead < 1 || options_.ahead > 1024) {
+  if (options_.threads < 1 || options_.threads > 1024 || options_.ahead < 1 || options_.ahead > kMostAhead) {
     throw Error("invalid-argument", "[loader] expected 1 to 1024 threads and batches ahead");
   }
   const PictureReader works;  // else it is said now
@@ -68,7 +75,7 @@ void PictureLoader::request(PictureRequest request) {
   batch.features = 3 * options_.crop.size * options_.crop.size;
   batch.rows = request.rows;
   for (const int32_t row : batch.rows) batch.labels.push_back(set_->label(row));
-  batch.images.reset(new uint8_t[static_cast<size_t>(batch.bytes())]);
+  batch.images = memory_->take(static_cast<size_t>(batch.bytes()));
   job->left = batch.count();
   job->request = std::move(request);
   {
@@ -123,7 +130,7 @@ void PictureLoader::clear() {
 }
 
 void PictureLoader::work() {
-  PictureInput input;
+  PictureInput input(isa_);
   std::vector<std::byte> file;
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -159,8 +166,7 @@ void PictureLoader::make(Job& job, int64_t position, PictureInput& input, std::v
   uint8_t* base = batch.images.get() + position * batch.features;
   const PixelLayout to = options_.channels_last ? PixelLayout{base, 3 * size, 3, 1} : PixelLayout{base, size, 1, size * size};
   try {
-    set_->read(row, file);
-    input.make(file, set_->path(row), options_.crop, key, options_.upright, to);
+    input.make(set_->read(row, file), set_->path(row), options_.crop, key, options_.upright, to);
     if (input.warnings() == 0) return;
     std::lock_guard lock(mutex_);
     ++batch.warnings;

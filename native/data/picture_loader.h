@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "data/batch_memory.h"
 #include "data/picture_input.h"
 #include "data/picture_set.h"
 
@@ -39,7 +40,7 @@ struct PictureFailure {
 struct PictureBatch {
   int64_t step = 0;
   int64_t features = 0;                // bytes of an example, 3 S S
-  std::unique_ptr<uint8_t[]> images;   // (N,3,S,S) or (N,S,S,3)
+  BatchMemory::Bytes images;           // (N,3,S,S) or (N,S,S,3); used again once the batch is gone
   std::vector<int32_t> labels, rows;   // of what is there: the row of an example that stands in for another
   std::vector<PictureFailure> failures;  // by position
   int64_t warnings = 0;                // pictures that decoders found something wrong with
@@ -50,7 +51,7 @@ struct PictureBatch {
 
 // Batches come in the order of their requests, and their bytes are a function of the request: of neither threads nor time.
 // An example that cannot be read is replaced by the next one of its batch that can, the first coming after the last.
-// Memory: `ahead` batches; and for each thread a file and what is decoded of it (a JPEG: what the crop needs, up to four times
+// Memory: `ahead` batches, and as many more of those that were taken and given back; and for each thread a file and what is decoded of it (a JPEG: what the crop needs, up to four times
 // its side, a progressive one all of its coefficients too; a PNG: the whole picture; of kMostPixels at most), of which
 // PictureReader::kMostKept stay.
 class PictureLoader {
@@ -87,6 +88,8 @@ class PictureLoader {
 
   std::shared_ptr<const PictureSet> set_;
   LoaderOptions options_;
+  const Isa isa_ = chosen_isa();
+  const std::shared_ptr<BatchMemory> memory_;
   mutable std::mutex mutex_;
   std::condition_variable work_, changed_;
   std::deque<std::shared_ptr<Job>> jobs_;  // by age

@@ -6,6 +6,18 @@
 #include "core/error.h"
 
 namespace lth {
+namespace {
+
+// The first `size` bytes of a memory that only grows: what is read there is neither cleared nor copied before.
+std::span<std::byte> room(std::vector<std::byte>& memory, uint64_t size) {
+  if (memory.size() < size) {
+    memory.clear();  // so that nothing is copied
+    memory.resize(size);
+  }
+  return std::span(memory).first(size);
+}
+
+}  // namespace
 
 PictureSet::PictureSet(std::string root, std::string names, std::vector<int32_t> labels, int classes, std::string digest)
     : root_(std::move(root)),
@@ -72,11 +84,11 @@ std::string PictureSet::path(int64_t row) const {
   return files_.empty() ? root_ + "/" + name(row) : shards_.files[shard_of(row)] + ": " + name(row);
 }
 
-void PictureSet::read(int64_t row, std::vector<std::byte>& bytes) const {
+std::span<const std::byte> PictureSet::read(int64_t row, std::vector<std::byte>& memory) const {
   if (!files_.empty()) {
-    bytes.resize(shards_.lengths[static_cast<size_t>(row)]);
+    const auto bytes = room(memory, shards_.lengths[static_cast<size_t>(row)]);
     files_[shard_of(row)]->read(static_cast<uint64_t>(shards_.begins[static_cast<size_t>(row)]), bytes);
-    return;
+    return bytes;
   }
   const std::string where = path(row);
   const InputFile file(where);
@@ -84,8 +96,9 @@ void PictureSet::read(int64_t row, std::vector<std::byte>& bytes) const {
     throw Error("corrupt-file", "[picture] " + where + ": has " + std::to_string(file.size()) + " bytes, expected at most " +
                                     std::to_string(kMostBytes));
   }
-  bytes.resize(file.size());
+  const auto bytes = room(memory, file.size());
   file.read(0, bytes);
+  return bytes;
 }
 
 }  // namespace lth

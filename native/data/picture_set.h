@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,8 +43,8 @@ class PictureSet {
            shards_.begins.size() * (sizeof(double) + sizeof(uint32_t));
   }
 
-  // The bytes of an example's file; the memory of `bytes` is used again. Error("io"), Error("corrupt-file").
-  void read(int64_t row, std::vector<std::byte>& bytes) const;
+  // The bytes of an example's file, at the beginning of `memory`, which grows as needed. Error("io"), Error("corrupt-file").
+  std::span<const std::byte> read(int64_t row, std::vector<std::byte>& memory) const;
 
  private:
   size_t shard_of(int64_t row) const;

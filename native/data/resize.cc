@@ -2,20 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
-
-#if defined(__SSE2__)
-#include <emmintrin.h>
-
 #include <cstring>
-#endif
+#include <string>
 
 #include "core/error.h"
 
 namespace lth {
 namespace {
-
-constexpr int kWeightBits = 14, kLineBits = 6;
 
 double weight_of(Filter filter, double x) {
   x = std::fabs(x);
@@ -26,94 +19,18 @@ double weight_of(Filter filter, double x) {
   return 0;
 }
 
-// The row `y` of the output in the input's width: n elements. `from` is the first of its input rows.
-void mix_rows(const uint8_t* from, int64_t stride, const int16_t* weights, int64_t taps, int64_t n, int16_t* to) {
-  constexpr int kShift = kWeightBits - kLineBits;
-  int64_t i = 0;
-#if defined(__SSE2__)
-  const __m128i zero = _mm_setzero_si128(), half = _mm_set1_epi32(1 << (kShift - 1));
-  for (; i + 16 <= n; i += 16) {
-    __m128i sum[4] = {half, half, half, half};
-    for (int64_t k = 0; k < taps; k += 2) {
-      int32_t pair;
-      std::memcpy(&pair, weights + k, sizeof pair);
-      if (pair == 0) continue;  // these rows may be none of the picture's, as the second of two with weight 0
-      const __m128i w = _mm_set1_epi32(pair);
-      const auto* row = reinterpret_cast<const __m128i*>(from + k * stride + i);
-      const auto* next = weights[k + 1] == 0 ? row : reinterpret_cast<const __m128i*>(from + (k + 1) * stride + i);
-      const __m128i a = _mm_loadu_si128(row), b = _mm_loadu_si128(next);
-      const __m128i low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
-      sum[0] = _mm_add_epi32(sum[0], _mm_madd_epi16(_mm_unpacklo_epi8(low, zero), w));
-      sum[1] = _mm_add_epi32(sum[1], _mm_madd_epi16(_mm_unpackhi_epi8(low, zero), w));
-      sum[2] = _mm_add_epi32(sum[2], _mm_madd_epi16(_mm_unpacklo_epi8(high, zero), w));
-      sum[3] = _mm_add_epi32(sum[3], _mm_madd_epi16(_mm_unpackhi_epi8(high, zero), w));
-    }
-    for (__m128i& one : sum) one = _mm_srai_epi32(one, kShift);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_packs_epi32(sum[0], sum[1]));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i + 8), _mm_packs_epi32(sum[2], sum[3]));
-  }
-#endif
-  for (; i < n; ++i) {
-    int32_t sum = 1 << (kShift - 1);
-    for (int64_t k = 0; k < taps; ++k) {
-      if (weights[k] != 0) sum += weights[k] * from[k * stride + i];
-    }
-    to[i] = static_cast<int16_t>(sum >> kShift);
-  }
-}
-
-// Sums of one pixel's red, green and blue in units of 1/2^20, and half a level. Weight k is spread[8 * (k / 2) + k % 2];
-// `from` has 8 elements behind the last pixel that counts.
-constexpr int kShift = kWeightBits + kLineBits;
-#if defined(__SSE2__)
-__m128i mix_columns(const int16_t* from, const int16_t* spread, int64_t taps) {
-  __m128i sum = _mm_set1_epi32(1 << (kShift - 1));
-  for (int64_t k = 0; k < taps; k += 2) {
-    // r g b R G B . . -> r R g G b B . .
-    const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 3 * k));
-    const __m128i pairs = _mm_unpacklo_epi16(both, _mm_srli_si128(both, 6));
-    sum = _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_loadu_si128(reinterpret_cast<const __m128i*>(spread + 4 * k))));
-  }
-  return _mm_srai_epi32(sum, kShift);
-}
-#endif
-
-// A row of pixels, red in the lowest byte of each. first[x] counts from the beginning of `line`.
-void mix_line(const int16_t* line, const int32_t* first, const int16_t* spread, int64_t taps, int64_t width, uint32_t* to) {
-  int64_t x = 0;
-#if defined(__SSE2__)
-  const auto at = [&](int64_t i) { return mix_columns(line + 3 * first[i], spread + 4 * taps * i, taps); };
-  for (; x + 4 <= width; x += 4) {
-    const __m128i low = _mm_packs_epi32(at(x), at(x + 1)), high = _mm_packs_epi32(at(x + 2), at(x + 3));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + x), _mm_packus_epi16(low, high));
-  }
-#endif
-  for (; x < width; ++x) {
-    to[x] = 0;
-    for (int c = 0; c < 3; ++c) {
-      int32_t sum = 1 << (kShift - 1);
-      for (int64_t k = 0; k < taps; ++k) sum += spread[4 * taps * x + 8 * (k / 2) + k % 2] * line[3 * (first[x] + k) + c];
-      to[x] |= static_cast<uint32_t>(std::clamp(sum >> kShift, 0, 255)) << 8 * c;
-    }
-  }
-}
-
-void write_line(const uint32_t* pixels, int64_t width, const PixelLayout& to, int64_t y) {
-  uint8_t* row = to.base + y * to.row;
-  for (int c = 0; c < 3; ++c, row += to.channel) {
-    if (to.column == 1) {
-      for (int64_t x = 0; x < width; ++x) row[x] = static_cast<uint8_t>(pixels[x] >> 8 * c);
-    } else {
-      for (int64_t x = 0; x < width; ++x) row[x * to.column] = static_cast<uint8_t>(pixels[x] >> 8 * c);
-    }
-  }
+// Rows of (width,3) bytes out of pixels.
+void interleave(const uint32_t* pixels, int64_t width, uint8_t* to) {
+  // Each pixel's fourth byte is written over by the next one.
+  for (int64_t x = 0; x + 1 < width; ++x) std::memcpy(to + 3 * x, pixels + x, 4);
+  std::memcpy(to + 3 * (width - 1), pixels + width - 1, 3);
 }
 
 }  // namespace
 
 void Resizer::plan(Axis& axis, int64_t size, double from, double length, int64_t outputs, Filter filter) {
   const double scale = length / static_cast<double>(outputs), wide = std::max(scale, 1.0);
-  const double support = (filter == Filter::kBilinear ? 1.0 : 2.0) * wide;
+  const double support = filter_reach(filter) * wide;
   axis.taps = (static_cast<int64_t>(std::ceil(support)) * 2 + 2) & ~int64_t{1};
   axis.first.resize(static_cast<size_t>(outputs));
   axis.weights.assign(static_cast<size_t>(outputs * axis.taps), 0);
@@ -168,26 +85,51 @@ void Resizer::resize(const Patch& from, const CropBox& box, Filter filter, int64
   const int64_t n = (right - left) * 3;
   // Behind the last pixel of a line a second tap of weight 0 may be read, and the end of a vector.
   line_.assign(static_cast<size_t>(n + 3 * columns_.taps + 8), 0);
-  pixels_.resize(static_cast<size_t>(width));
   // A mirrored line is made backwards and written forwards.
   PixelLayout out = to;
   if (to.column < 0) {
     out.base += (width - 1) * to.column;
     out.column = -to.column;
   }
-  first_.resize(static_cast<size_t>(width));
-  spread_.resize(static_cast<size_t>(4 * columns_.taps * width));
-  for (int64_t x = 0; x < width; ++x) {
-    const int64_t i = to.column < 0 ? width - 1 - x : x;
-    first_[x] = static_cast<int32_t>(columns_.first[i] - left);
-    for (int64_t k = 0; k < 4 * columns_.taps; ++k)
-      spread_[4 * columns_.taps * x + k] = columns_.weights[i * columns_.taps + k / 8 * 2 + k % 2];
-  }
+  spread(width, left, to.column < 0);
   for (int64_t y = 0; y < height; ++y) {
-    mix_rows(from.pixels + rows_.first[y] * from.stride + left * 3, from.stride, rows_.weights.data() + y * rows_.taps,
-             rows_.taps, n, line_.data());
-    mix_line(line_.data(), first_.data(), spread_.data(), columns_.taps, width, pixels_.data());
-    write_line(pixels_.data(), width, out, y);
+    // The second row of the last pair may be none of the picture's: it has weight 0, and the first one stands for it.
+    const int16_t* weights = rows_.weights.data() + y * rows_.taps;
+    pairs_.clear();
+    for (int64_t k = 0; k < rows_.taps; k += 2) {
+      if (weights[k] == 0 && weights[k + 1] == 0) continue;
+      const uint8_t* row = from.pixels + (rows_.first[y] + k) * from.stride + left * 3;
+      pairs_.push_back({{row, weights[k + 1] == 0 ? row : row + from.stride}, {weights[k], weights[k + 1]}});
+    }
+    kernels_.rows(pairs_.data(), static_cast<int64_t>(pairs_.size()), n, line_.data());
+    kernels_.columns(line_.data(), first_.data(), spread_.data(), columns_.taps / 2, static_cast<int64_t>(pixels_.size()),
+                     pixels_.data());
+    write(width, out, y);
+  }
+}
+
+void Resizer::spread(int64_t width, int64_t left, bool mirrored) {
+  const int64_t lanes = kernels_.lanes, group = 4 * lanes, pairs = columns_.taps / 2;
+  const int64_t padded = (width + group - 1) / group * group;
+  pixels_.resize(static_cast<size_t>(padded));
+  first_.assign(static_cast<size_t>(padded), 0);
+  spread_.assign(static_cast<size_t>(padded * pairs), {});
+  for (int64_t x = 0; x < width; ++x) {
+    const int64_t i = mirrored ? width - 1 - x : x, at = x % group;
+    first_[x] = static_cast<int32_t>(3 * (columns_.first[i] - left));
+    for (int64_t p = 0; p < pairs; ++p) {
+      PixelWeights& to = spread_[((x / group * 4 + at % 4) * pairs + p) * lanes + at / 4];
+      for (int k = 0; k < 8; ++k) to.pairs[k] = columns_.weights[i * columns_.taps + 2 * p + k % 2];
+    }
+  }
+}
+
+void Resizer::write(int64_t width, const PixelLayout& to, int64_t y) const {
+  uint8_t* row = to.base + y * to.row;
+  if (to.column == 1) return kernels_.planes(pixels_.data(), width, row, row + to.channel, row + 2 * to.channel);
+  if (to.column == 3 && to.channel == 1) return interleave(pixels_.data(), width, row);
+  for (int c = 0; c < 3; ++c, row += to.channel) {
+    for (int64_t x = 0; x < width; ++x) row[x * to.column] = static_cast<uint8_t>(pixels_[x] >> 8 * c);
   }
 }
 

@@ -31,7 +31,7 @@ class Maker {
   Packed make(const PictureSet& set, int64_t row) {
     Packed packed;
     try {
-      set.read(row, packed.bytes);
+      packed.bytes.resize(set.read(row, packed.bytes).size());
       std::vector<std::byte> smaller = encode(packed.bytes, set.path(row));
       if (options_.short_side > 0) packed.bytes = std::move(smaller);
       packed.warned = reader_.warnings() > 0;

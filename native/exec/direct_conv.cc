@@ -143,7 +143,7 @@ class DirectConv final : public Executor {
         continue;
       }
       if (op.type == Operation::kLinear) {
-        const ProductCosts costs = linear_costs(choice_.tuning, static_cast<const R*>(nullptr));
+        const LinearCosts costs = linear_costs(choice_.tuning, static_cast<const R*>(nullptr));
         Linear<S>* linear = linears_.emplace_back(std::make_unique<Linear<S>>(v_, sparse_vectors_, costs, op)).get();
         stage.joins.push_back([linear] { linear->forward(); });
         end(forward_, stage);

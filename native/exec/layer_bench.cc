@@ -245,7 +245,7 @@ bool time_linear(ParameterStore& store, Pool& pool, const Operation& op, bool wa
   const Kernels<float>& kernels = kernels_f32(isa);
   const ParameterSpec& spec = store.layout().parameters[static_cast<size_t>(op.weight)];
   const int64_t k = spec.shape[0], c = spec.shape[1], n = o.batch, lanes = padded(n), row = padded(c);
-  SparseLinear<float> sparse(store, sparse_kernels(isa, static_cast<const float*>(nullptr)), ProductCosts{}, op, wants_dx);
+  SparseLinear<float> sparse(store, sparse_kernels(isa, static_cast<const float*>(nullptr)), LinearCosts{}, op, wants_dx);
   sparse.set_mask(Products::kSparse, true);
   sparse.use(lanes);
   std::vector<float> x(static_cast<size_t>(c * lanes)), rows(static_cast<size_t>(lanes * row)), y(static_cast<size_t>(k * lanes)),

@@ -25,7 +25,7 @@ template <typename T>
 class LinearLayer {
  public:
   LinearLayer(ParameterStore& store, Pool& pool, const Kernels<T>& kernels, const SparseKernels<T>& sparse,
-              const ProductCosts& costs, const Operation& op, bool wants_dx)
+              const LinearCosts& costs, const Operation& op, bool wants_dx)
       : store_(store), pool_(pool), kernels_(kernels), sparse_(store, sparse, costs, op, wants_dx), op_(op), wants_dx_(wants_dx) {
     const std::vector<int64_t>& shape = store.layout().parameters[op.weight].shape;
     units_ = shape[0];

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <ctime>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/random.h"
@@ -266,6 +267,8 @@ struct LinearShape {
 };
 
 constexpr LinearShape kLinear[] = {{784, 300, 64}, {300, 100, 64}, {784, 300, 128}, {300, 100, 256}, {512, 512, 16}};
+// Behind convolutions, as of networks without a mean over all places.
+constexpr LinearShape kWide[] = {{12544, 256, 64}, {4096, 512, 128}};
 
 // On the calling thread: there are no slices.
 class MeasuredLinear {
@@ -290,7 +293,7 @@ class MeasuredLinear {
     for (double density : kDensities) {
       store_.set_masks(masks_of(*net_, op_.weight, density));
       store_.want_gradients(false);
-      SparseLinear<float> sparse(store_, sparse_kernels_, ProductCosts{}, op_, true);
+      SparseLinear<float> sparse(store_, sparse_kernels_, LinearCosts{}, op_, true);
       sparse.set_mask(Products::kSparse, true);
       sparse.use(shape_.lanes);
       Times times, dense;
@@ -352,9 +355,13 @@ std::optional<Tuning> measure_costs(Isa isa, int threads, int rounds, const std:
   try {
     tuning.fp32 = of_convolutions<float>(isa, pool, rounds, clock);
     tuning.bf16 = of_convolutions<Bf16>(isa, pool, rounds, clock);
-    Samples linear;
-    for (const LinearShape& shape : kLinear) MeasuredLinear(shape, isa).measure({stopping, true}, rounds, linear);
-    tuning.linear = linear.costs();
+    const auto of_linear = [&](std::span<const LinearShape> shapes) {
+      Samples samples;
+      for (const LinearShape& shape : shapes) MeasuredLinear(shape, isa).measure({stopping, true}, rounds, samples);
+      return samples.costs();
+    };
+    tuning.linear = of_linear(kLinear);
+    tuning.wide = of_linear(kWide);
   } catch (const Stopped&) {
     return {};
   }

@@ -17,7 +17,7 @@ namespace lth {
 template <typename T>
 class SparseLinear {
  public:
-  SparseLinear(ParameterStore& store, const SparseKernels<T>& kernels, const ProductCosts& costs, const Operation& op,
+  SparseLinear(ParameterStore& store, const SparseKernels<T>& kernels, const LinearCosts& costs, const Operation& op,
                bool wants_dx)
       : store_(store), kernels_(kernels), costs_(costs), op_(op), wants_dx_(wants_dx) {
     const std::vector<int64_t>& shape = store.layout().parameters[op.weight].shape;
@@ -54,7 +54,8 @@ class SparseLinear {
     const bool fits = std::max(units_, features_) * lanes <= INT32_MAX && size <= INT32_MAX;
     if (products_ != Products::kDense && fits) {
       const double left = static_cast<double>(left_), all = static_cast<double>(size), places = static_cast<double>(plane);
-      const double entry = costs_.entry_of_run * static_cast<double>(runs_.size()) + costs_.entry_of_place * places;
+      const ProductCosts& costs = is_wide(features_, units_, lanes, sizeof(T)) ? costs_.wide : costs_.near;
+      const double entry = costs.entry_of_run * static_cast<double>(runs_.size()) + costs.entry_of_place * places;
       const bool all_sparse = products_ == Products::kSparse;
       if (all_sparse || left * entry < all * places) {
         list(entries_, {units_, features_, features_, 1, 1, 1, plane, 1});
@@ -65,7 +66,7 @@ class SparseLinear {
         }
       }
       if (left_alone_ && store_.packed_gradients(op_.weight) &&
-          (all_sparse || left * (costs_.gradient_of_band + costs_.gradient_of_vector * places) < all * places)) {
+          (all_sparse || left * (costs.gradient_of_band + costs.gradient_of_vector * places) < all * places)) {
         list_offsets(lanes);
         gradient_ = true;
       }
@@ -138,7 +139,7 @@ class SparseLinear {
 
   ParameterStore& store_;
   const SparseKernels<T>& kernels_;
-  const ProductCosts costs_;
+  const LinearCosts costs_;
   const Operation& op_;
   const bool wants_dx_;
   int64_t units_ = 0, features_ = 0, lanes_ = 0;

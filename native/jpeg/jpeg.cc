@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "jpeg/exif.h"
+#include "jpeg/huffman.h"
 
 namespace lth {
 namespace {
@@ -42,6 +43,7 @@ struct JpegReader::Library {
   std::span<const std::byte> bytes;
   std::vector<uint8_t> line;  // of a CMYK picture
   int64_t warnings = 0;
+  HuffmanDecoder huffman;
 
   static Library& of(j_common_ptr any) { return *static_cast<Library*>(any->client_data); }
 
@@ -142,7 +144,21 @@ int JpegReader::orientation() const {
   return 1;
 }
 
-Patch JpegReader::read(const PictureWindow& window, int shrink, std::vector<uint8_t>& pixels) {
+Patch JpegReader::read(const PictureWindow& window, int shrink, bool library_alone, std::vector<uint8_t>& pixels) {
+  if (!library_alone) {
+    try {
+      return decode(window, shrink, false, pixels);
+    } catch (const Error&) {
+      if (!library_->huffman.take_irregular()) throw;
+    }
+    // What damaged data becomes, and what is said of it, is the library's to say.
+    const std::string name = library_->name;
+    open(library_->bytes, name);
+  }
+  return decode(window, shrink, true, pixels);
+}
+
+Patch JpegReader::decode(const PictureWindow& window, int shrink, bool library_alone, std::vector<uint8_t>& pixels) {
   Library& l = *library_;
   jpeg_decompress_struct& d = l.decoder;
   const bool cmyk = d.jpeg_color_space == JCS_CMYK || d.jpeg_color_space == JCS_YCCK;
@@ -169,6 +185,7 @@ Patch JpegReader::read(const PictureWindow& window, int shrink, std::vector<uint
   auto wide = static_cast<JDIMENSION>(std::min<int64_t>(patch.left + patch.width + kMargin, d.output_width) - left);
   l.guarded([&] {
     if (wide < d.output_width) jpeg_crop_scanline(&d, &first, &wide);  // then begins at a whole block
+    if (!library_alone) l.huffman.install(d, first, wide);
     if (top > 0) jpeg_skip_scanlines(&d, static_cast<JDIMENSION>(top));
   });
   const int64_t bytes = int64_t{d.output_width} * 3, lead = (patch.left - first) * 3;

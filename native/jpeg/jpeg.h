@@ -20,10 +20,11 @@ class JpegReader {
   bool grey() const;
   int64_t warnings() const;
   // Into `pixels`, which grows as needed.
-  Patch read(const PictureWindow& window, int shrink, std::vector<uint8_t>& pixels);
+  Patch read(const PictureWindow& window, int shrink, bool library_alone, std::vector<uint8_t>& pixels);
 
  private:
   struct Library;
+  Patch decode(const PictureWindow& window, int shrink, bool library_alone, std::vector<uint8_t>& pixels);
   std::unique_ptr<Library> library_;
 };
 

@@ -59,7 +59,7 @@ int PictureReader::orientation() const { return state_->is_png ? 1 : state_->jpe
 bool PictureReader::grey() const { return !state_->is_png && state_->jpeg.grey(); }
 int64_t PictureReader::warnings() const { return state_->is_png ? state_->png.warnings() : state_->jpeg.warnings(); }
 
-Patch PictureReader::read(const PictureWindow& window, int shrink) {
+Patch PictureReader::read(const PictureWindow& window, int shrink, bool library_alone) {
   State& s = *state_;
   if (window.top < 0 || window.left < 0 || window.height < 1 || window.width < 1 ||
       window.height > height() - window.top || window.width > width() - window.left) {
@@ -71,7 +71,7 @@ Patch PictureReader::read(const PictureWindow& window, int shrink) {
   if (shrink != 1 && shrink != 2 && shrink != 4 && shrink != 8) {
     throw Error("invalid-argument", "[picture] shrink: expected 1, 2, 4 or 8 but received " + std::to_string(shrink));
   }
-  return s.is_png ? s.png.read(window, s.pixels) : s.jpeg.read(window, shrink, s.pixels);
+  return s.is_png ? s.png.read(window, s.pixels) : s.jpeg.read(window, shrink, library_alone, s.pixels);
 }
 
 }  // namespace lth

@@ -53,7 +53,8 @@ class PictureReader {
   // Decodes `window`, which lies in the picture and is not empty, once after each `open`. A JPEG is made smaller by `shrink`
   // (1, 2, 4 or 8) in the inverse transform, a PNG is not. Colours become RGB as Pillow's convert("RGB") has them: CMYK
   // is taken for inverted, alpha is dropped; of 16 bits the upper 8 count (of grey too, which Pillow clips at 255).
-  Patch read(const PictureWindow& window, int shrink);
+  // `library_alone`: libjpeg-turbo does all of it, for comparison; the pixels are the same.
+  Patch read(const PictureWindow& window, int shrink, bool library_alone = false);
   // What libjpeg and libpng found wrong with the last picture and went over.
   int64_t warnings() const;
 

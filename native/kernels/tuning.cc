@@ -19,15 +19,14 @@ struct Named {
   double value;
 };
 
-std::array<Named, 15> costs_of(const Tuning& t) {
-  std::array<Named, 15> all;
-  size_t i = 0;
-  for (const ProductCosts* of : {&t.fp32, &t.bf16, &t.linear}) {
-    all[i++] = {"entryOfRun", of->entry_of_run};
-    all[i++] = {"entryOfPlace", of->entry_of_place};
-    all[i++] = {"gradientOfVector", of->gradient_of_vector};
-    all[i++] = {"gradientOfBand", of->gradient_of_band};
-    all[i++] = {"splitOfVector", of->split_of_vector};
+std::vector<Named> costs_of(const Tuning& t) {
+  std::vector<Named> all;
+  for (const ProductCosts* of : {&t.fp32, &t.bf16, &t.linear, &t.wide}) {
+    all.push_back({"entryOfRun", of->entry_of_run});
+    all.push_back({"entryOfPlace", of->entry_of_place});
+    all.push_back({"gradientOfVector", of->gradient_of_vector});
+    all.push_back({"gradientOfBand", of->gradient_of_band});
+    all.push_back({"splitOfVector", of->split_of_vector});
   }
   return all;
 }
@@ -73,7 +72,10 @@ std::string name_of(const Tuning& tuning) {
   if (tuning == Tuning{}) return "";
   // FNV-1a of the numbers' bits.
   uint64_t hash = 0xcbf29ce484222325ull;
-  for (const Named& one : costs_of(tuning)) {
+  std::vector<Named> costs = costs_of(tuning);
+  // A table from before wide layers had costs of their own keeps its name.
+  if (tuning.wide == tuning.linear) costs.resize(costs.size() / 4 * 3);
+  for (const Named& one : costs) {
     const auto bits = std::bit_cast<uint64_t>(one.value);
     for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (bits >> (8 * byte) & 0xff)) * 0x100000001b3ull;
   }

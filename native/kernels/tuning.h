@@ -1,6 +1,7 @@
 // What sparse products cost beside dense ones on a machine: the table by which each product is chosen (design: contract 5).
 // The choice is a function of shape, mask and this table alone, so another table is another set of bits.
 #pragma once
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -26,6 +27,8 @@ struct Tuning {
   ProductCosts fp32{8, 1.5, 3, 12, 0};    // convolutions
   ProductCosts bf16{8, 1.5, 3, 12, 0};    // convolutions
   ProductCosts linear{3, 1.5, 1.5, 4, 0};  // linear layers, in fp32 beside bf16 images too
+  // Of those the wide ones: sparse products read columns from all over, and these lie beyond the nearest caches.
+  ProductCosts wide{3, 1.5, 1.5, 4, 0};
 
   bool operator==(const Tuning&) const = default;
 };
@@ -34,8 +37,17 @@ struct Tuning {
 inline const ProductCosts& convolution_costs(const Tuning& t, const float*) { return t.fp32; }
 inline const ProductCosts& convolution_costs(const Tuning& t, const Bf16*) { return t.bf16; }
 inline ProductCosts convolution_costs(const Tuning&, const double*) { return Tuning{}.fp32; }
-inline const ProductCosts& linear_costs(const Tuning& t, const float*) { return t.linear; }
-inline ProductCosts linear_costs(const Tuning&, const double*) { return Tuning{}.linear; }
+struct LinearCosts {
+  ProductCosts near, wide;
+};
+inline LinearCosts linear_costs(const Tuning& t, const float*) { return {t.linear, t.wide}; }
+inline LinearCosts linear_costs(const Tuning&, const double*) { return {Tuning{}.linear, Tuning{}.wide}; }
+
+// Whether a linear layer is a wide one: more bytes of columns, of inputs or of outputs, than a core's own cache has.
+inline bool is_wide(int64_t features, int64_t units, int64_t lanes, int64_t bytes_each) {
+  constexpr int64_t kNear = 1 << 20;
+  return (features > units ? features : units) * lanes * bytes_each > kNear;
+}
 
 // 16 hexadecimal digits that differ where a cost does: the table's word in a fingerprint. Empty for the built-in one.
 std::string name_of(const Tuning& tuning);

@@ -22,7 +22,7 @@ int64_t PictureReader::height() const { return 0; }
 int64_t PictureReader::width() const { return 0; }
 int PictureReader::orientation() const { return 1; }
 bool PictureReader::grey() const { return false; }
-Patch PictureReader::read(const PictureWindow&, int) { return {}; }
+Patch PictureReader::read(const PictureWindow&, int, bool) { return {}; }
 int64_t PictureReader::warnings() const { return 0; }
 
 struct JpegEncoder::Library {};

@@ -98,7 +98,7 @@ TEST("no samples, or such that say nothing, give finite costs") {
 TEST("the built-in table has no name, every other one its own; costs that are no numbers are refused") {
   CHECK_EQUAL(name_of(Tuning{}), std::string());
   std::set<std::string> names;
-  for (ProductCosts Tuning::*part : {&Tuning::fp32, &Tuning::bf16, &Tuning::linear}) {
+  for (ProductCosts Tuning::*part : {&Tuning::fp32, &Tuning::bf16, &Tuning::linear, &Tuning::wide}) {
     for (double ProductCosts::*cost : {&ProductCosts::entry_of_run, &ProductCosts::entry_of_place, &ProductCosts::gradient_of_vector,
                                        &ProductCosts::gradient_of_band, &ProductCosts::split_of_vector}) {
       Tuning t;
@@ -112,9 +112,14 @@ TEST("the built-in table has no name, every other one its own; costs that are no
       }
     }
   }
-  CHECK_EQUAL(static_cast<int64_t>(names.size()), int64_t{15});
+  CHECK_EQUAL(static_cast<int64_t>(names.size()), int64_t{20});
   // Frozen: fingerprints of runs hold it.
   Tuning t;
   t.fp32 = {2, 2, 1.68, 2.83, 8};
   CHECK_EQUAL(name_of(t), std::string("e2a56bdf3c3da67d"));
+  // Wide layers that cost what others do are no word of their own: there were tables before.
+  t.linear.entry_of_run = 2;
+  const std::string of_linear = name_of(t);
+  t.wide = t.linear;
+  CHECK(name_of(t) != of_linear);
 }

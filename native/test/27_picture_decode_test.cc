@@ -41,6 +41,9 @@ const std::vector<JpegKind> kinds = {{},
                                      {.progressive = true},
                                      {.arithmetic = true},
                                      {.restart = 1},
+                                     {.optimised = true},
+                                     {.optimised = true, .quality = 100},
+                                     {.quality = 3},
                                      {.across = 1, .down = 1, .stored = JCS_RGB}};
 
 // Places of the two bytes of height and width in the first frame header.
@@ -100,6 +103,55 @@ TEST("a window's pixels are those of the whole picture, at any size") {
       }
     }
   }
+}
+
+TEST("what is decoded here is what libjpeg-turbo alone makes of it, warnings and errors included, damaged files too") {
+  const Stream random = stream(5, 0, Purpose::kMask, 0);
+  struct Outcome {
+    std::vector<uint8_t> pixels;
+    int64_t warnings = 0;
+    std::string error;
+    bool operator==(const Outcome&) const = default;
+  };
+  PictureReader reader;
+  const auto read = [&](const std::vector<std::byte>& file, const PictureWindow& window, int shrink, bool library_alone) {
+    Outcome out;
+    try {
+      reader.open(file, "file");
+      out.pixels = picture_of(reader.read(window, shrink, library_alone)).pixels;
+      out.warnings = reader.warnings();
+    } catch (const Error& error) {
+      out.error = error.what();
+    }
+    return out;
+  };
+  int64_t warned = 0, refused = 0;
+  for (size_t k = 0; k < kinds.size(); ++k) {
+    const auto good = jpeg_of(test_picture(90, 110, 3, k), kinds[k]);
+    const size_t header = frame_header(good) + 20;
+    for (uint64_t i = 0; i < 150; ++i) {
+      const auto a = random.words(i, static_cast<uint32_t>(k), 0), b = random.words(i, static_cast<uint32_t>(k), 1);
+      auto file = good;
+      // None, some, or bytes that make a marker; now and then in the tables before the data.
+      for (uint32_t n = 0; n < a[0] % 4; ++n) {
+        const size_t from = b[3] % 8 == 0 ? header : file.size() / 4;
+        const size_t at = from + (b[n % 4] >> 3) % (file.size() - from - 3);
+        file[at] = a[1] % 3 == 0 ? std::byte{0xff} : file[at] ^ static_cast<std::byte>(1 + a[n % 4] % 255);
+        if (a[1] % 5 == 0) file[at + 1] = static_cast<std::byte>(a[2] % 2 ? 0xd0 + a[2] % 10 : a[2]);
+      }
+      PictureWindow window{0, 0, 90, 110};
+      if (i % 2) window = {static_cast<int64_t>(b[0] % 40), static_cast<int64_t>(b[1] % 50), 1 + b[2] % 50, 1 + b[3] % 60};
+      const int shrink = 1 << (i % 4);
+      const Outcome own = read(file, window, shrink, false), library = read(file, window, shrink, true);
+      if (!(own == library)) {
+        complain(__FILE__, __LINE__, "kind " + std::to_string(k) + " case " + std::to_string(i) + ": " + own.error + " and " + library.error);
+      }
+      warned += library.warnings > 0;
+      refused += !library.error.empty();
+    }
+  }
+  CHECK(warned > 200);
+  CHECK(refused > 20);
 }
 
 TEST("a picture made smaller in the transform is the mean over its pixels, nearly") {

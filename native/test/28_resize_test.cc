@@ -169,6 +169,61 @@ TEST("no byte outside of a patch is read: what lies around it changes nothing") 
   }
 }
 
+TEST("every instruction set makes the same bits") {
+  const Stream random = stream(7, 0, Purpose::kMask, 0);
+  const Image large = noise(410, 530, 11);
+  std::vector<uint8_t> expected, got;
+  for (uint64_t i = 0; i < 400; ++i) {
+    const auto a = random.words(i, 0, 0), b = random.words(i, 1, 0), c = random.words(i, 2, 0);
+    // Small ones, those of a few pixels and large ones in turn; the patch ends where the picture's rows go on.
+    const uint32_t most = i % 3 == 0 ? 9 : i % 3 == 1 ? 80 : 400;
+    const int64_t height = 1 + a[0] % most, width = 1 + a[1] % most;
+    const Patch patch{.pixels = large.pixels.data() + (a[2] % 10 * 530 + a[3] % 100) * 3, .stride = 530 * 3, .height = height, .width = width};
+    const double down = static_cast<double>(height), across = static_cast<double>(width);
+    CropBox box{0, 0, down, across};
+    if (i % 4 != 0) {
+      box.height = std::max(down * (b[0] % 1000) / 1000, 0.1);
+      box.width = std::max(across * (b[1] % 1000) / 1000, 0.1);
+      box.top = (down - box.height) * (b[2] % 1000) / 1000;
+      box.left = (across - box.width) * (b[3] % 1000) / 1000;
+    }
+    const int64_t h = 1 + c[0] % (i % 5 == 0 ? 3 : 60), w = 1 + c[1] % (i % 7 == 0 ? 3 : 70);
+    const Filter filter = c[2] % 2 ? Filter::kBicubic : Filter::kBilinear;
+    const auto make = [&](Isa isa, std::vector<uint8_t>& out) {
+      out.assign(static_cast<size_t>(h * w * 3 + 1), 0xee);
+      uint8_t* base = out.data();
+      const PixelLayout layouts[] = {{base, w, 1, h * w},
+                                     {base, w * 3, 3, 1},
+                                     {base + w - 1, w, -1, h * w},
+                                     {base + (w - 1) * 3, w * 3, -3, 1},
+                                     {base, 1, h, h * w},
+                                     {base + (w - 1) * h * 3, 3, -3 * h, 1}};
+      Resizer(isa).resize(patch, box, filter, h, w, layouts[c[3] % 6]);
+      CHECK_EQUAL(int{out.back()}, 0xee);
+    };
+    make(Isa::kPortable, expected);
+    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+      if (!available(isa)) continue;
+      make(isa, got);
+      if (got != expected) {
+        test::complain(__FILE__, __LINE__, std::string(name_of(isa)) + ", case " + std::to_string(i) + ": " + std::to_string(height) + "x" +
+                                         std::to_string(width) + " to " + std::to_string(h) + "x" + std::to_string(w));
+      }
+    }
+  }
+}
+
+TEST("the bits of a resized picture are frozen") {
+  // FNV-1a. What changes them changes every training on pictures in files.
+  uint64_t sum = 14695981039346656037u;
+  for (const Filter filter : {Filter::kBilinear, Filter::kBicubic}) {
+    for (const CropBox box : {CropBox{0, 0, 300, 400}, CropBox{17.5, 31.25, 250.75, 333}, CropBox{40, 50, 60, 70}}) {
+      for (const uint8_t byte : resized(noise(300, 400, 13), box, filter, 97, 113)) sum = (sum ^ byte) * 1099511628211u;
+    }
+  }
+  CHECK_EQUAL(sum, uint64_t{15911499876272427940u});
+}
+
 TEST("a box that is not in the picture is refused") {
   const Image from = noise(10, 12, 1);
   for (const CropBox box : {CropBox{0, 0, 10.5, 12}, CropBox{-0.5, 0, 4, 4}, CropBox{0, 0, 0, 4}, CropBox{0, 9, 4, 4}, CropBox{0, 0, NAN, 4}}) {

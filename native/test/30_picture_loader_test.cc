@@ -1,6 +1,8 @@
 // Batches of pictures: in order, the same for any number of threads, whatever the files are.
 #include <atomic>
+#include <cstring>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include "check.h"
@@ -89,10 +91,10 @@ TEST("rows follow the data order, epochs their crops; the last batch of an epoch
     // Each picture by itself, of its own epoch.
     for (size_t i = 0; i < rows.size(); ++i) {
       std::vector<std::byte> file;
-      f.set->read(rows[i], file);
+      const auto bytes = f.set->read(rows[i], file);
       std::vector<uint8_t> alone(3 * 32 * 32);
       const CropKey key{.seed = 3, .epoch = static_cast<uint32_t>(step / 4), .example = rows[i]};
-      PictureInput().make(file, "alone", {.size = 32}, key, false, {alone.data(), 32, 1, 32 * 32});
+      PictureInput().make(bytes, "alone", {.size = 32}, key, false, {alone.data(), 32, 1, 32 * 32});
       CHECK(std::equal(alone.begin(), alone.end(), std::get<3>(batches[step]).begin() + static_cast<int64_t>(i) * 3 * 32 * 32));
     }
   }
@@ -199,6 +201,80 @@ TEST("no more batches are made than may be ahead") {
   CHECK_THROWS({ loader.request({.step = 2, .rows = {23}}); }, "invalid-argument", {"row 23"});
   CHECK_EQUAL(loader.take()->step, int64_t{1});
   CHECK_THROWS({ loader.take(); }, "invalid-argument", {"no batch"});
+}
+
+TEST("a batch is its holder's, longer than its loader if need be; then its memory is used again") {
+  const Fixture f;
+  const auto even = [](int threads) {
+    StreamOptions o = options(threads, 2);
+    o.rows.resize(18);  // batches of one size
+    return o;
+  };
+  std::shared_ptr<const PictureBatch> held;
+  std::vector<Taken> expected;
+  {
+    PictureStream stream(f.set, even(2));
+    expected = all_of(stream);
+  }
+  {
+    PictureStream stream(f.set, even(3));
+    held = stream.take();
+    std::set<const uint8_t*> places;
+    for (size_t step = 1; step < 12; ++step) {
+      const auto batch = stream.take();
+      CHECK(batch->images.get() != held->images.get());
+      CHECK(taken(*batch) == expected[step]);
+      places.insert(batch->images.get());
+    }
+    CHECK(places.size() <= 5);  // two that are made, two that are kept, the one at hand
+    CHECK(taken(*held) == expected[0]);
+  }
+  CHECK(taken(*held) == expected[0]);
+}
+
+TEST("memory of batches: given back, kept up to a number, taken where it is large enough") {
+  const auto memory = BatchMemory::create(2);
+  const size_t large = (size_t{4} << 20) + 123;
+  std::vector<BatchMemory::Bytes> held;
+  for (int i = 0; i < 4; ++i) {
+    held.push_back(memory->take(large));
+    std::memset(held.back().get(), i, large);
+  }
+  const uint8_t* const last = held.back().get();
+  held.pop_back();
+  CHECK_EQUAL(memory->kept(), size_t{1});
+  held.push_back(memory->take(100));
+  CHECK(held.back().get() == last);
+  CHECK_EQUAL(memory->kept(), size_t{0});
+  CHECK(held[0][large - 1] == 0 && held[1][0] == 1 && held[2][large / 2] == 2);
+  held.clear();
+  CHECK_EQUAL(memory->kept(), size_t{2});
+  const auto larger = memory->take(2 * large);  // those that are kept are too small from now on
+  CHECK_EQUAL(memory->kept(), size_t{0});
+  std::memset(larger.get(), 1, 2 * large);
+}
+
+TEST("memory of batches comes back from any thread, and goes to the system where its owner is gone") {
+  auto memory = BatchMemory::create(3);
+  std::atomic<bool> whole{true};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([mine = memory, t, &whole] {
+      for (size_t i = 0; i < 500; ++i) {
+        const auto bytes = mine->take(64 + i % 50);
+        std::memset(bytes.get(), t, 64 + i % 50);
+        if (bytes[0] != t || bytes[63 + i % 50] != t) whole = false;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  threads.clear();
+  CHECK(whole.load());
+  CHECK(memory->kept() <= 3);
+  const auto orphan = memory->take(1000);
+  memory.reset();
+  orphan[999] = 7;
+  CHECK(orphan[999] == 7);
 }
 
 TEST("stopping from another thread ends who waits, and joins the workers in the middle of their work") {

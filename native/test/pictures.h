@@ -45,7 +45,7 @@ inline TestPicture test_picture(int64_t height, int64_t width, int channels = 3,
 
 struct JpegKind {
   int across = 2, down = 2;  // sampling of luminance against chrominance
-  bool progressive = false, arithmetic = false;
+  bool progressive = false, arithmetic = false, optimised = false;  // the last: codes made for this picture
   int restart = 0;  // rows of blocks between markers
   J_COLOR_SPACE stored = JCS_YCbCr;
   int quality = 90;
@@ -74,6 +74,7 @@ inline std::vector<std::byte> jpeg_of(const TestPicture& p, const JpegKind& kind
   }
   if (kind.progressive) jpeg_simple_progression(&c);
   c.arith_code = kind.arithmetic;
+  c.optimize_coding = kind.optimised;
   c.restart_in_rows = kind.restart;
   jpeg_start_compress(&c, TRUE);
   if (kind.orientation > 0) {

@@ -16,7 +16,7 @@ class Linear {
   using Value = typename Values<S>::Value;
 
  public:
-  Linear(Values<S>& values, const SparseKernels<R>& sparse, const ProductCosts& costs, const Operation& op)
+  Linear(Values<S>& values, const SparseKernels<R>& sparse, const LinearCosts& costs, const Operation& op)
       : v_(values),
         op_(op),
         wants_dx_(!values.net.holds_examples(op.inputs[0])),

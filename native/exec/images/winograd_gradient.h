@@ -139,7 +139,7 @@ class WinogradGradient {
   // A row of the 4 x 4 places of a block's tiles, of which this is the i-th row.
   void transform(const Row& r, const Block& b, int64_t side, int64_t i) {
     constexpr int64_t kPairs = kLane / kPack<S>;
-    const auto of = [&](int64_t channel, int64_t channels, S* to) {
+    const auto of = [&](int64_t channels, S* to) {
       WinogradTiles<S> t{};
       t.planes = channels * kPack<S> / kCell<S>;
       t.in_plane = t.plane = kCell<S>;
@@ -153,7 +153,7 @@ class WinogradGradient {
       t.out = to + i * columns_ * t.tile - kSide * side * t.place;
       return t;
     };
-    WinogradTiles<S> x = of(b.channel, b.channels, tiles_x()), dy = of(b.unit, b.units, tiles_dy(b));
+    WinogradTiles<S> x = of(b.channels, tiles_x()), dy = of(b.units, tiles_dy(b));
     x.height = r.height;
     x.width = w_.width;
     x.padding_h = r.above;

@@ -4,6 +4,7 @@
 
 #include "analyse/prune.h"
 #include "core/snapshot_file.h"
+#include "core/state_dict.h"
 #include "fuzz/scratch.h"
 #include "networks.h"
 
@@ -27,6 +28,7 @@ void look_at(const Bytes& file) {
   });
   outcome_of("snapshot", [&] { lth::read_snapshot(layout(), input.path()); });
   outcome_of("masks", [&] { lth::read_masks(layout(), input.path()); });
+  outcome_of("state dict", [&] { lth::read_state_dict(layout(), input.path()); });
 }
 
 }  // namespace
