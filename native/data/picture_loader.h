@@ -51,9 +51,9 @@ struct PictureBatch {
 
 // Batches come in the order of their requests, and their bytes are a function of the request: of neither threads nor time.
 // An example that cannot be read is replaced by the next one of its batch that can, the first coming after the last.
-// Memory: `ahead` batches, and as many more of those that were taken and given back; and for each thread a file and what is decoded of it (a JPEG: what the crop needs, up to four times
-// its side, a progressive one all of its coefficients too; a PNG: the whole picture; of kMostPixels at most), of which
-// PictureReader::kMostKept stay.
+// Memory: `ahead` batches, and as many more of those that were taken and given back; and for each thread a file and what is
+// decoded of it (a JPEG: what the crop needs, up to four times its side, a progressive one all of its coefficients too; a PNG:
+// the whole picture; of kMostPixels at most), of which PictureReader::kMostKept stay.
 class PictureLoader {
  public:
   // Starts the threads. Error("invalid-argument"), Error("io") where the system gives none, Error("unsupported").
