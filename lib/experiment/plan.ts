@@ -231,7 +231,8 @@ export function experimentOf(
     },
     training: {
       batch: training.batch,
-      ...(training.labelSmoothing !== undefined && { labelSmoothing: training.labelSmoothing }),
+      // Units called "labelSmoothing" were trained without it by mistake.
+      ...(training.labelSmoothing !== undefined && { smoothing: training.labelSmoothing }),
       ...(training.microBatch !== undefined && { microBatch: training.microBatch }),
       ...(training.average && { average: training.average }),
       optimiser: training.optimiser,

@@ -23,7 +23,8 @@ export function thisMachine(): Machine {
 
 /** Where this machine's table is kept, with these kernels and the instruction set in use. */
 export function machineTuningPath(): string {
-  return join(cacheFolder(), 'tuning', `${sealOfValue(thisMachine()).slice(0, 16)}.json`);
+  // A table with fewer parts than there are now was measured by an older version, and is measured again.
+  return join(cacheFolder(), 'tuning', `${sealOfValue({ ...thisMachine(), tuningParts }).slice(0, 16)}.json`);
 }
 
 /** This machine's table, or null before it was measured. @throws LthError "corrupt-file". */

@@ -154,6 +154,9 @@ void OutputFile::write(std::span<const std::byte> bytes) {
 
 void OutputFile::check() const {
   ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
+  const auto refuse = [this](uint64_t near) {
+    throw Error("io", "[write] " + path_ + ": the disk does not hold what was written to it, near byte " + std::to_string(near));
+  };
   std::vector<std::byte> buffer;
   uint64_t at = 0;
   for (const Written& part : written_) {
@@ -162,12 +165,10 @@ void OutputFile::check() const {
       const ssize_t n = ::pread(descriptor_, buffer.data() + got, part.bytes - got, static_cast<off_t>(at + got));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) fail("read back", path_, errno);
-      if (n == 0) break;
+      if (n == 0) refuse(at + got);
       got += static_cast<size_t>(n);
     }
-    if (sum_of(buffer) != part.sum) {
-      throw Error("io", "[write] " + path_ + ": the disk does not hold what was written to it, near byte " + std::to_string(at));
-    }
+    if (sum_of(buffer) != part.sum) refuse(at);
     at += part.bytes;
   }
 }

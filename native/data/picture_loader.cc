@@ -167,9 +167,10 @@ void PictureLoader::make(Job& job, int64_t position, PictureInput& input, std::v
   const PixelLayout to = options_.channels_last ? PixelLayout{base, 3 * size, 3, 1} : PixelLayout{base, size, 1, size * size};
   try {
     input.make(set_->read(row, file), set_->path(row), options_.crop, key, options_.upright, to);
-    if (input.warnings() == 0) return;
-    std::lock_guard lock(mutex_);
-    ++batch.warnings;
+    if (input.warnings() > 0) {
+      std::lock_guard lock(mutex_);
+      ++batch.warnings;
+    }
   } catch (const Error& error) {
     std::lock_guard lock(mutex_);
     batch.failures.push_back({.position = position, .row = row, .taken = row, .why = error.what()});

@@ -1,6 +1,7 @@
 #include "data/picture_set.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/error.h"
@@ -15,6 +16,11 @@ std::span<std::byte> room(std::vector<std::byte>& memory, uint64_t size) {
     memory.resize(size);
   }
   return std::span(memory).first(size);
+}
+
+// In digits where it is a whole number.
+std::string place_of(double begin) {
+  return std::fabs(begin) < 0x1p53 && begin == std::floor(begin) ? std::to_string(static_cast<int64_t>(begin)) : std::to_string(begin);
 }
 
 }  // namespace
@@ -64,7 +70,7 @@ PictureSet::PictureSet(PictureShards shards, std::string names, std::vector<int3
       const uint32_t length = shards_.lengths[static_cast<size_t>(row)];
       if (!(begin >= 0 && begin + length <= size) || length > kMostBytes) {
         throw Error("corrupt-file", "[pictures] " + file + ": bytes of " + name(row) + " are to be " + std::to_string(length) +
-                                        " from " + std::to_string(begin) + " on, the file has " +
+                                        " from " + place_of(begin) + " on, the file has " +
                                         std::to_string(files_.back()->size()));
       }
     }

@@ -20,6 +20,7 @@ namespace {
 struct Packed {
   std::vector<std::byte> bytes;
   std::string why;  // it could not be decoded
+  std::exception_ptr error;  // what is not the fault of the picture
   bool warned = false;
 };
 
@@ -81,6 +82,9 @@ class Makers {
       stop();
       throw Error("io", "[pack] cannot start thread " + std::to_string(threads_.size() + 1) + " of " +
                             std::to_string(options.threads) + ": " + error.what());
+    } catch (...) {
+      stop();
+      throw;
     }
   }
   ~Makers() { stop(); }
@@ -89,14 +93,15 @@ class Makers {
   std::optional<Packed> take(int64_t row, const std::function<bool()>& stopping) {
     constexpr std::chrono::milliseconds kLook{20};  // at whether it should stop
     std::unique_lock lock(mutex_);
-    const auto ready = [&] { return error_ || made_.contains(row); };
+    const auto ready = [&] { return made_.contains(row); };
     while (!ready()) {
       if (stopping()) return std::nullopt;
       changed_.wait_for(lock, kLook, ready);
     }
     if (stopping()) return std::nullopt;
-    if (error_) std::rethrow_exception(error_);
     Packed packed = std::move(made_.extract(row).mapped());
+    // Told where its row comes, not where a thread found it: the shard before may be whole.
+    if (packed.error) std::rethrow_exception(packed.error);
     bytes_ -= packed.bytes.size();
     taken_ = row + 1;
     room_.notify_all();
@@ -120,20 +125,15 @@ class Makers {
       const int64_t row = next_++;
       lock.unlock();
       Packed packed;
-      std::exception_ptr error;
       try {
         packed = maker.make(set_, row);
       } catch (...) {
-        error = std::current_exception();
+        packed.error = std::current_exception();
       }
       lock.lock();
-      if (error) {
-        error_ = error;
-        stop_ = true;
-      } else {
-        bytes_ += packed.bytes.size();
-        made_.emplace(row, std::move(packed));
-      }
+      if (packed.error) next_ = set_.count();  // nothing behind it will be wanted
+      bytes_ += packed.bytes.size();
+      made_.emplace(row, std::move(packed));
       changed_.notify_all();
     }
   }
@@ -155,7 +155,6 @@ class Makers {
   int64_t taken_ = next_;     // rows before it
   size_t bytes_ = 0;          // of `made_`
   bool stop_ = false;
-  std::exception_ptr error_;  // of what is not the fault of a picture
   std::vector<std::thread> threads_;
 };
 

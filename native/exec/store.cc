@@ -142,7 +142,17 @@ void ParameterStore::initialise(uint64_t seed, uint32_t replicate, uint64_t draw
   if (average.defined()) average.copy_(weights);
 }
 
-void ParameterStore::keep_average() { average = weights.clone(); }
+void ParameterStore::keep_average() {
+  average = weights.clone();
+  // A swap must not fail half done: what it needs on a device is there before.
+  if (!weights.is_cpu()) spare_ = at::empty_like(weights);
+}
+
+int64_t ParameterStore::average_bytes() const {
+  int64_t bytes = 0;
+  for (const at::Tensor& one : {average, spare_}) bytes += one.defined() ? static_cast<int64_t>(one.nbytes()) : 0;
+  return bytes;
+}
 
 void ParameterStore::swap_average() {
   if (!average.defined()) return;
@@ -151,9 +161,9 @@ void ParameterStore::swap_average() {
     auto* const values = static_cast<std::byte*>(weights.mutable_data_ptr());
     std::swap_ranges(values, values + weights.nbytes(), static_cast<std::byte*>(average.mutable_data_ptr()));
   } else {
-    const at::Tensor kept = weights.clone();
+    spare_.copy_(weights);
     weights.copy_(average);
-    average.copy_(kept);
+    average.copy_(spare_);
   }
   pack_weights();
 }

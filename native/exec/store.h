@@ -74,6 +74,8 @@ struct ParameterStore {
   void set_decayed(Decayed which);
   // Moving averages are kept from here on; they begin as the weights are.
   void keep_average();
+  // What the averages take, with what a swap needs.
+  int64_t average_bytes() const;
   // Weights and their averages change places: twice around what looks at the averages. Nothing where none are kept.
   void swap_average();
   void set_masks(std::shared_ptr<const Masks> masks);
@@ -88,6 +90,7 @@ struct ParameterStore {
   void apply_masks();
   // `left` as the weights are.
   void pack_weights();
+  at::Tensor spare_;  // of a swap on a device
   at::Tensor zeros(int64_t elements) const;
   at::Tensor packed(const at::Tensor& whole, const Packing& as) const;
   at::Tensor unpacked(const at::Tensor& values) const;

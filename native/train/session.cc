@@ -224,7 +224,7 @@ Session::Memory Session::memory() const {
   m.weights = static_cast<int64_t>(store_->weights.nbytes());
   m.gradients = static_cast<int64_t>(store_->gradients.nbytes());
   for (const ParameterStore::State& state : store_->optimiser) m.optimiser += static_cast<int64_t>(state.values.nbytes());
-  if (store_->average.defined()) m.average = static_cast<int64_t>(store_->average.nbytes());
+  m.average = store_->average_bytes();
   return m;
 }
 
