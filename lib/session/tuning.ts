@@ -32,10 +32,10 @@ export function checkTuning(value: unknown): Tuning {
       splitOfVector: of('splitOfVector'),
     };
   };
-  const linear = partOf('linear');
+  const [fp32, bf16, linear] = [partOf('fp32'), partOf('bf16'), partOf('linear')];
   // Tables from before wide layers had costs of their own.
   const wide = Reflect.get(value, 'wide') === undefined ? linear : partOf('wide');
-  return { fp32: partOf('fp32'), bf16: partOf('bf16'), linear, wide };
+  return { fp32, bf16, linear, wide };
 }
 
 /** The table of sessions and runs that are given none. */
