@@ -7,7 +7,6 @@ import { gunzipSync } from 'node:zlib';
 import { measureConnectivity } from '../lib/experiment/analyse.js';
 import { runExperiment } from '../lib/experiment/run.js';
 import { networkByName } from '../lib/networks/catalogue.js';
-import type { Network } from '../lib/networks/Network.js';
 import { packageRoot } from '../lib/package.js';
 import { reportExtras } from '../lib/report/extras.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
@@ -15,6 +14,7 @@ import type { OpenOptions } from '../lib/session/Session.js';
 import type { Snapshot } from '../lib/session/Snapshot.js';
 import { CommandLine } from './helpers/commandLine.js';
 import { differences, openSession } from './helpers/digits.js';
+import { normalised } from './helpers/networks.js';
 import { killAll, send, start } from './helpers/processes.js';
 import { bitsOf, finishedUnits, firstDifference, temporaryFolder } from './helpers/runs.js';
 import { tinyRecipe } from './helpers/tiny.js';
@@ -26,19 +26,8 @@ after(() => {
   killAll();
 });
 
-const normalised: Network = {
-  name: 'normalised',
-  input: [1, 28, 28],
-  classes: 10,
-  layers: [
-    { name: 'flatten', type: 'flatten' },
-    { name: 'fc1', type: 'linear', units: 16 },
-    { name: 'bn1', type: 'batchnorm' },
-    { name: 'relu1', type: 'relu' },
-    { name: 'fc2', type: 'linear', units: 10 },
-  ],
-};
-const network = CompiledNetwork.compile(normalised);
+const small = normalised(16);
+const network = CompiledNetwork.compile(small);
 const augment = { crop: 4, flip: true };
 const open = (options: Partial<OpenOptions> = {}) =>
   openSession({ network, precision: 'fp64', normalise: false, augment, ...options });
@@ -170,7 +159,7 @@ test('it is refused without batches and while the session is busy, and stopped b
 
 const asked = { alphas: 6, trainExamples: 600, statistics: 'reestimated', threads: 2 } as const;
 const recipe = tinyRecipe(
-  { network: normalised, controls: [], rewind: ['0it'] },
+  { network: small, controls: [], rewind: ['0it'] },
   { levels: 1, pooling: 'global', rates: {} },
 );
 

@@ -20,6 +20,7 @@ import type { OpenOptions, Session } from '../lib/session/Session.js';
 import { Snapshot } from '../lib/session/Snapshot.js';
 import { readMetrics } from '../lib/store/metrics.js';
 import { differences, openSession } from './helpers/digits.js';
+import { normalised } from './helpers/networks.js';
 import { png, writeFiles } from './helpers/pictures.js';
 import { ask, withoutPython } from './helpers/python.js';
 import { bitsOf, finishedUnits, firstDifference, temporaryFolder } from './helpers/runs.js';
@@ -30,18 +31,7 @@ const { jpeg } = loadAddon().info();
 const withoutPictures: string | false = jpeg.built ? false : jpeg.reason;
 
 /** With running statistics, and with convolutions where those are asked for. */
-const linear: Network = {
-  name: 'normalised',
-  input: [1, 28, 28],
-  classes: 10,
-  layers: [
-    { name: 'flatten', type: 'flatten' },
-    { name: 'fc1', type: 'linear', units: 24 },
-    { name: 'bn1', type: 'batchnorm' },
-    { name: 'relu1', type: 'relu' },
-    { name: 'fc2', type: 'linear', units: 10 },
-  ],
-};
+const linear = normalised(24);
 const convolutional: Network = {
   ...linear,
   layers: [

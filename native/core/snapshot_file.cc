@@ -7,6 +7,7 @@
 
 #include "core/bitmask.h"
 #include "core/error.h"
+#include "core/shape.h"
 
 namespace lth {
 namespace {
@@ -16,12 +17,6 @@ constexpr const char* kMasksFormat = "lth-train/masks/1";
 
 [[noreturn]] void corrupt(const SafetensorsFile& file, const std::string& what) {
   throw Error("corrupt-file", "[safetensors] " + file.path() + ": " + what);
-}
-
-std::string text_of(const std::vector<int64_t>& shape) {
-  std::string text = "(";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
-  return text + ")";
 }
 
 void check_format(const SafetensorsFile& file, const char* format) {

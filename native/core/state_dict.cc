@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/safetensors.h"
+#include "core/shape.h"
 
 namespace lth {
 namespace {
@@ -69,12 +70,6 @@ void read_as(const SafetensorsFile& file, const TensorIn& tensor, T* to, int64_t
       }
     }
   }
-}
-
-std::string text_of(const std::vector<int64_t>& shape) {
-  std::string text = "(";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
-  return text + ")";
 }
 
 // "a, b, c and 7 more"

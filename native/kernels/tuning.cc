@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -19,9 +20,9 @@ struct Named {
   double value;
 };
 
-std::vector<Named> costs_of(const Tuning& t) {
+std::vector<Named> costs_of(std::initializer_list<const ProductCosts*> parts) {
   std::vector<Named> all;
-  for (const ProductCosts* of : {&t.fp32, &t.bf16, &t.linear, &t.wide}) {
+  for (const ProductCosts* of : parts) {
     all.push_back({"entryOfRun", of->entry_of_run});
     all.push_back({"entryOfPlace", of->entry_of_place});
     all.push_back({"gradientOfVector", of->gradient_of_vector});
@@ -72,10 +73,10 @@ std::string name_of(const Tuning& tuning) {
   if (tuning == Tuning{}) return "";
   // FNV-1a of the numbers' bits.
   uint64_t hash = 0xcbf29ce484222325ull;
-  std::vector<Named> costs = costs_of(tuning);
   // A table from before wide layers had costs of their own keeps its name.
-  if (tuning.wide == tuning.linear) costs.resize(costs.size() / 4 * 3);
-  for (const Named& one : costs) {
+  const bool wide = tuning.wide != tuning.linear;
+  for (const Named& one : wide ? costs_of({&tuning.fp32, &tuning.bf16, &tuning.linear, &tuning.wide})
+                               : costs_of({&tuning.fp32, &tuning.bf16, &tuning.linear})) {
     const auto bits = std::bit_cast<uint64_t>(one.value);
     for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (bits >> (8 * byte) & 0xff)) * 0x100000001b3ull;
   }
@@ -85,7 +86,7 @@ std::string name_of(const Tuning& tuning) {
 }
 
 void check(const Tuning& tuning) {
-  for (const Named& one : costs_of(tuning)) {
+  for (const Named& one : costs_of({&tuning.fp32, &tuning.bf16, &tuning.linear, &tuning.wide})) {
     if (one.value >= 0 && one.value <= 1e6 && !std::signbit(one.value)) continue;
     throw Error("invalid-argument", std::string("[tuning] ") + one.name +
                                         ": expected a number between 0 and 1000000 but received " + std::to_string(one.value));

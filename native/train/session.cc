@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/shape.h"
 #include "cuda/cuda.h"
 #include "cuda/device_kernels.h"
 #include "exec/libtorch.h"
@@ -30,12 +31,6 @@ Normaliser normaliser_of(const SessionOptions& o) {
 
 constexpr int kBatchesAhead = 3;  // that are read while the network trains on one
 
-std::string shape_of(const std::vector<int64_t>& shape) {
-  std::string text = "(";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
-  return text + ")";
-}
-
 void check(const SessionOptions& o) {
   check(o.choice.tuning);
   const NetworkSpec& spec = o.network->spec;
@@ -43,7 +38,7 @@ void check(const SessionOptions& o) {
     if (!data) continue;
     if (data->shape != spec.input) {
       throw Error("wrong-shape", "[session] network " + spec.name + " reads examples of shape " +
-                                     shape_of(spec.input) + ", the data set has " + shape_of(data->shape));
+                                     text_of(spec.input) + ", the data set has " + text_of(data->shape));
     }
     if (data->classes > spec.classes) {
       throw Error("wrong-shape", "[session] network " + spec.name + " has " + std::to_string(spec.classes) +
@@ -70,7 +65,7 @@ void check(const SessionOptions& o) {
   }
   if (o.augment.any() && o.train->shape.size() != 3) {
     throw Error("wrong-shape", "[session] augment wants pictures (C,H,W), the data set has examples of shape " +
-                                   shape_of(o.train->shape));
+                                   text_of(o.train->shape));
   }
   const size_t channels = o.train->mean.size();
   if ((!o.mean.empty() || !o.std.empty()) && (o.mean.size() != channels || o.std.size() != channels)) {

@@ -1,6 +1,20 @@
 /** Networks on digits whose layers are in every constellation that executors have to get right. */
 import type { Network } from '../../lib/networks/Network.js';
 
+/** Running statistics without convolutions. */
+export const normalised = (units: number): Network => ({
+  name: 'normalised',
+  input: [1, 28, 28],
+  classes: 10,
+  layers: [
+    { name: 'flatten', type: 'flatten' },
+    { name: 'fc1', type: 'linear', units },
+    { name: 'bn1', type: 'batchnorm' },
+    { name: 'relu1', type: 'relu' },
+    { name: 'fc2', type: 'linear', units: 10 },
+  ],
+});
+
 /** Every operation there is, with readers of one value in several places, no bias, and a sum of three. */
 export const residual: Network = {
   name: 'residual',

@@ -41,17 +41,8 @@ __device__ inline void load_many(uint4 (&to)[N], const Bf16* from, long long fir
 __device__ inline void sum_rows(float (&sums)[kSums], const Walk& w, float (&total)[kSummed * kSums]) {
   __shared__ float space[kThreads / 32][kSummed * kSums];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  // Half of the lanes go on with half of the sums each time, until each has one or two.
   static_assert(kSums == 16 && kSummed == 2);
-#pragma unroll
-  for (int half = kSums / 2, offset = 16; offset >= 2; half /= 2, offset /= 2) {
-    const bool upper = (lane & offset) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float mine = upper ? sums[half + i] : sums[i], other = upper ? sums[i] : sums[half + i];
-      sums[i] = mine + __shfl_xor_sync(0xffffffffu, other, offset);
-    }
-  }
+  sum_by_halves(sums);
   const int of = lane / 2;  // bits 4 to 1 chose it
   if (w.vectors == 2) {
     space[warp][lane % 2 * kSums + of] = sums[0];

@@ -20,20 +20,16 @@ constexpr int64_t kConvolveBlocks = 4 * kBlocks;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Of the kernels that sum over places, and of those that pass over them; channels are a multiple of kVector.
-inline Grid grid_of_sums(int64_t places, int64_t channels) {
-  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kSummed), rows = kThreads / vectors;
+// Of kernels that walk over places, of blocks with `most` vectors of channels (a multiple of kVector), about `blocks` of them.
+inline Grid grid_of_places(int64_t places, int64_t channels, int64_t most, int64_t blocks) {
+  const int64_t all = channels / kVector, vectors = std::min(all, most), rows = kThreads / vectors;
   const int64_t y = ceil_div(all, vectors);
-  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::max<int64_t>(1, kBlocks / y));
+  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::max<int64_t>(1, blocks / y));
   return {static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
 }
-inline Grid grid_of_pass(int64_t places, int64_t channels) {
-  constexpr int64_t kMost = 8 * kBlocks;
-  const int64_t all = channels / kVector, vectors = std::min<int64_t>(all, kPassed), rows = kThreads / vectors;
-  const int64_t y = ceil_div(all, vectors);
-  const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::max<int64_t>(1, kMost / y));
-  return {static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
-}
+// Of those that sum, and of those that pass over the images once.
+inline Grid grid_of_sums(int64_t places, int64_t channels) { return grid_of_places(places, channels, kSummed, kBlocks); }
+inline Grid grid_of_pass(int64_t places, int64_t channels) { return grid_of_places(places, channels, kPassed, 8 * kBlocks); }
 // Counters, and floats of `partial`, of any number of places of at most so many channels.
 inline int64_t counters(int64_t channels) { return ceil_div(channels / kVector, kSummed); }
 inline int64_t partial_sums(int64_t channels) {

@@ -176,19 +176,10 @@ __device__ inline void convolve(const Convolve& p) {
   }
 
   if (!p.sums_up) return;
-  // Lanes of a group have the same units: half of them go on with half of the sums each time.
   float each[8];
 #pragma unroll
   for (int q = 0; q < 8; ++q) each[q] = moments[q / 4][q / 2 % 2][q % 2];
-#pragma unroll
-  for (int half = 4, offset = 16; offset >= 4; half /= 2, offset /= 2) {
-    const bool upper = (lane & offset) != 0;
-#pragma unroll
-    for (int q = 0; q < half; ++q) {
-      const float mine = upper ? each[half + q] : each[q], other = upper ? each[q] : each[half + q];
-      each[q] = mine + __shfl_xor_sync(0xffffffffu, other, offset);
-    }
-  }
+  sum_by_halves(each);  // lanes of the same `pair` have the same units
   __shared__ float of_warp[kThreads / 32][2][16], total[2 * kChannels];
   of_warp[warp][lane / 16][lane / 8 % 2 * 8 + pair + lane / 4 % 2] = each[0];
   __syncthreads();

@@ -53,6 +53,22 @@ __device__ inline T sum_of_warp(T value) {
   return value;
 }
 
+// Over the lanes of a warp that differ above its lowest bits: half of them go on with half of the sums each time, so that of N
+// sums a lane ends with the one that its upper bits number, in sums[0].
+template <int N>
+__device__ inline void sum_by_halves(float (&sums)[N]) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int half = N / 2, offset = 16; half >= 1; half /= 2, offset /= 2) {
+    const bool upper = (lane & offset) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float mine = upper ? sums[half + i] : sums[i], other = upper ? sums[i] : sums[half + i];
+      sums[i] = mine + __shfl_xor_sync(0xffffffffu, other, offset);
+    }
+  }
+}
+
 __device__ inline void unpack(float (&to)[kVector], const uint4& from) {
   const unsigned words[4] = {from.x, from.y, from.z, from.w};
 #pragma unroll
