@@ -11,6 +11,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CompiledNetwork, Dataset, Masks, measureTuning, Session, type Tuning } from '../lib/index.js';
 import type { Precision } from '../lib/native/AddonTypes.js';
+import { networkByName } from '../lib/networks/catalogue.js';
 import { describe, type Summary, setting, show, summary } from './helpers.js';
 import { noise } from './pytorch.js';
 
@@ -34,8 +35,9 @@ const threads = Number(values.threads);
 const batch = Number(values.batch ?? (pictures ? 128 : 60));
 const steps = Number(values.steps ?? (pictures ? 1 : 200));
 const pooling = values.pooling as 'global' | 'layerwise';
-const network = CompiledNetwork.compile(values.network);
-const train = pictures ? await noise() : (await Dataset.open('mnist-10k')).train;
+const description = networkByName(values.network);
+const network = CompiledNetwork.compile(description);
+const train = pictures ? await noise(description) : (await Dataset.open('mnist-10k')).train;
 
 const measured = values.tuning
   ? (JSON.parse(readFileSync(values.tuning, 'utf8')) as { tuning: Tuning }).tuning

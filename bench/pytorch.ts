@@ -1,11 +1,9 @@
 /** The other side of the benchmarks: PyTorch in a process of its own. And pictures for both. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Dataset } from '../lib/index.js';
+import { Dataset, type Network } from '../lib/index.js';
 import { LthError } from '../lib/native/errors.js';
 import { packageRoot } from '../lib/package.js';
 
@@ -54,6 +52,9 @@ async function answer<Answer>(lines: AsyncIterator<string>, name: string): Promi
 
 export interface ReferenceOptions {
   network: string;
+  /** Of an example: channels, height, width. */
+  shape: readonly number[];
+  classes: number;
   threads: number;
   batch: number;
   optimiser: string;
@@ -107,17 +108,14 @@ export class Reference {
   }
 }
 
-/** As many pictures as CIFAR-10 has, of noise: a step's time does not depend on what they show. */
-export async function noise(): Promise<Dataset> {
-  const folder = mkdtempSync(join(tmpdir(), 'lth-bench-'));
-  try {
-    for (const name of [1, 2, 3, 4, 5].map((n) => `data_batch_${n}.bin`).concat('test_batch.bin')) {
-      const records = randomFillSync(Buffer.alloc(10_000 * 3073));
-      for (let n = 0; n < 10_000; n++) records[n * 3073] = n % 10;
-      writeFileSync(join(folder, name), records);
-    }
-    return (await Dataset.open('cifar-10', folder)).train;
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+/**
+ * Pictures of noise: a step's time does not depend on what they show. As many as CIFAR-10 has, of large ones as many as have
+ * the same bytes.
+ */
+export function noise(network: Network): Promise<Dataset> {
+  const { input: shape, classes } = network;
+  const size = shape.reduce((product, extent) => product * extent, 1);
+  const count = Math.min(50_000, Math.floor((50_000 * 3072) / size));
+  const labels = Int32Array.from({ length: count }, (_, n) => n % classes);
+  return Dataset.fromBytes(randomFillSync(new Uint8Array(count * size)), labels, { shape, classes });
 }

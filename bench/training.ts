@@ -3,6 +3,7 @@
 import { tuningForMachine } from '../lib/experiment/tuning.js';
 import type { Precision } from '../lib/native/AddonTypes.js';
 import { LthError } from '../lib/native/errors.js';
+import { networkByName } from '../lib/networks/catalogue.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Dataset } from '../lib/session/Dataset.js';
 import { Session } from '../lib/session/Session.js';
@@ -62,7 +63,8 @@ export class Trainings {
   ) {}
 
   static async open(o: TrainingOptions): Promise<Trainings> {
-    const network = CompiledNetwork.compile(o.network);
+    const description = networkByName(o.network);
+    const network = CompiledNetwork.compile(description);
     const pictures = network.summary.products.some(({ type }) => type === 'conv');
     const optimiser = o.optimiser ?? (pictures ? 'sgd' : 'adam');
     const batch = o.batch ?? (pictures ? 128 : 60);
@@ -74,7 +76,7 @@ export class Trainings {
     const session = await Session.open({
       ...tuning,
       network,
-      train: pictures ? await noise() : (await Dataset.open('mnist-10k')).train,
+      train: pictures ? await noise(description) : (await Dataset.open('mnist-10k')).train,
       batch,
       threads,
       precision,
@@ -94,6 +96,8 @@ export class Trainings {
       if (python)
         reference = await Reference.start(python, {
           network: o.network,
+          shape: description.input,
+          classes: description.classes,
           threads,
           batch,
           optimiser,

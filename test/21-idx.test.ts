@@ -57,6 +57,45 @@ test('images and labels of an IDX pair become a data set, plain or gzip', async 
   assert.ok(Math.abs((plain.info.mean[0] as number) - mean) < 1e-12);
 });
 
+test('examples in memory become the data set that files of them are', async () => {
+  const made = await Dataset.fromBytes(Uint8Array.from(pixels), Int32Array.of(0, 1, 2), {
+    shape: [1, 2, 2],
+    classes: 3,
+  });
+  const { digest, ...info } = made.info;
+  const { digest: _, ...expected } = (await Dataset.fromIdx(goodImages, goodLabels, 3)).info;
+  assert.deepEqual(info, expected);
+  const others = [
+    Dataset.fromBytes(Uint8Array.from(pixels), Int32Array.of(0, 1, 1), { shape: [1, 2, 2], classes: 3 }),
+    Dataset.fromBytes(Uint8Array.from(pixels), Int32Array.of(0, 1, 2), { shape: [2, 2, 1], classes: 3 }),
+    Dataset.fromBytes(
+      Uint8Array.from(pixels, (x) => x ^ 1),
+      Int32Array.of(0, 1, 2),
+      {
+        shape: [1, 2, 2],
+        classes: 3,
+      },
+    ),
+  ];
+  const digests = (await Promise.all(others)).map((one) => one.info.digest);
+  assert.equal(new Set([digest, ...digests]).size, 4);
+});
+
+test('examples in memory that are not as many as their labels, and labels that are no class, are refused', async () => {
+  const bytes = new Uint8Array(12);
+  const of = (labels: number[], shape = [1, 2, 2], classes = 3) =>
+    Dataset.fromBytes(bytes, Int32Array.from(labels), { shape, classes });
+  await refused(of([0, 1]), 'wrong-shape', /2 examples of shape \(1,2,2\) are 4 bytes each, .* 12 bytes/);
+  await refused(of([0, 1], [5]), 'wrong-shape', /5 bytes each/);
+  await refused(of([]), 'invalid-argument', 'at least one');
+  await refused(of([0, 3, 1]), 'invalid-argument', 'label 1 is 3, expected 0 to 2');
+  await refused(of([0, -1, 1]), 'invalid-argument', 'label 1 is -1');
+  for (const shape of [[], [1, 1, 2, 2], [0, 2, 2], [1.5, 2, 2]])
+    await refused(of([0, 1, 2], shape), 'invalid-argument', 'options.shape');
+  const plain = [0, 1, 2] as unknown as Int32Array;
+  await refused(Dataset.fromBytes(bytes, plain, { shape: [4], classes: 3 }), 'invalid-argument', 'labels');
+});
+
 test('a pipe is refused and not waited for', async () => {
   const pipe = join(folder, 'pipe');
   if (spawnSync('mkfifo', [pipe]).status !== 0) return;

@@ -1,4 +1,6 @@
-"""The networks of CIFAR-10 as PyTorch users write them, with torchvision's names: the other side of benchmarks and tests."""
+"""The networks of CIFAR-10 as PyTorch users write them, with torchvision's names, and all networks by name: the other side of
+benchmarks and tests."""
+import imagenet
 from torch import nn
 from torch.nn.functional import relu
 
@@ -77,9 +79,17 @@ class LeNet(nn.Sequential):
 
 
 def network(name):
-    """Of a name: lenet-300-100, resnet-20, resnet-20-w0.5-c100, vgg-19."""
+    """Of a name: lenet-300-100, resnet-20, resnet-20-w0.5-c100, vgg-19, resnet50, squeezenet1_0-c10, inception_v3."""
     kind, *words = name.split("-")
-    options = {"w": ("width", float), "c": ("classes", int)}
+    options = {"w": ("width", float), "c": ("classes", int), "s": ("size", int)}
     numbers = [int(word) for word in words if word[0] not in options]
     named = {options[word[0]][0]: options[word[0]][1](word[1:]) for word in words if word[0] in options}
-    return {"lenet": LeNet, "resnet": ResNet, "vgg": Vgg}[kind](*numbers, **named)
+    made = {"lenet": LeNet, "resnet": ResNet, "vgg": Vgg}.get(kind)
+    if made:
+        return made(*numbers, **named)
+    classes = named.get("classes", 1000)
+    if kind == "inception_v3":
+        return imagenet.Inception(3, classes, momentum=0.004, auxiliary=True)
+    if kind.startswith("squeezenet"):
+        return imagenet.SqueezeNet(kind.removeprefix("squeezenet"), 3, classes)
+    return imagenet.ResNet(int(kind.removeprefix("resnet")), 3, classes)

@@ -5,11 +5,13 @@ Speaks lines of JSON: reads {"variant": name, "steps": n, "masked": bool} from s
 variants. Masked: masks are multiplied into all weights of more than one dimension after each step, in one call.
 """
 import json
+import math
 import sys
 import time
 
 import torch
 from networks import network
+from torch.nn.functional import cross_entropy
 
 PICTURES = ["eager-fp32-nchw", "eager-fp32-nhwc", "eager-bf16-nchw", "eager-bf16-nhwc", "compile-fp32-nchw", "compile-bf16-nhwc"]
 VECTORS = ["eager", "compile"]
@@ -17,7 +19,7 @@ VECTORS = ["eager", "compile"]
 PICTURES_CUDA = ["eager-fp32-nchw", "eager-bf16-nhwc", "compile-fp32-nchw", "compile-bf16-nhwc"]
 
 
-def build(name, variant, optimiser_name, batch, device):
+def build(name, variant, optimiser_name, batch, shape, classes, device):
     pictures = not name.startswith("lenet")
     layout = torch.channels_last if variant.endswith("nhwc") else torch.contiguous_format
     model = network(name).train().to(device)
@@ -28,8 +30,9 @@ def build(name, variant, optimiser_name, batch, device):
     else:
         decay = 1e-4 if pictures else 0
         optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=decay, fused=True)
-    images = (torch.rand(8000, *((3, 32, 32) if pictures else (784,))) * 255).to(torch.uint8).to(device)
-    labels = torch.randint(0, 10, (8000,), device=device)
+    count = max(batch, 8000 * 3072 // math.prod(shape))
+    images = torch.randint(0, 256, (count, *(shape if pictures else (784,))), dtype=torch.uint8, device=device)
+    labels = torch.randint(0, classes, (count,), device=device)
     if variant.startswith("compile"):
         model = torch.compile(model, mode=None if device == "cpu" else "reduce-overhead")
 
@@ -38,14 +41,18 @@ def build(name, variant, optimiser_name, batch, device):
 
     def step(masked):
         # A batch out of resident bytes and its normalisation: what our step does too.
-        rows = torch.randint(0, 8000, (batch,), device=device)
+        rows = torch.randint(0, count, (batch,), device=device)
         x = images[rows].float().mul_(1 / 255)
         if pictures:
             x = x.to(memory_format=layout)
         y = labels[rows]
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled="bf16" in variant):
-            loss = torch.nn.functional.cross_entropy(model(x), y)
+            logits = model(x)
+            if isinstance(logits, tuple):
+                loss = cross_entropy(logits[0], y) + 0.4 * cross_entropy(logits[1], y)
+            else:
+                loss = cross_entropy(logits, y)
         loss.backward()
         optimiser.step()
         if masked:
@@ -70,7 +77,7 @@ def main():
     variants = {}
     for variant in names:
         try:
-            variants[variant] = build(name, variant, optimiser, batch, device)
+            variants[variant] = build(name, variant, optimiser, batch, options["shape"], options["classes"], device)
             for _ in range(30 if name.startswith("lenet") else 3):
                 variants[variant](False)
         except Exception as error:  # a machine without what torch.compile needs still has eager

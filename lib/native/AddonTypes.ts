@@ -590,6 +590,12 @@ export interface Addon {
     labels: Uint8Array,
     options: { classes: number; imagesName: string; labelsName: string; digest: string },
   ): Promise<DatasetHandle>;
+  /** Examples one behind another, each of `shape` (one to three numbers). "wrong-shape", "invalid-argument". Copies. */
+  datasetFromBytes(
+    images: Uint8Array,
+    labels: Int32Array,
+    options: { shape: number[]; classes: number; digest: string },
+  ): Promise<DatasetHandle>;
   /** Files of CIFAR's binary layout: per record a coarse label byte where `coarse` is above 0, the label, (3,32,32). Copies. */
   datasetFromCifar(
     files: Uint8Array[],

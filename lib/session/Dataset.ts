@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto';
 import { isPictureSet, openDataset, pictureFolder } from '../data/catalogue.js';
-import { readIdxDataset } from '../data/idx.js';
+import { readIdxDataset, sha256 } from '../data/idx.js';
 import type { DatasetHandle, DatasetInfo } from '../native/AddonTypes.js';
 import { checkNumber, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -77,6 +78,28 @@ export class Dataset extends Resource<DatasetHandle> {
       );
     const { train, test } = await openDataset(name, folder);
     return { train: new Dataset(train), test: new Dataset(test) };
+  }
+
+  /**
+   * Examples in memory, which are copied: leave the bytes as they are until this has come.
+   * @param images (N, shape...), one behind another.
+   * @param labels (N), each in [0, classes).
+   * @param options shape of one example, e.g. [3, 224, 224] for channels, height, width.
+   * @throws LthError "wrong-shape" where these are not N examples, "invalid-argument" (a label).
+   */
+  static async fromBytes(
+    images: Uint8Array,
+    labels: Int32Array,
+    options: { shape: number[]; classes: number },
+  ): Promise<Dataset> {
+    const { shape, classes } = options;
+    const { buffer, byteOffset, byteLength } = labels;
+    const digest = createHash('sha256')
+      .update(JSON.stringify(shape))
+      .update(await sha256(images))
+      .update(await sha256(new Uint8Array(buffer, byteOffset, byteLength)))
+      .digest('hex');
+    return new Dataset(await loadAddon().datasetFromBytes(images, labels, { shape, classes, digest }));
   }
 
   /** Images (N,H,W) and labels (N) in IDX files, plain or gzip. */

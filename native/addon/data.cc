@@ -20,6 +20,23 @@ Napi::Value dataset_from_idx(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::shared_ptr<const Dataset> data) { return make_handle(env, std::move(data)); });
 }
 
+Napi::Value dataset_from_bytes(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[2], "options");
+  const auto extent = [](const Napi::Value& v, const std::string& name) { return to_int(v, name, 1, 1 << 16); };
+  auto shape = to_vector<int64_t>(o.Get("shape"), "options.shape", extent);
+  if (shape.empty() || shape.size() > 3) wrong_argument("options.shape", "one to three numbers");
+  return PromiseWorker<std::shared_ptr<const Dataset>>::run(
+      info.Env(),
+      [images = HeldBytes(info[0], "images"), labels = to_int32s(info[1], "labels"), shape = std::move(shape),
+       classes = static_cast<int>(to_int(o.Get("classes"), "options.classes", 1, 1 << 24)),
+       digest = to_string(o.Get("digest"), "options.digest")]() -> std::shared_ptr<const Dataset> {
+        auto data = lth::dataset_from_bytes(images.bytes(), labels, shape, classes);
+        data->digest = digest;
+        return data;
+      },
+      [](Napi::Env env, std::shared_ptr<const Dataset> data) { return make_handle(env, std::move(data)); });
+}
+
 CifarLayout layout_from(const Napi::Object& o) {
   return {.classes = static_cast<int>(to_int(o.Get("classes"), "options.classes", 1, 256)),
           .coarse = static_cast<int>(to_int(o.Get("coarse"), "options.coarse", 0, 256))};
@@ -76,6 +93,7 @@ Napi::Value dataset_info(const Napi::CallbackInfo& info) {
 
 void define_data(Napi::Object& exports) {
   define<dataset_from_idx>(exports, "datasetFromIdx");
+  define<dataset_from_bytes>(exports, "datasetFromBytes");
   define<dataset_from_cifar>(exports, "datasetFromCifar");
   define<cifar_records>(exports, "cifarRecords");
   define<dataset_info>(exports, "datasetInfo");

@@ -89,6 +89,11 @@ inline std::vector<int64_t> to_ints(const Napi::Value& v, const std::string& nam
 inline std::vector<double> to_doubles(const Napi::Value& v, const std::string& name) {
   return to_vector<double>(v, name, [](const Napi::Value& x, const std::string& n) { return to_double(x, n); });
 }
+inline std::vector<int32_t> to_int32s(const Napi::Value& v, const std::string& name) {
+  if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) wrong_argument(name, "an Int32Array");
+  const auto array = v.As<Napi::Int32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
 // The bytes of a Uint8Array; valid during the call.
 inline std::span<const uint8_t> to_bytes(const Napi::Value& v, const std::string& name) {
   if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {

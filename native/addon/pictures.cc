@@ -9,12 +9,6 @@
 namespace lth {
 namespace {
 
-std::vector<int32_t> to_int32s(const Napi::Value& v, const std::string& name) {
-  if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) wrong_argument(name, "an Int32Array");
-  const auto array = v.As<Napi::Int32Array>();
-  return {array.Data(), array.Data() + array.ElementLength()};
-}
-
 CropRule crop_from(const Napi::Object& o) {
   CropRule rule;
   const std::string kind = to_string(o.Get("kind"), "crop.kind"), filter = to_string(o.Get("filter"), "crop.filter");

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/shape.h"
 #include "data/idx.h"
 
 namespace lth {
@@ -48,6 +51,32 @@ std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::
   }
   data->images.assign(x.elements.begin(), x.elements.end());
   data->labels.assign(y.elements.begin(), y.elements.end());
+  measure_channels(*data);
+  return data;
+}
+
+std::shared_ptr<Dataset> dataset_from_bytes(std::span<const uint8_t> images, std::vector<int32_t> labels,
+                                            std::vector<int64_t> shape, int classes) {
+  auto data = std::make_shared<Dataset>();
+  data->count = static_cast<int64_t>(labels.size());
+  data->features = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+  data->classes = classes;
+  if (labels.empty()) throw Error("invalid-argument", "[dataset] expected at least one example");
+  if (static_cast<int64_t>(images.size()) / data->features != data->count ||
+      static_cast<int64_t>(images.size()) % data->features != 0) {
+    throw Error("wrong-shape", "[dataset] " + std::to_string(labels.size()) + " examples of shape " + text_of(shape) + " are " +
+                                   std::to_string(data->features) + " bytes each, the images are " +
+                                   std::to_string(images.size()) + " bytes");
+  }
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (labels[i] < 0 || labels[i] >= classes) {
+      throw Error("invalid-argument", "[dataset] label " + std::to_string(i) + " is " + std::to_string(labels[i]) +
+                                          ", expected 0 to " + std::to_string(classes - 1));
+    }
+  }
+  data->shape = std::move(shape);
+  data->images.assign(images.begin(), images.end());
+  data->labels = std::move(labels);
   measure_channels(*data);
   return data;
 }

@@ -37,6 +37,10 @@ std::shared_ptr<Dataset> dataset_from_idx(std::span<const uint8_t> images, std::
                                                 int classes, const std::string& images_name,
                                                 const std::string& labels_name);
 
+// From bytes in memory: images (N, shape...) and a label each; else Error("wrong-shape") or Error("invalid-argument").
+std::shared_ptr<Dataset> dataset_from_bytes(std::span<const uint8_t> images, std::vector<int32_t> labels,
+                                            std::vector<int64_t> shape, int classes);
+
 // Of pictures that both crops make squares of one size; else Error("invalid-argument").
 std::shared_ptr<Dataset> dataset_of_pictures(FilePictures pictures, std::vector<double> mean, std::vector<double> std);
 

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-import imagenet
 from train_steps import safetensors
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench" / "reference"))
-from networks import ResNet, Vgg  # noqa: E402 (those of the benchmarks)
+import imagenet  # noqa: E402 (those of the benchmarks)
+from networks import ResNet, Vgg  # noqa: E402
 
 KINDS = {
     "resnet": ResNet,

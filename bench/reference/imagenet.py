@@ -1,4 +1,4 @@
-"""The networks of ImageNet as plain torch.nn modules with torchvision's names; only what a comparison needs."""
+"""The networks of ImageNet as PyTorch users write them, with torchvision's names: the other side of benchmarks and tests."""
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, max_pool2d, relu
@@ -137,10 +137,21 @@ class Mixed(nn.Module):
         return torch.cat(outputs, 1)
 
 
-class Inception(nn.Module):
-    """Without its auxiliary head."""
-
+class Auxiliary(nn.Module):
     def __init__(self, channels, classes, momentum):
+        super().__init__()
+        self.conv0 = Unit(channels, 128, 1, momentum=momentum)
+        self.conv1 = Unit(128, 768, 5, momentum=momentum)
+        self.fc = nn.Linear(768, classes)
+
+    def forward(self, x):
+        return self.fc(self.conv1(self.conv0(avg_pool2d(x, 5, 3))).mean((2, 3)))
+
+
+class Inception(nn.Module):
+    """In training mode with its auxiliary head, if it has one, a pair of logits."""
+
+    def __init__(self, channels, classes, momentum, auxiliary=False):
         super().__init__()
         one, three, five, along, down = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
 
@@ -189,11 +200,17 @@ class Inception(nn.Module):
             block = Mixed(last, momentum, *branches)
             self.add_module(f"Mixed_{name}", block)
             last = block.out
+            if auxiliary and name == "6e":
+                self.AuxLogits = Auxiliary(last, classes, momentum)
         self.fc = nn.Linear(last, classes)
 
     def forward(self, x):
         x = max_pool2d(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))), 3, 2)
         x = max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)), 3, 2)
+        auxiliary = None
         for name in self.mixed:
             x = getattr(self, name)(x)
-        return self.fc(x.mean((2, 3)))
+            if self.training and name == "Mixed_6e" and hasattr(self, "AuxLogits"):
+                auxiliary = self.AuxLogits(x)
+        logits = self.fc(x.mean((2, 3)))
+        return logits if auxiliary is None else (logits, auxiliary)
