@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
-import { loadAddon } from '../../lib/native/load.js';
 import { networkByName } from '../../lib/networks/catalogue.js';
 import type { Network } from '../../lib/networks/Network.js';
 import { CompiledNetwork } from '../../lib/session/CompiledNetwork.js';
@@ -29,30 +28,10 @@ function drawn(count: number, channels: number, size: number): Buffer {
   return bytes;
 }
 
-/** A data set of the CIFAR layout out of labels and as many of the pictures, or of the IDX layout where there is one channel. */
-export async function dataset(images: Buffer, labels: number[], shape = [3, 32, 32]): Promise<Dataset> {
-  const [channels, height, width] = shape as [number, number, number];
-  const [options, bytes] = [{ classes: 10, digest: 'made' }, channels * height * width];
-  const open = async () => {
-    if (channels === 1) {
-      const idx = (kind: number, dimensions: number[], content: Buffer) => {
-        const header = Buffer.alloc(4 + 4 * dimensions.length);
-        header.writeUInt32BE(kind);
-        for (const [i, extent] of dimensions.entries()) header.writeUInt32BE(extent, 4 + 4 * i);
-        return Buffer.concat([header, content]);
-      };
-      const pictures = idx(0x803, [labels.length, height, width], images.subarray(0, labels.length * bytes));
-      const names = { imagesName: 'made', labelsName: 'made' };
-      return loadAddon().datasetFromIdx(pictures, idx(0x801, [labels.length], Buffer.from(labels)), {
-        ...{ ...options, ...names },
-      });
-    }
-    const records = labels.map((label, i) =>
-      Buffer.concat([Buffer.from([label]), images.subarray(i * bytes, (i + 1) * bytes)]),
-    );
-    return loadAddon().datasetFromCifar([Buffer.concat(records)], { ...options, names: ['made'], coarse: 0 });
-  };
-  return Reflect.construct(Dataset, [await open()]) as Dataset;
+/** A data set of as many of the pictures as there are labels, of ten classes. */
+export function dataset(images: Buffer, labels: number[], shape = [3, 32, 32]): Promise<Dataset> {
+  const size = shape.reduce((product, extent) => product * extent, labels.length);
+  return Dataset.fromBytes(images.subarray(0, size), Int32Array.from(labels), { shape, classes: 10 });
 }
 
 export interface Pictures {
