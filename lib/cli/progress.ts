@@ -1,6 +1,6 @@
 import type { ExperimentEvent } from '../experiment/Event.js';
 import { statusLine } from './statusLine.js';
-import { duration, size } from './words.js';
+import { duration, size, speed } from './words.js';
 
 /** What a comparison of two copies found, in words. */
 function findings({ stability, connectivity, diverged }: Extract<ExperimentEvent, { type: 'unit-end' }>) {
@@ -40,7 +40,7 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
         break;
       case 'progress': {
         const left = duration(((1 - event.fraction) * total) / event.updatesPerSecond);
-        const share = `${(event.fraction * 100).toFixed(0).padStart(3)}%  ${event.updatesPerSecond.toFixed(0)} updates/s  ${left} left`;
+        const share = `${(event.fraction * 100).toFixed(0).padStart(3)}%  ${speed(event.updatesPerSecond)}  ${left} left`;
         status(event.fraction, share);
         break;
       }

@@ -6,6 +6,12 @@ export function duration(seconds: number): string {
   return seconds < 2 * 86_400 ? `${(seconds / 3600).toFixed(1)} h` : `${(seconds / 86_400).toFixed(1)} days`;
 }
 
+/** `17 updates/s`, `0.35 updates/s`. */
+export function speed(updatesPerSecond: number): string {
+  const digits = updatesPerSecond < 9.95 ? updatesPerSecond.toPrecision(2) : updatesPerSecond.toFixed(0);
+  return `${digits} updates/s`;
+}
+
 /** `12 KiB`, `3.4 MiB`, `1.2 GiB`. */
 export function size(bytes: number): string {
   if (bytes < 2 ** 20) return `${Math.ceil(bytes / 2 ** 10)} KiB`;

@@ -115,7 +115,8 @@ function picture(curve: Curve, titled: boolean): string {
   );
   const right = Math.max(...points.map((p) => p.x), 1e-9);
   const [low, high] = [Math.min(...points.map((p) => p.y)), Math.max(...points.map((p) => p.y))];
-  const height = Math.max(high - low, 1e-4);
+  // Half a point at least: labels have one digit behind the point.
+  const height = Math.max(high - low, 5e-3);
   const grid = Array.from({ length: HEIGHT }, () => Array<string>(WIDTH).fill(' '));
   // imp last, so that it is seen where marks fall together.
   for (const p of [...points].sort((a, b) => Number(a.branch === 'imp') - Number(b.branch === 'imp'))) {

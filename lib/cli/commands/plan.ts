@@ -7,7 +7,7 @@ import { finishedUnits } from '../../experiment/run.js';
 import { parseRecipe } from '../../recipe/schema.js';
 import { RunFolder } from '../../store/RunFolder.js';
 import { type RecipeOptions, recipeOf, takesRecipe } from '../recipeOptions.js';
-import { duration, size, table } from '../words.js';
+import { duration, size, speed, table } from '../words.js';
 
 interface Options extends RecipeOptions {
   timing: boolean;
@@ -59,7 +59,7 @@ export function planCommand(): Command {
         ];
         if (time)
           lines.push(
-            `time: about ${duration(time.seconds)} with ${threads} threads, ${time.updatesPerSecond.toFixed(0)} updates/s as measured just now`,
+            `time: about ${duration(time.seconds)} with ${threads} threads, ${speed(time.updatesPerSecond)} as measured just now`,
           );
         process.stdout.write(`${lines.join('\n')}\n`);
       } finally {
