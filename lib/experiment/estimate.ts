@@ -1,3 +1,4 @@
+import type { Session, SplitName } from '../session/Session.js';
 import type { Plan, Unit } from './plan.js';
 import type { Workplace } from './Workplace.js';
 
@@ -8,7 +9,36 @@ export interface Speed {
   evaluation: number;
 }
 
+/** Of updates, and of evaluations; or one update, and the fewest examples, where those take longer. */
 const MEASURE_SECONDS = 0.7;
+const WARM_UP_UPDATES = 5;
+const FEWEST_EXAMPLES = 64;
+
+async function secondsOfUpdate(session: Session): Promise<number> {
+  let warmUp = 0;
+  for (let i = 0; i < WARM_UP_UPDATES && warmUp < MEASURE_SECONDS; i++)
+    warmUp += (await session.trainToEnd({ until: session.step + 1, evaluate: [] })).end.seconds;
+  const pause = new AbortController();
+  const timer = setTimeout(() => pause.abort(), MEASURE_SECONDS * 1000);
+  const start = session.step;
+  const { end } = await session.trainToEnd({ until: 2 ** 31 - 1, evaluate: [], pause: pause.signal });
+  clearTimeout(timer);
+  return end.seconds / Math.max(1, end.step - start);
+}
+
+async function secondsOfEvaluation(session: Session, split: SplitName): Promise<number> {
+  const all = session.info.examples[split];
+  if (all === 0) return 0;
+  const time = async (examples: number) => {
+    const before = performance.now();
+    await session.evaluate(split, { examples });
+    return (performance.now() - before) / 1000;
+  };
+  const few = Math.min(all, FEWEST_EXAMPLES);
+  const probe = await time(few);
+  const many = Math.min(all, Math.floor((few * MEASURE_SECONDS) / probe));
+  return many > few ? ((await time(many)) * all) / many : (probe * all) / few;
+}
 
 /** Measures trainings that go on side by side, each with its share of the threads. */
 async function measure(
@@ -21,18 +51,10 @@ async function measure(
     Array.from({ length: sideBySide }, async (_, replicate): Promise<Speed> => {
       const session = await workplace.openSession(replicate, threads, plan.steps);
       try {
-        await session.trainToEnd({ until: 5, evaluate: [] });
-        const pause = new AbortController();
-        const timer = setTimeout(() => pause.abort(), MEASURE_SECONDS * 1000);
-        const start = session.step;
-        const { end } = await session.trainToEnd({ until: 2 ** 31 - 1, evaluate: [], pause: pause.signal });
-        clearTimeout(timer);
-        const before = performance.now();
-        if (session.info.examples.validation > 0) await session.evaluate('validation');
-        await session.evaluate('test');
         return {
-          update: end.seconds / Math.max(1, end.step - start),
-          evaluation: (performance.now() - before) / 1000,
+          update: await secondsOfUpdate(session),
+          evaluation:
+            (await secondsOfEvaluation(session, 'validation')) + (await secondsOfEvaluation(session, 'test')),
         };
       } finally {
         session.dispose();
@@ -44,7 +66,10 @@ async function measure(
 }
 
 function secondsOf(unit: Unit, { update, evaluation }: Speed, evaluateEvery: number): number {
-  const evaluations = evaluateEvery > 0 ? unit.updates / evaluateEvery : unit.updates > 0 ? 1 : 0;
+  const trains = unit.updates > 0;
+  // At its end a whole training is evaluated, however far the last evaluation lies behind.
+  const atEnd = trains && !(unit.kind === 'dense' && !unit.last) ? 1 : 0;
+  const evaluations = evaluateEvery > 0 ? Math.max(atEnd, unit.updates / evaluateEvery) : atEnd;
   return unit.updates * update + evaluations * evaluation + 0.05;
 }
 
