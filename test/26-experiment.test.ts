@@ -88,6 +88,31 @@ test('a recipe.yaml of someone else is never written over', async () => {
   assert.ok(!existsSync(join(out, 'experiment.json')));
 });
 
+test('as many units are side by side as may be, and how many changes no bit', async () => {
+  for (const [sideBySide, most] of [
+    [1, 1],
+    [2, 2],
+    [9, 3],
+    [undefined, 3],
+  ]) {
+    const name = `side-by-side-${sideBySide}`;
+    const working = new Set<string>();
+    let seen = 0;
+    await run(name, recipe(), {
+      threads: 3,
+      ...(sideBySide === undefined ? {} : { sideBySide }),
+      onEvent: (event) => {
+        if (event.type === 'unit-start') working.add(event.id);
+        if (event.type === 'unit-end') working.delete(event.id);
+        seen = Math.max(seen, working.size);
+      },
+    });
+    assert.equal(seen, most, name);
+    assert.deepEqual(bits(name), bits('whole'));
+  }
+  await assert.rejects(run('none', recipe(), { sideBySide: 0 }), { code: 'invalid-argument' });
+});
+
 test('a run gives level 0 and every branch of every level for each rewind point, T - k updates each', async () => {
   assert.equal(first.complete, true);
   assert.equal(first.stopped, false);

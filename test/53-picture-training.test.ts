@@ -238,7 +238,18 @@ test('an experiment on real JPEGs goes through dense, prune, rewind, retrain, an
       'test',
     );
   const [one, two] = [join(folder, 'run-1'), join(folder, 'run-2')];
-  const first = await runExperiment(recipe(1), { out: one, threads: 2 });
+  const working = new Set<string>();
+  let sideBySide = 0;
+  const first = await runExperiment(recipe(1), {
+    out: one,
+    threads: 2,
+    onEvent: (event) => {
+      if (event.type === 'unit-start') working.add(event.id);
+      if (event.type === 'unit-end') working.delete(event.id);
+      sideBySide = Math.max(sideBySide, working.size);
+    },
+  });
+  assert.equal(sideBySide, 1, 'trainings on files are large');
   assert.equal(first.complete, true);
   const again = await runExperiment(recipe(2), { out: one, threads: 2 });
   const whole = await runExperiment(recipe(2), { out: two, threads: 1 });

@@ -2,10 +2,10 @@ import type { Command } from 'commander';
 import type { AnalysisOptions, AnalysisSummary } from '../experiment/analyse.js';
 import { integer, integers, list } from './options.js';
 import { progressPrinter } from './progress.js';
-import { cadence, keep, type RecipeOptions } from './recipeOptions.js';
+import { takesWork, type WorkFlags, workOptions } from './recipeOptions.js';
 import { abortOnSignal } from './signals.js';
 
-export interface AnalysisFlags extends Pick<RecipeOptions, 'threads' | 'jobs' | 'keep' | 'checkpointEvery'> {
+export interface AnalysisFlags extends WorkFlags {
   rewind?: string[];
   levels?: number[];
   orders?: number;
@@ -19,7 +19,7 @@ const FAILED = 1;
 
 /** The argument and options of commands that train and compare copies of a run's networks. */
 export function takesRun(command: Command, orders: number): Command {
-  return command
+  const described = command
     .argument('<run>', 'run folder')
     .option('--levels <list>', 'levels, e.g. 4,8 (default: the last one)', integers(1, 1000))
     .option('--rewind <steps>', 'rewind points of the run, e.g. 0it,500it (default: all)', list)
@@ -28,12 +28,9 @@ export function takesRun(command: Command, orders: number): Command {
       `copies of each network, each under a data order of its own (default: ${orders})`,
       integer(2, 1000),
     )
-    .option('--threads <n>', 'threads of all jobs together (default: all cores)', integer(1, 1024))
-    .option('--jobs <n>', 'processes that share the units (default: 1)', integer(1, 1024))
-    .option('--keep <rule>', 'weights that stay on disk, as in `run`; copies always do (default: all)', keep)
-    .option('--checkpoint-every <cadence>', 'as in `run`', cadence)
     .option('--allow-different-bits', 'go on where another LibTorch, instruction set, device or table began')
     .option('--json', 'every sample as one JSON object on stdout; everything else on stderr');
+  return takesWork(described, ', and always those of copies');
 }
 
 export function analysisOptions(flags: AnalysisFlags): AnalysisOptions {
@@ -47,10 +44,7 @@ export function analysisOptions(flags: AnalysisFlags): AnalysisOptions {
     ...(flags.rewind === undefined ? {} : { rewind: flags.rewind }),
     ...(flags.levels === undefined ? {} : { levels: flags.levels }),
     ...(flags.orders === undefined ? {} : { orders: flags.orders }),
-    ...(flags.threads === undefined ? {} : { threads: flags.threads }),
-    ...(flags.jobs === undefined ? {} : { jobs: flags.jobs }),
-    ...(flags.keep === undefined ? {} : { keep: flags.keep }),
-    ...(flags.checkpointEvery === undefined ? {} : { checkpoint: flags.checkpointEvery }),
+    ...workOptions(flags),
   };
 }
 

@@ -6,11 +6,16 @@ import { loadRecipe, type RecipeOverrides } from '../recipe/load.js';
 import type { Recipe } from '../recipe/Recipe.js';
 import { integer, list, repeated } from './options.js';
 
-export interface RecipeOptions extends RecipeOverrides {
+/** How the work is done, which changes no bit of it. */
+export interface WorkFlags {
   threads?: number;
   jobs?: number;
+  sideBySide?: number;
   keep?: 'all' | 'needed';
   checkpointEvery?: RunOptions['checkpoint'];
+}
+
+export interface RecipeOptions extends RecipeOverrides, WorkFlags {
   out?: string;
 }
 
@@ -35,9 +40,42 @@ export function keep(text: string): string {
   return text;
 }
 
+/** The options of commands that train. */
+export function takesWork(command: Command, keeps: string): Command {
+  return command
+    .option('--threads <n>', 'threads of all jobs together (default: all cores)', integer(1, 1024))
+    .option('--jobs <n>', 'processes that share the units (default: 1)', integer(1, 1024))
+    .option(
+      '--side-by-side <n>',
+      'trainings at a time in each process, which share its threads (default: as many as threads; of pictures in files one)',
+      integer(1, 1024),
+    )
+    .option(
+      '--keep <rule>',
+      `weights that stay on disk: all, or needed to go on${keeps} (default: all)`,
+      keep,
+    )
+    .option(
+      '--checkpoint-every <cadence>',
+      '30s, 500it, both between a comma, or never (default: 30s, at most 1 % of the time)',
+      cadence,
+    );
+}
+
+export function workOptions(flags: WorkFlags): Omit<RunOptions, 'out' | 'tuning'> {
+  const { threads, jobs, sideBySide, keep, checkpointEvery } = flags;
+  return {
+    ...(threads === undefined ? {} : { threads }),
+    ...(jobs === undefined ? {} : { jobs }),
+    ...(sideBySide === undefined ? {} : { sideBySide }),
+    ...(keep === undefined ? {} : { keep }),
+    ...(checkpointEvery === undefined ? {} : { checkpoint: checkpointEvery }),
+  };
+}
+
 /** The argument and options of commands that take a recipe. */
 export function takesRecipe(command: Command): Command {
-  return command
+  const described = command
     .argument('<recipe>', 'name of a built-in recipe, or a YAML or JSON file')
     .option(
       '--set <key=value>',
@@ -50,15 +88,8 @@ export function takesRecipe(command: Command): Command {
     .option('--seed <n>', 'seed of everything random', integer(0))
     .option('--device <device>', 'cpu, cuda or cuda:N')
     .option('--kernels <rule>', 'products of pruned layers: auto (sparse where cheaper), dense or sparse')
-    .option('--threads <n>', 'threads of all jobs together (default: all cores)', integer(1, 1024))
-    .option('--jobs <n>', 'processes that share the units (default: 1)', integer(1, 1024))
-    .option('--keep <rule>', 'weights that stay on disk: all, or needed to go on (default: all)', keep)
-    .option('--out <folder>', 'run folder (default: runs/<recipe>)')
-    .option(
-      '--checkpoint-every <cadence>',
-      '30s, 500it, both between a comma, or never (default: 30s, at most 1 % of the time)',
-      cadence,
-    );
+    .option('--out <folder>', 'run folder (default: runs/<recipe>)');
+  return takesWork(described, '');
 }
 
 export function recipeOf(name: string, options: RecipeOptions): { recipe: Recipe; out: string } {

@@ -8,6 +8,7 @@ import type { RunFolder } from '../store/RunFolder.js';
 import type { Analysis } from '../store/records.js';
 import type { UnitEvent } from './Event.js';
 import type { ScheduleOptions } from './scheduler.js';
+import { threadsEach } from './sideBySide.js';
 
 /** What a job process is told first. */
 export interface JobOrder {
@@ -19,7 +20,7 @@ export interface JobOrder {
   out: string;
   how: Pick<
     ScheduleOptions,
-    'cadence' | 'keep' | 'allowDifferentBits' | 'fingerprint' | 'threads' | 'command'
+    'cadence' | 'keep' | 'allowDifferentBits' | 'fingerprint' | 'threads' | 'sideBySide' | 'command'
   >;
 }
 
@@ -50,7 +51,7 @@ export interface JobsOptions {
  */
 export async function runJobs(o: JobsOptions): Promise<void> {
   const { recipe, tuning, analysis, folder, command } = o;
-  const threads = Math.max(1, Math.floor(o.threads / o.jobs));
+  const threads = threadsEach(o);
   const order: JobOrder = { recipe, tuning, analysis, out: folder.path, how: { ...o.how, threads, command } };
   const children = new Set<ChildProcess>();
   let failure: unknown;

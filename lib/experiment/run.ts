@@ -17,6 +17,7 @@ import { type Plan, requestOf } from './plan.js';
 import type { RunSummary } from './Result.js';
 import type { Keep } from './retention.js';
 import { runPlan } from './scheduler.js';
+import { sideBySide } from './sideBySide.js';
 import { summarise } from './summary.js';
 import { type Cadence, defaultCadence } from './training.js';
 import { tuningByName, tuningForRun } from './tuning.js';
@@ -29,6 +30,11 @@ export interface RunOptions {
   threads?: number;
   /** Processes that share the units. Default 1: this one. Never changes a bit of the results. */
   jobs?: number;
+  /**
+   * Trainings that each process has in work at a time, which share its threads and what memory there is. Default: as many as
+   * threads; of pictures in files one. Never changes a bit of the results.
+   */
+  sideBySide?: number;
   /**
    * When a training saves what it has: whatever comes first. Default: every 30 seconds, less often where saving would
    * take more than 1 % of the time. Both null: only when it is stopped. Never changes a bit of the results.
@@ -102,6 +108,8 @@ export function checkRunOptions(options: Omit<RunOptions, 'out' | 'tuning'>) {
   return {
     threads: checkInteger(options.threads ?? availableParallelism(), 'threads', 1, 1024),
     jobs: checkInteger(options.jobs ?? 1, 'jobs', 1, 1024),
+    sideBySide:
+      options.sideBySide === undefined ? null : checkInteger(options.sideBySide, 'sideBySide', 1, 1024),
     keep: checkOneOf(options.keep ?? 'all', 'keep', ['all', 'needed']),
     cadence: cadenceOf(options),
     allowDifferentBits: options.allowDifferentBits ?? false,
@@ -127,15 +135,15 @@ export async function carryOut(
     await folder.cleanFinished(id);
     meter.finishedBefore(id);
   }
-  const trainings = Math.max(jobs, threads);
+  const atOnce = sideBySide(recipe, { jobs, threads }, options.sideBySide);
   tell({
     type: 'plan',
     units: plan.units.length,
     done: finished.size,
     updates: meter.totalUpdates,
-    ...diskBytes(plan, recipe, workplace.network.summary.counts, { keep, trainings }),
+    ...diskBytes(plan, recipe, workplace.network.summary.counts, { keep, trainings: jobs * atOnce }),
   });
-  const how = { cadence, keep, allowDifferentBits, fingerprint };
+  const how = { cadence, keep, allowDifferentBits, fingerprint, sideBySide: atOnce };
   const onEvent = (event: UnitEvent) => meter.take(event);
   const command = randomUUID();
   if (jobs === 1) await runPlan(plan, workplace, { ...how, threads, command, finished, signal, onEvent });

@@ -16,6 +16,8 @@ import type { Workplace } from './Workplace.js';
 
 export interface ScheduleOptions {
   threads: number;
+  /** Units in work at a time, at most as many as threads. */
+  sideBySide: number;
   fingerprint: string;
   allowDifferentBits: boolean;
   cadence: Cadence;
@@ -35,8 +37,8 @@ export interface ScheduleOptions {
 const POLL_MS = { first: 10, longest: 500 };
 
 /**
- * Carries a plan out. As many units run side by side as there are threads, one thread each, because two trainings on
- * one core each beat one on two; fewer units share the threads. Bits never depend on it. A training that diverges is
+ * Carries a plan out. As many units run side by side as may, because two trainings on one core each beat one on two;
+ * they share the threads. Bits never depend on it. A training that diverges is
  * a result, and a unit that fails is noted; what would have come of them is left out and the rest goes on.
  * @throws the first error that is not of one unit alone: what was written cannot be written.
  */
@@ -128,11 +130,12 @@ class Scheduler {
     );
     let free = this.options.threads;
     for (const one of this.running.values()) free -= one.threads;
+    const most = Math.min(free, this.options.sideBySide - this.running.size);
     const taken: { unit: Unit; lock: LockHandle }[] = [];
     let elsewhere = false;
     try {
       for (const unit of ready) {
-        if (taken.length >= free) break;
+        if (taken.length >= most) break;
         const lock = await this.folder.lock(unit.id);
         if (lock) taken.push({ unit, lock });
         else elsewhere = true;

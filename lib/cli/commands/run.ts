@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { runExperiment } from '../../experiment/run.js';
 import { renderCurve, renderTable } from '../../report/terminal.js';
 import { progressPrinter } from '../progress.js';
-import { type RecipeOptions, recipeOf, takesRecipe } from '../recipeOptions.js';
+import { type RecipeOptions, recipeOf, takesRecipe, workOptions } from '../recipeOptions.js';
 import { abortOnSignal } from '../signals.js';
 import { summaryOf } from './show.js';
 
@@ -35,10 +35,7 @@ export function runCommand(exit: (code: number) => void): Command {
         onEvent: progressPrinter(process.stderr),
         allowDifferentBits: options.allowDifferentBits ?? false,
         ...(options.tuning === undefined ? {} : { tuning: options.tuning }),
-        ...(options.threads === undefined ? {} : { threads: options.threads }),
-        ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
-        ...(options.keep === undefined ? {} : { keep: options.keep }),
-        ...(options.checkpointEvery === undefined ? {} : { checkpoint: options.checkpointEvery }),
+        ...workOptions(options),
       }).catch((error) => {
         // Before there was a run to save.
         if (!signal.aborted || error !== signal.reason) throw error;
