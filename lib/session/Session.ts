@@ -113,7 +113,7 @@ export class Session extends Resource<SessionHandle> {
    * Scores of the prunable weights as they are now (paper 4.2), in double precision by parameter name: "magnitude" |w|,
    * "snip" |w g|, "grasp" -w (H g), whose highest are pruned, "grasp-abs" |w (H g)|, "synflow" one step of SynFlow. H g
    * with temperature 200, g on the same batch; absolute values per batch, batches of the training's size averaged.
-   * Examples are not augmented, and batch norm takes the batch's statistics. SynFlow takes it as evaluation does, with
+   * Examples are not augmented, pictures in files by the evaluation's crop; batch norm takes the batch's statistics. SynFlow takes it as evaluation does, with
    * absolute values of scales, shifts and running statistics too, as its authors' code (Tanaka et al. 2020): at
    * initialisation that is a division by sqrt(1 + epsilon). Biases, running statistics and whatever else is not prunable
    * have 0. The session stays as it is.

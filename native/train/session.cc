@@ -193,17 +193,10 @@ Gradients Session::gradients(int64_t step, uint64_t noise) {
 
 std::shared_ptr<const Snapshot> Session::scores(ScoreMethod method, int64_t per_class) {
   const Here here(stream_);
-  std::vector<int32_t> rows;
-  std::vector<Batch> batches;
-  if (needs_examples(method)) {
-    if (options_.data.train->pictures) {
-      throw Error("unsupported", "[scores] scores of examples want a data set in memory, not pictures in files");
-    }
-    rows = score_rows(per_class);
-    Batches::Sequence examples = batches_.in_order(SplitName::kTrain, rows, options_.data.batch);
-    while (!examples.done()) batches.push_back(examples.next());
-  }
-  return store_->copy_of(lth::scores(method, *store_, options_.normaliser(), batches));
+  const std::vector<int32_t> rows = needs_examples(method) ? score_rows(per_class) : std::vector<int32_t>{};
+  Batches::Sequence examples = batches_.in_order(SplitName::kTrain, rows, options_.data.batch);
+  const auto next = [&] { return examples.done() ? std::nullopt : std::optional(examples.next()); };
+  return store_->copy_of(lth::scores(method, *store_, options_.normaliser(), next));
 }
 
 Session::Evaluation Session::evaluate_rows(SplitName split, std::span<const int32_t> rows, const Run& run) {
