@@ -135,14 +135,15 @@ export class Session extends Resource<SessionHandle> {
 
   /**
    * Pictures in files that could not be read since the last call, each once, and what took their places: the next one of
-   * their batch that could be read.
+   * their batch that could be read. Of batches that the network saw; `name` is below the folder of the data set, and
+   * "validation" is held out of the training set.
    */
-  replacedPictures(): { path: string; by: string; why: string }[] {
+  replacedPictures(): { split: SplitName; name: string; path: string; by: string; why: string }[] {
     return loadAddon()
       .sessionReplaced(this.handle)
-      .map(({ test, row, taken, why }) => {
-        const pictures = (test ? this.options.test : this.options.train)?.pictures as Pictures;
-        return { path: pictures.path(row), by: pictures.path(taken), why };
+      .map(({ split, row, taken, why }) => {
+        const pictures = (split === 'test' ? this.options.test : this.options.train)?.pictures as Pictures;
+        return { split, name: pictures.name(row), path: pictures.path(row), by: pictures.path(taken), why };
       });
   }
 

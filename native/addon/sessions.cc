@@ -11,6 +11,14 @@ SplitName split_name(const Napi::Value& v, const std::string& name) {
   throw Error("invalid-argument", "[addon] " + name + ": expected train, validation or test but received " + text);
 }
 
+const char* name_of(SplitName split) {
+  switch (split) {
+    case SplitName::kTrain: return "train";
+    case SplitName::kValidation: return "validation";
+    default: return "test";
+  }
+}
+
 OptimiserOptions optimiser_from(const Napi::Object& o) {
   OptimiserOptions out;
   const std::string type = to_string(o.Get("type"), "optimiser.type");
@@ -161,7 +169,7 @@ Napi::Value session_replaced(const Napi::CallbackInfo& info) {
   Napi::Array out = Napi::Array::New(env);
   for (const Replaced& one : from_handle<Session>(info[0])->replaced()) {
     Napi::Object of = Napi::Object::New(env);
-    of.Set("test", one.split == SplitName::kTest);
+    of.Set("split", name_of(one.split));
     of.Set("row", one.row);
     of.Set("taken", one.taken);
     of.Set("why", one.why);
