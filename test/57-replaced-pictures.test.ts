@@ -5,6 +5,8 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, w
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
+import { measureConnectivity } from '../lib/experiment/analyse.js';
+import type { ExperimentEvent } from '../lib/experiment/Event.js';
 import { runExperiment } from '../lib/experiment/run.js';
 import { summarise } from '../lib/experiment/summary.js';
 import { readRecord, writeRecord } from '../lib/files.js';
@@ -190,6 +192,31 @@ test('show, its JSON and the report say how many and which', { skip }, async () 
   }
   const none = { ...summary, replacedPictures: [] };
   assert.doesNotMatch(renderTable(none) + renderReport([none]), /could not be read/);
+});
+
+test('copies, and lines between them, tell of theirs too', { skip }, async () => {
+  const out = join(folder, 'lines');
+  cpSync(whole, out, { recursive: true });
+  const notices: string[] = [];
+  const onEvent = (event: ExperimentEvent) => {
+    if (event.type === 'notice') notices.push(event.message);
+  };
+  const before = finishedUnits(out);
+  await measureConnectivity(out, { branches: ['dense'], alphas: 2, threads: 1, onEvent });
+  const added = finishedUnits(out).filter((id) => !before.includes(id));
+  const records = recordsOf(out).filter(({ id }) => added.includes(id));
+  assert.deepEqual(records.map(({ kind }) => kind).sort(), ['copy', 'copy', 'interpolation']);
+  for (const { kind, replacedPictures } of records) {
+    assert.deepEqual(
+      replacedPictures?.filter(({ split }) => split === 'test'),
+      evaluated.slice(1),
+      kind,
+    );
+    // A line is looked at on all of the training set.
+    if (kind === 'interpolation')
+      assert.deepEqual(replacedPictures, [...named('train', broken), ...evaluated.slice(1)]);
+  }
+  assert.ok(notices.some((words) => words.includes(join(pictures, 'val', evaluated[1]?.name as string))));
 });
 
 test('what earlier versions wrote is read, and where it is not known it is not counted', {
