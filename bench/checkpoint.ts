@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { Replacements } from '../lib/experiment/replacements.js';
 import { type Cadence, defaultCadence, trainWithCheckpoints } from '../lib/experiment/training.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
 import { Dataset } from '../lib/session/Dataset.js';
@@ -54,7 +55,8 @@ async function once(cadence: Cadence): Promise<{ seconds: number; saved: number 
   };
   try {
     const start = performance.now();
-    await trainWithCheckpoints(session, checkpoints, {
+    const replacements = new Replacements(session, undefined, () => {});
+    await trainWithCheckpoints(session, checkpoints, replacements, {
       until: updates,
       noise: 0,
       metricsEvery: 100,
@@ -64,7 +66,6 @@ async function once(cadence: Cadence): Promise<{ seconds: number; saved: number 
       cadence,
       signal: undefined,
       onStep: () => {},
-      onNotice: () => {},
     });
     return { seconds: (performance.now() - start) / 1000, saved };
   } finally {

@@ -111,3 +111,4 @@ export {
 } from './session/Session.js';
 export { Snapshot, type SnapshotDistance, type SnapshotView } from './session/Snapshot.js';
 export { builtinTuning, measureTuning, tuningName } from './session/tuning.js';
+export type { ReplacedPicture } from './store/records.js';

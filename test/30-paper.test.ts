@@ -102,6 +102,7 @@ function result(branch: Result['branch'], rewind: number, level: number, accurac
     earlyStopTestAccuracy: accuracy,
     updates: 1000,
     diverged: false,
+    replacedPictures: null,
     seconds: 1,
   };
 }
@@ -114,6 +115,7 @@ const summary = (paper: PaperFigures | null, results: Result[]): RunSummary => (
   stability: [],
   connectivity: [],
   problems: [],
+  replacedPictures: [],
   fingerprints: ['kernels=1'],
   paper,
   results,

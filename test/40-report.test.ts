@@ -52,6 +52,7 @@ function made({ rewinds = [0, 500], levels = 8, replicates = 3 }: Size = {}): Ru
             earlyStopTestAccuracy: testAccuracy,
             updates: 30_000 - rewind,
             diverged: false,
+            replacedPictures: null,
             seconds: 1,
           });
         }
@@ -62,6 +63,7 @@ function made({ rewinds = [0, 500], levels = 8, replicates = 3 }: Size = {}): Ru
     complete: true,
     units: { total: results.length, done: results.length, ...none },
     problems: [],
+    replacedPictures: [],
     fingerprints: ['LibTorch 2.13.0 cpu avx512 kernels=1'],
     paper: null,
     results,

@@ -196,6 +196,75 @@ test('a picture that cannot be read is replaced, told once with its path, and th
   assert.deepEqual(session.replacedPictures(), [], 'each once');
 });
 
+test('scores are those of the same pixels in memory, for any number of threads and workers', {
+  skip,
+}, async () => {
+  const small: Network = { ...network, input: [3, 32, 32] };
+  const { train } = await Pictures.openParts(own);
+  const crops: PictureOptions['crop'] = {
+    training: { kind: 'random-resized', size: 32 },
+    evaluation: { kind: 'centre', size: 32, resize: 36 },
+  };
+  const records: Uint8Array[] = [];
+  for await (const { images, labels } of train.batches({ crop: crops.evaluation, batch: 9, shuffle: false }))
+    labels.forEach((label, n) => {
+      records.push(Uint8Array.of(label), images.slice(n * 3072, (n + 1) * 3072));
+    });
+  const handle = await loadAddon().datasetFromCifar([Buffer.concat(records)], {
+    ...{ names: ['own'], classes, coarse: 0, digest: '0'.repeat(64) },
+  });
+  // Its constructor is for this package's readers alone.
+  const inMemory = Reflect.construct(Dataset, [handle]) as Dataset;
+  const inFiles = Dataset.ofPictures(train, { crop: crops });
+  const { mean, std } = inFiles.info;
+  const options: Partial<OpenOptions> = {
+    network: CompiledNetwork.compile(small),
+    normalise: { mean, std },
+  };
+  const expected = await open({ ...options, train: inMemory, test: inMemory });
+  const perClass = 4; // 12 examples: batches of 5, 5 and 2
+  for (const [threads, workers] of [
+    [1, 1],
+    [3, 4],
+  ] as const) {
+    const session = await open({ ...options, train: inFiles, test: inFiles, threads, workers });
+    const before = await session.snapshot();
+    assert.deepEqual(session.scoreIndices({ perClass }), expected.scoreIndices({ perClass }));
+    for (const method of ['snip', 'grasp', 'grasp-abs', 'synflow', 'magnitude'] as const) {
+      const scores = await session.scores(method, { perClass });
+      assert.deepEqual(differences(scores, await expected.scores(method, { perClass })), [], method);
+    }
+    assert.deepEqual(differences(await session.snapshot(), before), []);
+    // Scoring takes nothing from the training that follows.
+    await session.trainToEnd({ until: 3, evaluate: [] });
+    const fresh = await open({ ...options, train: inFiles, test: inFiles });
+    await fresh.trainToEnd({ until: 3, evaluate: [] });
+    assert.deepEqual(differences(await session.snapshot(), await fresh.snapshot()), []);
+  }
+  await assert.rejects(expected.scores('snip', { perClass: 9 }), /wants 9 examples of class/);
+});
+
+test('a picture that scores cannot read is replaced and told of', { skip }, async () => {
+  const broken = join(folder, 'broken-scores');
+  writeFiles(
+    broken,
+    Object.fromEntries(
+      ['train', 'val'].flatMap((part) =>
+        Array.from({ length: 9 }, (_, i) => [`${part}/class-${i % classes}/p${i}.png`, png(30, 30, i)]),
+      ),
+    ),
+  );
+  writeFileSync(join(broken, 'train/class-0/p3.png'), '');
+  const session = await open({ ...(await dataOf(broken)), validation: 0 });
+  const scores = await session.scores('snip', { perClass: 3 });
+  assert.ok([...scores.tensors().values()].some(({ values }) => values.some((x) => x !== 0)));
+  const told = session.replacedPictures();
+  assert.deepEqual(
+    told.map(({ path }) => path),
+    [join(broken, 'train/class-0/p3.png')],
+  );
+});
+
 test('crops of two sizes, and augmentation of pictures in memory, are refused', { skip }, async () => {
   const { train } = await Pictures.openParts(own);
   assert.throws(

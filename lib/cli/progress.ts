@@ -56,7 +56,13 @@ export function progressPrinter(stream: NodeJS.WriteStream): (event: ExperimentE
           result.testAccuracy === null
             ? 'diverged'
             : `test accuracy ${(result.testAccuracy * 100).toFixed(2)} %`;
-        line(`${event.label}: ${(result.densityPrunable * 100).toFixed(2)} % left, ${accuracy}, ${how}`);
+        const { training = 0, evaluation = 0 } = result.replacedPictures ?? {};
+        const pictures = training + evaluation;
+        const replaced =
+          pictures > 0 ? `, ${pictures} ${pictures === 1 ? 'picture' : 'pictures'} that cannot be read` : '';
+        line(
+          `${event.label}: ${(result.densityPrunable * 100).toFixed(2)} % left, ${accuracy}, ${how}${replaced}`,
+        );
         break;
       }
     }

@@ -1,6 +1,7 @@
 import type { Branch } from '../recipe/branches.js';
 import type { PaperFigures } from '../recipe/Recipe.js';
 import type { MaskOverlap } from '../session/Masks.js';
+import type { ReplacedPicture } from '../store/records.js';
 
 /** One training's outcome: one line of `show`, one element of `results` in the JSON. */
 export interface Result {
@@ -26,6 +27,11 @@ export interface Result {
   /** Updates made by this training: T for the dense run, T - k for the others. */
   updates: number;
   diverged: boolean;
+  /**
+   * How many different pictures could not be read, so that others of their batches stood in for them, in updates and in
+   * evaluations; null of data in memory, and of trainings of before this was kept.
+   */
+  replacedPictures: { training: number; evaluation: number } | null;
   /** Wall-clock seconds. Never compared. */
   seconds: number;
 }
@@ -147,6 +153,8 @@ export interface RunSummary {
   complete: boolean;
   units: UnitCounts;
   problems: Problem[];
+  /** Pictures that could not be read and were replaced, in whichever unit, each once, in order of split and name. */
+  replacedPictures: ReplacedPicture[];
   /** Of LibTorch, device, instruction set, kernels and table of costs; more than one where --allow-different-bits mixed them. */
   fingerprints: string[];
   /** What a paper reports of the same experiment, where the recipe says it. */

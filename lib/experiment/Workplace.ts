@@ -10,12 +10,13 @@ import { Snapshot } from '../session/Snapshot.js';
 import { Checkpoints } from '../store/Checkpoints.js';
 import { type MetricRow, readMetrics, writeMetrics } from '../store/metrics.js';
 import type { RunFolder } from '../store/RunFolder.js';
-import type { UnitRecord } from '../store/records.js';
+import type { ReplacedPicture, UnitRecord } from '../store/records.js';
 import { measureDistance, measureLine } from './compare.js';
 import {
   type CopyUnit,
   type DenseUnit,
   drawOf,
+  type InterpolationUnit,
   type Plan,
   type PruneUnit,
   type ResolvedSteps,
@@ -24,6 +25,7 @@ import {
 } from './plan.js';
 import { pruneByScores, remainingAfter } from './pruneByScores.js';
 import type { ConnectivityResult } from './Result.js';
+import { countReplaced, Replacements } from './replacements.js';
 import { resultOf } from './resultOf.js';
 import { type Cadence, trainWithCheckpoints } from './training.js';
 
@@ -47,6 +49,7 @@ type Outcome = Pick<
   | 'method'
   | 'fingerprints'
   | 'seconds'
+  | 'replacedPictures'
   | 'stability'
   | 'connectivity'
 > & {
@@ -54,12 +57,7 @@ type Outcome = Pick<
 };
 
 /** How a training ended, its metrics written. */
-interface Trained {
-  step: number;
-  diverged: boolean;
-  seconds: number;
-  fingerprints: string[];
-}
+type Trained = Pick<Outcome, 'diverged' | 'seconds' | 'fingerprints' | 'replacedPictures'> & { step: number };
 
 /** A network of the recipe's own that is no network is a mistake in the recipe. */
 function compiled(recipe: Recipe): CompiledNetwork {
@@ -174,11 +172,21 @@ export class Workplace {
         case 'copy':
           return await this.copy(session, unit, plan, context);
         case 'interpolation':
-          return { ...notAResult, ...(await measureLine(this, session, unit, context)) };
+          return await this.interpolation(session, unit, context);
       }
     } finally {
       session.dispose();
     }
+  }
+
+  /** @param before those that the unit had before this session, which may not be known. */
+  private replacements(
+    session: Session,
+    { onNotice }: UnitContext,
+    before: ReplacedPicture[] | undefined,
+  ): Replacements {
+    const { train, test } = this.data;
+    return new Replacements(session, train.pictures || test.pictures ? before : undefined, onNotice);
   }
 
   async snapshot(id: string): Promise<Snapshot> {
@@ -229,8 +237,9 @@ export class Workplace {
     } else {
       await how.begin();
     }
+    const replacements = this.replacements(session, context, checkpoint ? checkpoints.replacedPictures : []);
     context.onStart(session.step);
-    const { end, rows, seconds } = await trainWithCheckpoints(session, checkpoints, {
+    const { end, rows, seconds } = await trainWithCheckpoints(session, checkpoints, replacements, {
       until: how.until,
       noise: how.noise,
       continues: how.continues,
@@ -240,7 +249,6 @@ export class Workplace {
       cadence: context.cadence,
       signal: context.signal,
       onStep: context.onStep,
-      onNotice: context.onNotice,
     });
     await writeMetrics(folder, rows);
     return {
@@ -248,11 +256,12 @@ export class Workplace {
       diverged: end.state === 'diverged',
       seconds,
       fingerprints: checkpoints.fingerprints,
+      replacedPictures: replacements.pictures(),
     };
   }
 
   private async dense(session: Session, unit: DenseUnit, plan: Plan, context: UnitContext): Promise<Outcome> {
-    const { step, diverged, seconds, fingerprints } = await this.advance(session, unit, plan, context, {
+    const { step, ...trained } = await this.advance(session, unit, plan, context, {
       until: unit.to,
       noise: 0,
       continues: unit.from !== null,
@@ -264,6 +273,7 @@ export class Workplace {
         start.dispose();
       },
     });
+    const { diverged, seconds, replacedPictures } = trained;
     const folder = this.folder.unit(unit.id);
     // A rewind point needs what the optimiser remembers; the end of the training is only pruned and evaluated.
     const snapshot = await session.snapshot();
@@ -271,7 +281,7 @@ export class Workplace {
     snapshot.dispose();
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
     const updates = step - (unit.to - unit.updates);
-    const outcome = { files, diverged, updates, seconds, fingerprints, ...notAResult };
+    const outcome = { files, updates, ...trained, ...notAResult };
     if (!unit.last && !diverged) return outcome;
     const earlier = await this.earlier(unit.from);
     const rows = [...earlier.rows, ...(await readMetrics(join(folder, 'metrics.arrow')))];
@@ -281,18 +291,28 @@ export class Workplace {
       { prunable: 1, overall: 1 },
       step,
       diverged,
+      countReplaced(earlier.replacedPictures, replacedPictures),
       earlier.seconds + seconds,
     );
     return { ...outcome, result };
   }
 
-  /** The dense run up to where a unit went on: its metrics, and how long it took. */
-  private async earlier(id: string | null): Promise<{ rows: MetricRow[]; seconds: number }> {
-    if (!id) return { rows: [], seconds: 0 };
+  /** The dense run up to where a unit went on: its metrics, how long it took, and what was replaced. */
+  private async earlier(
+    id: string | null,
+  ): Promise<{ rows: MetricRow[]; seconds: number; replacedPictures: ReplacedPicture[] | undefined }> {
+    if (!id) return { rows: [], seconds: 0, replacedPictures: [] };
     const record = await this.folder.record(id);
     const before = await this.earlier(record?.from ?? null);
     const rows = await readMetrics(await this.folder.file(id, 'metrics.arrow'));
-    return { rows: [...before.rows, ...rows], seconds: before.seconds + (record?.seconds ?? 0) };
+    return {
+      rows: [...before.rows, ...rows],
+      seconds: before.seconds + (record?.seconds ?? 0),
+      replacedPictures:
+        before.replacedPictures && record?.replacedPictures
+          ? [...before.replacedPictures, ...record.replacedPictures]
+          : undefined,
+    };
   }
 
   private async prune(unit: PruneUnit, context: UnitContext): Promise<Outcome> {
@@ -301,13 +321,14 @@ export class Workplace {
     const { fraction, pooling, rates } = this.recipe.pruning;
     const weights = await this.snapshot(unit.weights);
     let after: Masks;
+    let replacedPictures: ReplacedPicture[] | undefined;
     if (unit.by === 'weights') {
       const before = unit.masks ? await this.masks(unit.masks) : Masks.ones(this.network);
       const { levels, inverted } = unit;
       after = await before.prune(weights, { fraction, pooling, rates, levels, highest: inverted });
       before.dispose();
     } else {
-      after = await this.pruneByScores(unit, unit.by, weights, context);
+      ({ after, replacedPictures } = await this.pruneByScores(unit, unit.by, weights, context));
     }
     await after.write(join(this.folder.unit(unit.id), 'masks.safetensors'), { unit: unit.id });
     for (const resource of [weights, after]) resource.dispose();
@@ -319,6 +340,7 @@ export class Workplace {
       updates: 0,
       seconds,
       fingerprints,
+      replacedPictures,
       ...notAResult,
     };
   }
@@ -327,15 +349,18 @@ export class Workplace {
     unit: PruneUnit,
     by: Exclude<PruneUnit['by'], 'weights'>,
     weights: Snapshot,
-    { threads, signal }: UnitContext,
-  ): Promise<Masks> {
+    context: UnitContext,
+  ): Promise<{ after: Masks; replacedPictures: ReplacedPicture[] | undefined }> {
     const { replicate, inverted } = unit;
-    const session = await this.openSession(replicate, threads);
+    const session = await this.openSession(replicate, context.threads);
     try {
       await session.load(weights, { optimiser: 'zero' });
       const remaining = remainingAfter(this.network, this.recipe.pruning, unit.levels);
       const random = { seed: this.recipe.seed, replicate };
-      return await pruneByScores(session, this.network, { by, inverted, remaining }, random, signal);
+      const how = { by, inverted, remaining };
+      const replacements = this.replacements(session, context, []);
+      const after = await pruneByScores(session, this.network, how, random, context.signal);
+      return { after, replacedPictures: replacements.pictures() };
     } finally {
       session.dispose();
     }
@@ -352,7 +377,7 @@ export class Workplace {
     const given = await this.masks(unit.masks);
     const masks = rule.shuffled ? await given.random(this.recipe.seed, replicate) : given;
     await session.setMasks(masks);
-    const { step, diverged, seconds, fingerprints } = await this.advance(session, unit, plan, context, {
+    const { step, ...trained } = await this.advance(session, unit, plan, context, {
       until: plan.steps.total,
       noise,
       continues: false,
@@ -384,11 +409,12 @@ export class Workplace {
       { branch, replicate, level, noise },
       masks.density,
       updates,
-      diverged,
-      seconds,
+      trained.diverged,
+      countReplaced(trained.replacedPictures),
+      trained.seconds,
     );
     for (const resource of new Set([snapshot, given, masks])) resource.dispose();
-    return { files, diverged, updates, seconds, fingerprints, result, rewind, method };
+    return { files, updates, ...trained, result, rewind, method };
   }
 
   /** A^(T-k)(m * W_k, u) for one more u, or of the dense network (paper section 2); reinit starts as its control. */
@@ -396,7 +422,7 @@ export class Workplace {
     const masks = await this.masksOf(unit);
     if (unit.masks) await session.setMasks(masks);
     masks.dispose();
-    const { step, diverged, seconds, fingerprints } = await this.advance(session, unit, plan, context, {
+    const { step, ...trained } = await this.advance(session, unit, plan, context, {
       until: plan.steps.total,
       noise: unit.noise,
       continues: false,
@@ -417,7 +443,17 @@ export class Workplace {
     await snapshot.write(path, { unit: unit.id }, { optimiser: false });
     snapshot.dispose();
     const files = ['snapshot.safetensors', 'metrics.arrow', 'times.arrow'];
-    return { files, diverged, updates: step - unit.rewind, seconds, fingerprints, ...notAResult };
+    return { files, updates: step - unit.rewind, ...trained, ...notAResult };
+  }
+
+  private async interpolation(
+    session: Session,
+    unit: InterpolationUnit,
+    context: UnitContext,
+  ): Promise<Outcome> {
+    const replacements = this.replacements(session, context, []);
+    const line = await measureLine(this, session, unit, context);
+    return { ...notAResult, ...line, replacedPictures: replacements.pictures() };
   }
 }
 

@@ -11,6 +11,7 @@ export function resultOf(
   density: { prunable: number; overall: number },
   updates: number,
   diverged: boolean,
+  replacedPictures: Result['replacedPictures'],
   seconds: number,
 ): NonNullable<UnitRecord['result']> {
   const last = (split: string) => (diverged ? undefined : rows.findLast((row) => row.split === split));
@@ -32,6 +33,7 @@ export function resultOf(
       rows.find((row) => row.split === 'test' && row.step === best?.step)?.accuracy ?? null,
     updates,
     diverged,
+    replacedPictures,
     seconds,
   };
 }

@@ -11,6 +11,7 @@ import type {
   StabilityResult,
   UnitCounts,
 } from './Result.js';
+import { distinctPictures } from './replacements.js';
 import { type Survey, survey } from './survey.js';
 
 /** A unit's results: the dense run is level 0 of every rewind point and of the recipe's method. */
@@ -101,6 +102,7 @@ export async function summarise(path: string, asked?: Recipe): Promise<RunSummar
     complete: units.done + units.impossible === units.total,
     units,
     problems: problemsOf(found),
+    replacedPictures: distinctPictures(records.flatMap((record) => record.replacedPictures ?? [])),
     fingerprints: [...new Set(records.flatMap((record) => record.fingerprints))],
     paper: recipe.paper,
     results,

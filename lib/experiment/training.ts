@@ -3,6 +3,7 @@ import type { RunEnd } from '../native/AddonTypes.js';
 import type { Session } from '../session/Session.js';
 import type { Checkpoints } from '../store/Checkpoints.js';
 import { appendBatch, appendRows, noRows, type Rows } from '../store/rows.js';
+import type { Replacements } from './replacements.js';
 
 /** When a training saves what it has. Whatever comes first; both null: only when it is stopped. */
 export interface Cadence {
@@ -25,7 +26,6 @@ export interface TrainingOptions {
   cadence: Cadence;
   signal: AbortSignal | undefined;
   onStep: (step: number) => void;
-  onNotice: (message: string) => void;
 }
 
 const PROGRESS_MS = 200;
@@ -38,21 +38,18 @@ const PROGRESS_MS = 200;
 export async function trainWithCheckpoints(
   session: Session,
   checkpoints: Checkpoints,
+  replacements: Replacements,
   o: TrainingOptions,
 ): Promise<{ end: RunEnd; rows: Rows; seconds: number }> {
   const start = performance.now();
   const before = checkpoints.seconds;
   const seconds = () => before + (performance.now() - start) / 1000;
-  const saver = new Saver(session, checkpoints, seconds);
+  const saver = new Saver(session, checkpoints, replacements, seconds);
   let continues = o.continues || checkpoints.step !== null;
   const signal = o.signal ? AbortSignal.any([o.signal, saver.failed]) : saver.failed;
-  const tell = () => {
-    for (const { path, by, why } of session.replacedPictures())
-      o.onNotice(`a picture that cannot be read, in whose place ${by} is: ${why || path}`);
-  };
   const clock = setInterval(() => {
     o.onStep(session.step);
-    tell();
+    replacements.collect();
   }, PROGRESS_MS);
   let saved = session.step;
   let rows = noRows();
@@ -102,7 +99,7 @@ export async function trainWithCheckpoints(
     throw error;
   } finally {
     clearInterval(clock);
-    tell();
+    replacements.collect();
     // Whatever went wrong: nothing of ours is written once the unit's lock is given back.
     await saver.idle().catch(() => {});
   }
@@ -117,6 +114,7 @@ class Saver {
   constructor(
     private readonly session: Session,
     private readonly checkpoints: Checkpoints,
+    private readonly replacements: Replacements,
     private readonly seconds: () => number,
   ) {}
 
@@ -137,7 +135,8 @@ class Saver {
     await this.idle();
     const start = performance.now();
     const snapshot = await this.session.snapshot();
-    this.writing = this.checkpoints.save(snapshot, rows, this.seconds()).finally(() => {
+    const pictures = this.replacements.pictures();
+    this.writing = this.checkpoints.save(snapshot, rows, this.seconds(), pictures).finally(() => {
       snapshot.dispose();
       this.cost = (performance.now() - start) / 1000;
     });

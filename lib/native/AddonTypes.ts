@@ -443,9 +443,9 @@ export interface MetricColumns {
   seconds: Float64Array;
 }
 
-/** A picture that could not be read, of the test set or the training set, and the row that took its place. */
+/** A picture that could not be read, and the row that took its place; "validation" is of the training set's rows. */
 export interface ReplacedPicture {
-  test: boolean;
+  split: 'train' | 'validation' | 'test';
   row: number;
   taken: number;
   why: string;

@@ -8,6 +8,7 @@ import { impFigure, trainingFigures } from './figures.js';
 import { items, percent, table } from './html.js';
 import { Markup, markup } from './markup.js';
 import { curves, matchingRule } from './matching.js';
+import { replacedLines } from './replaced.js';
 import { style } from './style.js';
 import { findings } from './verdicts.js';
 
@@ -49,6 +50,12 @@ function layerTable({ method, rewind, replicate, tensors, levels }: LayerDensiti
   });
 }
 
+/** Pictures that could not be read. */
+function replaced(summary: RunSummary): Markup | null {
+  const [words, ...splits] = replacedLines(summary);
+  return words === undefined ? null : markup`<div class="warning"><p>${words}.</p>${items(splits)}</div>\n`;
+}
+
 const section = (title: string, parts: (Markup | null)[]) =>
   parts.some((part) => part !== null) ? markup`<h3>${title}</h3>${parts}` : null;
 
@@ -73,7 +80,7 @@ function run(summary: RunSummary, extras: ReportExtras | undefined, index: numbe
   const found = findings(summary);
   return markup`<section id="${id}"><h2>${summary.recipe}</h2>
 <p class="soft">${summary.run}</p>
-${gaps(summary, extras)}${items(found)}${
+${gaps(summary, extras)}${replaced(summary)}${items(found)}${
   summary.results.length === 0
     ? markup`<p>No training has finished yet.</p>`
     : markup`<p class="soft">${matchingRule[0]?.toUpperCase() ?? ''}${matchingRule.slice(1)}.</p>`

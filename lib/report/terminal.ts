@@ -2,6 +2,7 @@ import type { LevelKernels } from '../experiment/kernels.js';
 import type { Result, RunSummary } from '../experiment/Result.js';
 import { type Curve, curves, matchingRule, noteOf, type Spread, savingOf, verdicts } from './matching.js';
 import { paperLines } from './paper.js';
+import { replacedLines } from './replaced.js';
 
 const percent = (value: number, digits = 2) => (value * 100).toFixed(digits);
 
@@ -78,6 +79,7 @@ export function renderTable(summary: RunSummary): string {
     lines.push(`${summary.units.impossible} units cannot be done: a training that they need diverged`);
   if (summary.fingerprints.length > 1)
     lines.push(`bits of ${summary.fingerprints.length} kinds are mixed here:`, ...summary.fingerprints);
+  lines.push(...replacedLines(summary));
   for (const { id, label, state, message } of summary.problems)
     lines.push(`${state}: ${label} (${id}): ${message}`);
   return lines.join('\n');

@@ -6,7 +6,13 @@ import { LthError } from '../native/errors.js';
 import type { CompiledNetwork } from '../session/CompiledNetwork.js';
 import { Snapshot } from '../session/Snapshot.js';
 import { readInterval, writeInterval } from './metrics.js';
-import { type CheckpointRecord, checkpointRecord, FORMAT, parseRecord } from './records.js';
+import {
+  type CheckpointRecord,
+  checkpointRecord,
+  FORMAT,
+  parseRecord,
+  type ReplacedPicture,
+} from './records.js';
 import { appendRows, noRows, type Rows } from './rows.js';
 
 /** The unit whose checkpoints these are, and under what they are made. */
@@ -61,6 +67,11 @@ export class Checkpoints {
   /** Seconds that the training took up to the newest checkpoint. */
   get seconds(): number {
     return this.last?.seconds ?? 0;
+  }
+
+  /** Up to the newest checkpoint; undefined where that does not say. */
+  get replacedPictures(): ReplacedPicture[] | undefined {
+    return this.last?.replacedPictures;
   }
 
   get step(): number | null {
@@ -129,8 +140,14 @@ export class Checkpoints {
   /**
    * Adds a checkpoint. It counts from the moment its record is there; only then the one before the last is removed.
    * @param rows made since the newest checkpoint.
+   * @param replacedPictures since the training's start; undefined where they are not known, or none are read.
    */
-  async save(snapshot: Snapshot, rows: Rows, seconds: number): Promise<void> {
+  async save(
+    snapshot: Snapshot,
+    rows: Rows,
+    seconds: number,
+    replacedPictures?: ReplacedPicture[],
+  ): Promise<void> {
     const { step } = snapshot;
     if (step === this.last?.step) return; // nothing has happened since
     const { id, key, start } = this.owner;
@@ -146,6 +163,7 @@ export class Checkpoints {
       start,
       step,
       seconds,
+      replacedPictures,
       snapshot: await sealed(names.snapshot),
       intervals: [...(this.last?.intervals ?? []), await sealed(names.interval)],
     };

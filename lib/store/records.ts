@@ -23,6 +23,17 @@ const file = z.strictObject({
   removed: z.literal(true).optional(),
 });
 
+/** A picture in a file that could not be read, in whose place another one of its batch was. */
+const replacedPicture = z.strictObject({
+  /** Whose examples it is one of: "validation" is held out of the training set. */
+  split: z.enum(['train', 'validation', 'test']),
+  /** Below the folder of the training or the test set. */
+  name: z.string().min(1).max(10_000),
+});
+export type ReplacedPicture = z.infer<typeof replacedPicture>;
+/** In order of split and name. Not there where no pictures are read, and in folders of before it was kept. */
+const replacedPictures = z.array(replacedPicture).max(100_000_000).optional();
+
 const result = z.strictObject({
   branch: z.enum(branchNames),
   replicate: count,
@@ -38,6 +49,8 @@ const result = z.strictObject({
   earlyStopTestAccuracy: accuracy,
   updates: count,
   diverged: z.boolean(),
+  /** How many different ones; null where the unit's `replacedPictures` is not there, or that of one before it. */
+  replacedPictures: z.strictObject({ training: count, evaluation: count }).nullable().default(null),
   seconds: z.number().min(0),
 });
 
@@ -97,6 +110,7 @@ export const unitRecord = z.strictObject({
   rewind: count.nullable(),
   method: z.enum(['iterative', 'oneshot']).nullable(),
   seconds: z.number().min(0),
+  replacedPictures,
   /** distance: one sample, for each scope. */
   stability: z.array(stability).length(2).optional(),
   /** interpolation: one line. */
@@ -115,6 +129,8 @@ export const checkpointRecord = z.strictObject({
   step: count,
   /** Seconds that the training took so far. */
   seconds: z.number().min(0),
+  /** In updates and evaluations up to here, the step's own included as far as it got. */
+  replacedPictures,
   snapshot: z.strictObject({ name, bytes: count, sha256 }),
   /** Metrics since the training's start, one file for each interval between checkpoints. */
   intervals: z.array(z.strictObject({ name, bytes: count, sha256 })).max(1_000_000),

@@ -11,6 +11,14 @@ SplitName split_name(const Napi::Value& v, const std::string& name) {
   throw Error("invalid-argument", "[addon] " + name + ": expected train, validation or test but received " + text);
 }
 
+const char* name_of(SplitName split) {
+  switch (split) {
+    case SplitName::kTrain: return "train";
+    case SplitName::kValidation: return "validation";
+    default: return "test";
+  }
+}
+
 OptimiserOptions optimiser_from(const Napi::Object& o) {
   OptimiserOptions out;
   const std::string type = to_string(o.Get("type"), "optimiser.type");
@@ -84,13 +92,13 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   const Napi::Object o = to_object(info[0], "options");
   SessionOptions s;
   s.network = from_handle<const CompiledNetwork>(o.Get("network"));
-  s.train = from_handle<const Dataset>(o.Get("train"));
-  if (!o.Get("test").IsNull()) s.test = from_handle<const Dataset>(o.Get("test"));
-  s.validation = to_int(o.Get("validation"), "validation");
-  s.subset = to_int(o.Get("subset"), "subset");
-  s.seed = static_cast<uint64_t>(to_int(o.Get("seed"), "seed"));
-  s.replicate = static_cast<uint32_t>(to_int(o.Get("replicate"), "replicate", 0, UINT32_MAX));
-  s.batch = to_int(o.Get("batch"), "batch", 1, 1 << 24);
+  s.data.train = from_handle<const Dataset>(o.Get("train"));
+  if (!o.Get("test").IsNull()) s.data.test = from_handle<const Dataset>(o.Get("test"));
+  s.data.validation = to_int(o.Get("validation"), "validation");
+  s.data.subset = to_int(o.Get("subset"), "subset");
+  s.data.seed = static_cast<uint64_t>(to_int(o.Get("seed"), "seed"));
+  s.data.replicate = static_cast<uint32_t>(to_int(o.Get("replicate"), "replicate", 0, UINT32_MAX));
+  s.data.batch = to_int(o.Get("batch"), "batch", 1, 1 << 24);
   s.micro_batch = to_int(o.Get("microBatch"), "microBatch", 0, 1 << 24);
   s.optimiser = optimiser_from(to_object(o.Get("optimiser"), "optimiser"));
   if (!o.Get("average").IsNull()) {
@@ -98,7 +106,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
     s.average = {.decay = to_double(average.Get("decay"), "average.decay"),
                  .warmup = to_bool(average.Get("warmup"), "average.warmup")};
   }
-  s.label_smoothing = to_double(o.Get("labelSmoothing"), "labelSmoothing");
+  s.data.label_smoothing = to_double(o.Get("labelSmoothing"), "labelSmoothing");
   s.schedule = schedule_from(to_object(o.Get("schedule"), "schedule"));
   if (!o.Get("normalise").IsNull()) {
     const Napi::Object normalise = to_object(o.Get("normalise"), "normalise");
@@ -107,8 +115,8 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   }
   if (!o.Get("augment").IsNull()) {
     const Napi::Object augment = to_object(o.Get("augment"), "augment");
-    s.augment.pad = static_cast<int>(to_int(augment.Get("crop"), "augment.crop", 0, kMostPad));
-    s.augment.flip = to_bool(augment.Get("flip"), "augment.flip");
+    s.data.augment.pad = static_cast<int>(to_int(augment.Get("crop"), "augment.crop", 0, kMostPad));
+    s.data.augment.flip = to_bool(augment.Get("flip"), "augment.flip");
   }
   s.device = to_string(o.Get("device"), "device");
   const std::string precision = to_string(o.Get("precision"), "precision");
@@ -121,7 +129,7 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
   s.choice.products = products_from(to_string(o.Get("kernels"), "kernels"));
   s.choice.tuning = tuning_from(o.Get("tuning"), "tuning");
   s.threads = static_cast<int>(to_int(o.Get("threads"), "threads", 1, 1024));
-  s.workers = static_cast<int>(to_int(o.Get("workers"), "workers", 1, 1024));
+  s.data.workers = static_cast<int>(to_int(o.Get("workers"), "workers", 1, 1024));
   return PromiseWorker<std::shared_ptr<Session>>::run(
       info.Env(), [s = std::move(s)] { return std::make_shared<Session>(s); },
       [](Napi::Env env, std::shared_ptr<Session> session) { return make_handle(env, std::move(session)); });
@@ -161,7 +169,7 @@ Napi::Value session_replaced(const Napi::CallbackInfo& info) {
   Napi::Array out = Napi::Array::New(env);
   for (const Replaced& one : from_handle<Session>(info[0])->replaced()) {
     Napi::Object of = Napi::Object::New(env);
-    of.Set("test", one.test);
+    of.Set("split", name_of(one.split));
     of.Set("row", one.row);
     of.Set("taken", one.taken);
     of.Set("why", one.why);
@@ -284,7 +292,7 @@ Napi::Value session_memory(const Napi::CallbackInfo& info) {
 Napi::Value session_score_examples(const Napi::CallbackInfo& info) {
   const auto session = from_handle<Session>(info[0]);
   const auto claim = session->claim("score_examples");
-  return rows_of(info.Env(), session->score_examples(to_int(info[1], "perClass", 1, INT32_MAX)));
+  return rows_of(info.Env(), session->score_rows(to_int(info[1], "perClass", 1, INT32_MAX)));
 }
 
 Napi::Value session_train(const Napi::CallbackInfo& info) {

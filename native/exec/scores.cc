@@ -103,7 +103,7 @@ bool needs_examples(ScoreMethod method) {
 }
 
 at::Tensor scores(ScoreMethod method, const ParameterStore& store, const Normaliser& normaliser,
-                  const std::vector<Batch>& batches) {
+                  const std::function<std::optional<Batch>()>& next) {
   const auto options = at::TensorOptions().dtype(at::kDouble).device(store.device);
   const at::Tensor weights = store.weights.to(at::kDouble);
   at::Tensor sum = at::zeros({store.layout().arena}, options);
@@ -125,12 +125,13 @@ at::Tensor scores(ScoreMethod method, const ParameterStore& store, const Normali
     default: {
       BatchLoader loader(options, normaliser);
       const Leaves leaves(store, weights);
-      for (const Batch& batch : batches) {
-        const TensorBatch in = loader.load(batch);
+      int64_t batches = 0;
+      for (std::optional<Batch> batch = next(); batch; batch = next(), ++batches) {
+        const TensorBatch in = loader.load(*batch);
         // The batch's own statistics; the running ones stay as they are.
         add(leaves, of_batch(method, *store.network, leaves.run(store, in.x, true), in.labels, leaves.prunable));
       }
-      return sum / static_cast<double>(batches.size());
+      return sum / static_cast<double>(batches);
     }
   }
 }

@@ -76,8 +76,23 @@ struct ParameterStore {
   void keep_average();
   // What the averages take, with what a swap needs.
   int64_t average_bytes() const;
-  // Weights and their averages change places: twice around what looks at the averages. Nothing where none are kept.
-  void swap_average();
+  // The averages stand in the place of the weights, and these in theirs, as long as one of these lives. Nothing where
+  // none are kept.
+  class Averaged {
+   public:
+    explicit Averaged(ParameterStore& store) : store_(store) { store_.swap_average(); }
+    ~Averaged() {
+      try {
+        store_.swap_average();
+      } catch (...) {  // of a device that is lost, and the training with it
+      }
+    }
+    Averaged(const Averaged&) = delete;
+    Averaged& operator=(const Averaged&) = delete;
+
+   private:
+    ParameterStore& store_;
+  };
   void set_masks(std::shared_ptr<const Masks> masks);
   void load(const Snapshot& snapshot, bool restore_optimiser);
   std::shared_ptr<const Snapshot> snapshot() const;
@@ -87,14 +102,15 @@ struct ParameterStore {
   bool finite() const;
 
  private:
+  void swap_average();
   void apply_masks();
   // `left` as the weights are.
   void pack_weights();
-  at::Tensor spare_;  // of a swap on a device
   at::Tensor zeros(int64_t elements) const;
   at::Tensor packed(const at::Tensor& whole, const Packing& as) const;
   at::Tensor unpacked(const at::Tensor& values) const;
 
+  at::Tensor spare_;  // of a swap on a device
   bool all_gradients_ = false;
 };
 

@@ -4,12 +4,10 @@
 #include <c10/core/Device.h>
 #include <c10/core/StreamGuard.h>
 
+#include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/error.h"
-#include "core/random.h"
-#include "core/shape.h"
 #include "cuda/cuda.h"
 #include "cuda/device_kernels.h"
 #include "exec/libtorch.h"
@@ -17,70 +15,6 @@
 
 namespace lth {
 namespace {
-
-Normaliser normaliser_of(const SessionOptions& o) {
-  const size_t channels = o.train->mean.size();
-  Normaliser n;
-  for (size_t c = 0; c < channels; ++c) {
-    const double mean = o.mean.empty() ? 0 : o.mean[c], std = o.std.empty() ? 1 : o.std[c];
-    n.scale.push_back(1 / (255 * std));
-    n.shift.push_back(-mean / std);
-  }
-  return n;
-}
-
-constexpr int kBatchesAhead = 3;  // that are read while the network trains on one
-
-void check(const SessionOptions& o) {
-  check(o.choice.tuning);
-  const NetworkSpec& spec = o.network->spec;
-  for (const Dataset* data : {o.train.get(), o.test.get()}) {
-    if (!data) continue;
-    if (data->shape != spec.input) {
-      throw Error("wrong-shape", "[session] network " + spec.name + " reads examples of shape " +
-                                     text_of(spec.input) + ", the data set has " + text_of(data->shape));
-    }
-    if (data->classes > spec.classes) {
-      throw Error("wrong-shape", "[session] network " + spec.name + " has " + std::to_string(spec.classes) +
-                                     " classes, the data set has " + std::to_string(data->classes));
-    }
-  }
-  if (o.bf16 && !o.network->convolutional()) {
-    throw Error("unsupported", "[session] precision bf16 is for networks with convolutions, and " + spec.name +
-                                   " has none: use fp32");
-  }
-  if (o.bf16 && o.executor == SessionOptions::kAutograd) {
-    throw Error("unsupported", "[session] executor autograd knows fp32 and fp64 alone, not bf16");
-  }
-  const bool has_a_choice = o.executor == SessionOptions::kDirect && o.device == "cpu";
-  if (o.choice.products != Products::kAuto && !has_a_choice) {
-    throw Error("unsupported", "[session] kernels dense and sparse are for executor direct on the CPU: use auto");
-  }
-  if (o.validation < 0 || o.validation >= o.train->count) {
-    throw Error("invalid-argument", "[session] validation holds out " + std::to_string(o.validation) + " of " +
-                                        std::to_string(o.train->count) + " examples: none is left to train on");
-  }
-  if (o.augment.any() && o.train->pictures) {
-    throw Error("unsupported", "[session] augment: pictures in files have crops of their own");
-  }
-  if (o.augment.any() && o.train->shape.size() != 3) {
-    throw Error("wrong-shape", "[session] augment wants pictures (C,H,W), the data set has examples of shape " +
-                                   text_of(o.train->shape));
-  }
-  const size_t channels = o.train->mean.size();
-  if ((!o.mean.empty() || !o.std.empty()) && (o.mean.size() != channels || o.std.size() != channels)) {
-    throw Error("wrong-shape", "[session] normalise wants " + std::to_string(channels) + " means and deviations, has " +
-                                   std::to_string(o.mean.size()) + " and " + std::to_string(o.std.size()));
-  }
-}
-
-const char* name_of(SessionOptions::Executor executor) {
-  switch (executor) {
-    case SessionOptions::kDirect: return "direct";
-    case SessionOptions::kAten: return "aten";
-    default: return "autograd";
-  }
-}
 
 // LibTorch's setting is per calling thread. Its calls run on one thread each: parallelism is ours, over tasks whose
 // bits do not depend on how many there are.
@@ -108,27 +42,29 @@ void set_flags_once() {
   (void)done;
 }
 
-// What is evaluated: the moving averages in the place of the weights, as long as this lives.
-class Evaluated {
- public:
-  explicit Evaluated(ParameterStore& store) : store_(store) { store_.swap_average(); }
-  ~Evaluated() {
-    try {
-      store_.swap_average();
-    } catch (...) {  // of a device that is lost, and the session with it
-    }
-  }
-  Evaluated(const Evaluated&) = delete;
-  Evaluated& operator=(const Evaluated&) = delete;
+SessionOptions checked(SessionOptions options) {
+  check(options);
+  return options;
+}
 
- private:
-  ParameterStore& store_;
-};
+ParameterStore::Kind store_kind(const SessionOptions& o, bool aten) {
+  if (aten) return ParameterStore::kAten;
+  return o.executor == SessionOptions::kAutograd ? ParameterStore::kWhole : ParameterStore::kPacked;
+}
+
+// `largest`: examples that go through the network at once, at most.
+std::unique_ptr<Executor> executor_of(const SessionOptions& o, bool aten, int64_t largest, Isa isa,
+                                      ParameterStore& store, Pool& pool) {
+  if (o.executor == SessionOptions::kAutograd) return autograd(store, o.normaliser());
+  if (aten) return direct_aten(store, o.bf16, o.executor == SessionOptions::kDirect, o.normaliser());
+  if (o.network->convolutional()) return direct_conv(store, pool, isa, o.bf16, o.choice, o.normaliser(), largest);
+  return direct_cpu(store, pool, isa, o.choice, o.normaliser(), largest);
+}
 
 }  // namespace
 
-Session::Session(SessionOptions options) : options_(std::move(options)), isa_(chosen_isa()) {
-  check(options_);
+Session::Session(SessionOptions options)
+    : options_(checked(std::move(options))), isa_(chosen_isa()), batches_(options_.data) {
   const at::Device device = device_from(options_.device);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   set_flags_once();
@@ -141,39 +77,14 @@ Session::Session(SessionOptions options) : options_(std::move(options)), isa_(ch
   DeviceKernels::of(device);  // now, not in the middle of a training
   pool_ = std::make_unique<Pool>(aten || options_.executor == SessionOptions::kAutograd ? 1 : options_.threads,
                                  use_one_thread);
-  const ParameterStore::Kind kind = aten                                                   ? ParameterStore::kAten
-                                    : options_.executor == SessionOptions::kAutograd ? ParameterStore::kWhole
-                                                                                     : ParameterStore::kPacked;
-  store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, kind,
+  store_ = std::make_unique<ParameterStore>(options_.network, options_.precision, device, store_kind(options_, aten),
                                             options_.optimiser.state_names());
   store_->set_decayed(options_.optimiser.decayed);
   if (options_.average.any()) store_->keep_average();
-  Split parts = split(*options_.train, options_.validation, options_.seed, options_.subset);
-  train_ = std::move(parts.train);
-  validation_ = std::move(parts.validation);
-  if (options_.test) {
-    test_.resize(options_.test->count);
-    std::iota(test_.begin(), test_.end(), 0);
-  }
-  order_ = std::make_unique<DataOrder>(options_.seed, options_.replicate, static_cast<int64_t>(train_.size()),
-                                       options_.batch);
-  if (const auto& pictures = options_.train->pictures) {
-    training_pictures_ = std::make_unique<PictureStream>(pictures->set, stream_options(pictures->training, train_));
-  }
-  Normaliser normaliser = normaliser_of(options_);
-  int64_t largest = std::min<int64_t>(options_.batch, static_cast<int64_t>(train_.size()));
+  int64_t largest = std::min(options_.data.batch, examples(SplitName::kTrain));
   if (options_.micro_batch > 0) largest = std::min(largest, options_.micro_batch);
-  if (options_.executor == SessionOptions::kAutograd) {
-    executor_ = autograd(*store_, std::move(normaliser));
-  } else if (aten) {
-    const bool our_kernels = options_.executor == SessionOptions::kDirect;
-    executor_ = direct_aten(*store_, options_.bf16, our_kernels, std::move(normaliser));
-  } else if (options_.network->convolutional()) {
-    executor_ = direct_conv(*store_, *pool_, isa_, options_.bf16, options_.choice, std::move(normaliser), largest);
-  } else {
-    executor_ = direct_cpu(*store_, *pool_, isa_, options_.choice, std::move(normaliser), largest);
-  }
-  store_->initialise(options_.seed, options_.replicate, 0);
+  executor_ = executor_of(options_, aten, largest, isa_, *store_, *pool_);
+  store_->initialise(options_.data.seed, options_.data.replicate, 0);
 }
 
 Session::~Session() { stop(); }
@@ -202,7 +113,7 @@ std::string Session::fingerprint() const {
   if (cpu && options_.network->convolutional()) {
     text += " convolutions=" + std::to_string(kConvolutionsVersion) + " libtorch-isa=" + libtorch_isa();
   }
-  if (options_.train->pictures) {
+  if (options_.data.train->pictures) {
     text += " pictures=";  // what decoders make of them
     for (char c : jpeg_info().libraries) text += c == ' ' ? '-' : c;
   }
@@ -225,7 +136,7 @@ Session::Memory Session::memory() const {
 
 void Session::initialise(uint64_t draw) {
   const Here here(stream_);
-  store_->initialise(options_.seed, options_.replicate, draw);
+  store_->initialise(options_.data.seed, options_.data.replicate, draw);
   stepped();
 }
 
@@ -250,87 +161,10 @@ std::shared_ptr<const Snapshot> Session::snapshot() {
   return store_->snapshot();
 }
 
-const std::vector<int32_t>& Session::examples_of(SplitName split) const {
-  switch (split) {
-    case SplitName::kTrain: return train_;
-    case SplitName::kValidation: return validation_;
-    case SplitName::kTest: return test_;
-  }
-  return train_;
-}
-
-const Dataset& Session::data_of(SplitName split) const {
-  return split == SplitName::kTest ? *options_.test : *options_.train;
-}
-
-std::vector<int32_t> Session::batch(int64_t step, uint64_t noise) {
-  std::vector<int32_t> rows;
-  for (int32_t index : order_->batch(step, noise)) rows.push_back(train_[index]);
-  return rows;
-}
-
-StreamOptions Session::stream_options(const CropRule& crop, std::span<const int32_t> rows) const {
-  StreamOptions o;
-  o.loader = {.crop = crop, .channels_last = false, .upright = options_.train->pictures->upright, .threads = options_.workers, .ahead = kBatchesAhead};
-  o.rows.assign(rows.begin(), rows.end());
-  o.batch = options_.batch;
-  o.seed = options_.seed;
-  o.replicate = options_.replicate;
-  return o;
-}
-
-Batch Session::batch_of(const Dataset& data, std::shared_ptr<const PictureBatch> pictures) {
-  pictures_ = std::move(pictures);
-  for (const PictureFailure& one : pictures_->failures) {
-    const bool test = &data != options_.train.get();
-    const std::lock_guard lock(replaced_mutex_);
-    if (known_.insert({test, one.row}).second) replaced_.push_back({test, one.row, one.taken, one.why});
-  }
-  return {.data = &data,
-          .examples = pictures_->rows,
-          .crops = {},
-          .dropout = {},
-          .images = pictures_->images.get(),
-          .labels = pictures_->labels.data()};
-}
-
-std::vector<Replaced> Session::replaced() {
-  const std::lock_guard lock(replaced_mutex_);
-  return std::exchange(replaced_, {});
-}
-
-Batch Session::training_batch(int64_t step, uint64_t noise) {
-  Batch out;
-  if (training_pictures_) {
-    out = batch_of(*options_.train, training_pictures_->at(step, noise));
-  } else {
-    rows_ = batch(step, noise);
-    out = {options_.train.get(), rows_, crops(rows_, step, noise)};
-  }
-  const auto epoch = static_cast<uint32_t>(step / updates_per_epoch());
-  out.dropout = dropout_noise(options_.seed, options_.replicate, noise, epoch);
-  out.smoothing = options_.label_smoothing;
-  return out;
-}
-
-std::vector<Batch> Session::micro_batches(const Batch& batch) const {
-  const size_t size = batch.examples.size(), most = options_.micro_batch == 0 ? size : static_cast<size_t>(options_.micro_batch);
-  std::vector<Batch> parts;
-  for (size_t first = 0; first < size; first += most) {
-    const size_t count = std::min(most, size - first);
-    Batch& part = parts.emplace_back(batch);
-    part.examples = batch.examples.subspan(first, count);
-    if (!batch.crops.empty()) part.crops = batch.crops.subspan(first, count);
-    if (batch.images) part.images = batch.images + static_cast<int64_t>(first) * batch.data->features;
-    if (batch.labels) part.labels = batch.labels + first;
-  }
-  return parts;
-}
-
 BatchResult Session::train_batch(const Batch& batch, const Statistics& statistics, Executor::Wanted wanted) {
   const auto size = static_cast<int64_t>(batch.examples.size());
   if (options_.micro_batch == 0 || size <= options_.micro_batch) return executor_->train(batch, statistics, wanted);
-  const std::vector<Batch> parts = micro_batches(batch);
+  const std::vector<Batch> parts = micro_batches(batch, options_.micro_batch);
   BatchResult result;
   for (const Batch& part : parts) {
     const BatchResult one = executor_->train(part, statistics, wanted);
@@ -349,102 +183,39 @@ BatchResult Session::train_batch(const Batch& batch, const Statistics& statistic
   return result;
 }
 
-Batch Session::plain_batch(int64_t step, uint64_t noise) {
-  if (const auto& pictures = options_.train->pictures) {
-    if (!plain_pictures_) plain_pictures_ = std::make_unique<PictureStream>(pictures->set, stream_options(pictures->evaluation, train_));
-    plain_pictures_->until(step + 1);
-    return batch_of(*options_.train, plain_pictures_->at(step, noise));
-  }
-  rows_ = batch(step, noise);
-  return {options_.train.get(), rows_, {}};
-}
-
-std::span<const Crop> Session::crops(std::span<const int32_t> rows, int64_t step, uint64_t noise) {
-  crops_.clear();
-  if (!options_.augment.any()) return {};
-  const auto epoch = static_cast<uint32_t>(step / updates_per_epoch());
-  for (int32_t row : rows) {
-    crops_.push_back(crop_of(options_.seed, options_.replicate, noise, epoch, row, options_.augment));
-  }
-  return crops_;
-}
-
 Gradients Session::gradients(int64_t step, uint64_t noise) {
   const Here here(stream_);
-  if (training_pictures_) training_pictures_->until(step + 1);
-  const Batch examples = training_batch(step, noise);
+  batches_.read_until(step + 1);
+  const Batch examples = batches_.training(step, noise);
   const BatchResult result = train_batch(examples, {Statistics::kLeave}, Executor::Wanted::kAll);
   return {result.loss / static_cast<double>(examples.examples.size()), result.correct, store_->gradient_snapshot()};
 }
 
-std::vector<int32_t> Session::score_examples(int64_t per_class) const {
-  const auto order = permutation(stream(options_.seed, options_.replicate, Purpose::kScore, 0),
-                                 static_cast<int64_t>(train_.size()), 0, 0);
-  const Dataset& data = *options_.train;
-  std::vector<int64_t> missing(static_cast<size_t>(data.classes), per_class);
-  std::vector<int32_t> rows;
-  for (int32_t index : order) {
-    const int32_t row = train_[index];
-    int64_t& wanted = missing[static_cast<size_t>(data.labels[row])];
-    if (wanted == 0) continue;
-    --wanted;
-    rows.push_back(row);
-  }
-  for (int c = 0; c < data.classes; ++c) {
-    if (missing[c] == 0) continue;
-    throw Error("invalid-argument", "[scores] perClass: wants " + std::to_string(per_class) + " examples of class " +
-                                        std::to_string(c) + ", the training set has " +
-                                        std::to_string(per_class - missing[c]));
-  }
-  return rows;
-}
-
 std::shared_ptr<const Snapshot> Session::scores(ScoreMethod method, int64_t per_class) {
   const Here here(stream_);
-  std::vector<int32_t> rows;
-  std::vector<Batch> batches;
-  if (needs_examples(method)) {
-    if (options_.train->pictures) {
-      throw Error("unsupported", "[scores] scores of examples want a data set in memory, not pictures in files");
-    }
-    rows = score_examples(per_class);
-    for (size_t i = 0; i < rows.size(); i += static_cast<size_t>(options_.batch)) {
-      const size_t size = std::min(static_cast<size_t>(options_.batch), rows.size() - i);
-      batches.push_back({options_.train.get(), std::span(rows).subspan(i, size), {}});
-    }
-  }
-  return store_->copy_of(lth::scores(method, *store_, normaliser_of(options_), batches));
+  const std::vector<int32_t> rows = needs_examples(method) ? score_rows(per_class) : std::vector<int32_t>{};
+  Batches::Sequence examples = batches_.in_order(SplitName::kTrain, rows, options_.data.batch);
+  const auto next = [&] { return examples.done() ? std::nullopt : std::optional(examples.next()); };
+  return store_->copy_of(lth::scores(method, *store_, options_.normaliser(), next));
 }
 
-Session::Evaluation Session::evaluate_split(SplitName split, const Run* run) {
-  return evaluate_rows(data_of(split), examples_of(split), run);
-}
-
-Session::Evaluation Session::evaluate_rows(const Dataset& data, std::span<const int32_t> rows, const Run* run) {
-  const int64_t at_once = executor_->evaluation_batch(), count = static_cast<int64_t>(rows.size());
-  const Evaluated averages(*store_);
+Session::Evaluation Session::evaluate_rows(SplitName split, std::span<const int32_t> rows, const Run& run) {
+  const ParameterStore::Averaged averages(*store_);
+  Batches::Sequence examples = batches_.in_order(split, rows, executor_->evaluation_batch());
   Evaluation e;
   int64_t correct = 0;
-  std::unique_ptr<PictureStream> stream;
-  if (data.pictures) {
-    StreamOptions o = stream_options(data.pictures->evaluation, rows);
-    o.batch = at_once;
-    o.shuffle = false;
-    o.until = tasks_for(count, at_once);
-    stream = std::make_unique<PictureStream>(data.pictures->set, std::move(o));
-  }
-  for (int64_t i = 0; i < count; i += at_once) {
-    if (run && run->stopping()) {
+  while (!examples.done()) {
+    if (run.stopping()) {
       e.complete = false;
       return e;
     }
-    const BatchResult r = executor_->evaluate(stream ? batch_of(data, stream->take())
-                                                     : Batch{&data, rows.subspan(i, std::min(at_once, count - i)), {}});
+    const BatchResult r = executor_->evaluate(examples.next());
     e.loss += r.loss;
     correct += r.correct;
   }
-  e.loss /= static_cast<double>(count);
-  e.accuracy = static_cast<double>(correct) / static_cast<double>(count);
+  const auto count = static_cast<double>(rows.size());
+  e.loss /= count;
+  e.accuracy = static_cast<double>(correct) / count;
   return e;
 }
 
@@ -459,7 +230,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
     row.evaluation = true;
     std::vector<MetricRow> rows;
     for (SplitName split : o.evaluate) {
-      const Evaluation e = evaluate_split(split, &run);
+      const Evaluation e = evaluate_rows(split, batches_.rows(split), run);
       if (!e.complete) return false;
       rows.push_back({store_->step, split, e.loss, e.accuracy, options_.schedule.rate(store_->step), examples(split),
                       now_seconds() - start});
@@ -477,7 +248,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
   };
   if (o.evaluate_at_start || row.evaluation) evaluated = evaluate_all();
   const int64_t first = store_->step;
-  if (training_pictures_) training_pictures_->until(o.until);
+  batches_.read_until(o.until);
   while (evaluated && store_->step < o.until) {
     if (run.stopping()) return end(RunEnd::kAborted);
     const int64_t step = store_->step;
@@ -486,7 +257,7 @@ RunEnd Session::train_loop(Run& run, const TrainOptions& o) {
       run.announce(true);
       return end(RunEnd::kPaused);
     }
-    const Batch examples = training_batch(step, o.noise);
+    const Batch examples = batches_.training(step, o.noise);
     const auto seen = static_cast<int64_t>(examples.examples.size());
     const BatchResult r = train_batch(examples, {}, Executor::Wanted::kForUpdate);
     const double rate = options_.schedule.rate(step);
@@ -544,7 +315,7 @@ std::shared_ptr<Run> Session::train(const TrainOptions& o, RunEvents events) {
 }
 
 std::shared_ptr<Run> Session::evaluate(SplitName split, int64_t count, RunEvents events) {
-  const std::vector<int32_t>& all = examples_of(split);
+  const std::vector<int32_t>& all = batches_.rows(split);
   const auto size = static_cast<int64_t>(all.size());
   if (size == 0) throw Error("invalid-argument", "[evaluate] that split has no examples");
   if (count > size) {
@@ -560,7 +331,7 @@ std::shared_ptr<Run> Session::evaluate(SplitName split, int64_t count, RunEvents
       [this, split, rows = std::move(rows)](Run& run) {
         const Here here(stream_);
         const double start = now_seconds();
-        const Evaluation e = evaluate_rows(data_of(split), rows, &run);
+        const Evaluation e = evaluate_rows(split, rows, run);
         RunEnd end;
         end.state = e.complete ? RunEnd::kDone : RunEnd::kAborted;
         end.step = store_->step;
@@ -582,15 +353,15 @@ std::shared_ptr<Run> Session::reestimate(int64_t batches, RunEvents events) {
         const Here here(stream_);
         const double start = now_seconds();
         RunEnd end;
-        const Evaluated averages(*store_);
+        const ParameterStore::Averaged averages(*store_);
         int64_t averaged = 0;
         for (int64_t i = 0; i < batches; ++i) {
           if (run.stopping()) {
             end.state = RunEnd::kAborted;
             break;
           }
-          const Batch examples = plain_batch(i, 0);
-          for (const Batch& part : micro_batches(examples)) {
+          const Batch examples = batches_.plain(i, 0);
+          for (const Batch& part : micro_batches(examples, options_.micro_batch)) {
             executor_->observe(part, {.how = Statistics::kAverage, .averaged = averaged});
             ++averaged;
           }
