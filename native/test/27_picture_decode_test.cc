@@ -277,6 +277,31 @@ TEST("what is no whole picture is refused, by name") {
   CHECK_EQUAL(reader.warnings(), 0);
 }
 
+TEST("a file that lacks its tables is not decoded with those of the picture before it") {
+  const auto good = jpeg_of(test_picture(40, 40));
+  const auto without = [&](int segment) {
+    auto file = good;
+    for (size_t i = 2; std::to_integer<int>(file[i + 1]) != 0xda;) {
+      const size_t bytes = 2 + static_cast<size_t>(std::to_integer<int>(file[i + 2]) << 8 | std::to_integer<int>(file[i + 3]));
+      const auto place = file.begin() + static_cast<std::ptrdiff_t>(i);
+      if (std::to_integer<int>(file[i + 1]) == segment) file.erase(place, place + static_cast<std::ptrdiff_t>(bytes));
+      else i += bytes;
+    }
+    return file;
+  };
+  PictureReader used;
+  const auto read = [&](PictureReader& reader, const std::vector<std::byte>& file) {
+    reader.open(file, "file");
+    return picture_of(reader.read({0, 0, 40, 40}, 1)).pixels;
+  };
+  read(used, good);
+  CHECK_THROWS({ read(used, without(0xdb)); }, "corrupt-file", {"file", "Quantization table"});
+  // Codes that are missing are the standard's, as in the frames of a film.
+  read(used, jpeg_of(test_picture(40, 40, 3, 2), {.optimised = true}));
+  PictureReader fresh;
+  CHECK(read(used, without(0xc4)) == read(fresh, without(0xc4)));
+}
+
 TEST("20,000 x 20,000 pixels are refused before memory is taken for them") {
   PictureReader reader;
   auto file = jpeg_of(test_picture(16, 16));
