@@ -23,6 +23,7 @@ import type { LoaderResult } from '../bench/loader.js';
 import { type PackEvent, type PackOptions, packPictures } from '../lib/data/pack.js';
 import { digestOf, readManifest, readShard } from '../lib/data/shards.js';
 import { verifyShards } from '../lib/data/verifyShards.js';
+import { writeRecord } from '../lib/files.js';
 import { LthError } from '../lib/native/errors.js';
 import { loadAddon } from '../lib/native/load.js';
 import { packageRoot } from '../lib/package.js';
@@ -215,7 +216,7 @@ test('pyarrow opens shards; pictures in them are JPEGs of at most that short sid
   assert.equal(metadata.quality, '90');
   assert.equal(metadata.digest, pictures.digest);
   assert.equal(metadata.version, '1');
-  assert.match(metadata.encoder ?? '', /libjpeg-turbo/);
+  assert.match(metadata.encoder ?? '', /^libjpeg-turbo [\d.]+, restart markers every 64 pixels$/);
   const bytesOf = (name: string) => readFileSync(join(from, name));
   for (const [i, one] of answer.pictures.entries()) {
     const name = rows[i] as string;
@@ -411,6 +412,18 @@ test('another pack in the folder is refused, and told in what it differs', { ski
   await refused(packPictures(whole, fresh('twice')), 'invalid-argument', /packed already/);
   await refused(packPictures(originals, join(originals, 'shards')), 'invalid-argument', /lies in the folder/);
   await refused(packPictures(join(folder, 'none'), fresh('none')), 'io', /no such folder/);
+  // Of a version that wrote no restart markers: read as before, but nothing of other bytes comes behind it.
+  const older = fresh('older');
+  cpSync(join(whole, 'val'), older, { recursive: true });
+  const manifest = await readManifest(older);
+  manifest.settings.encoder = 'libjpeg-turbo 2.1.5';
+  await writeRecord(join(older, 'shards.json'), manifest);
+  assert.equal((await Pictures.open(older)).count, 12);
+  await refused(
+    packPictures(join(originals, 'val'), older, small),
+    'invalid-argument',
+    /of encoder libjpeg-turbo 2\.1\.5, not libjpeg-turbo [\d.]+, restart markers every 64 pixels/,
+  );
 });
 
 test('a lost shard is made again, alone; where its pictures have changed that is refused', {

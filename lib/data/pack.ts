@@ -236,7 +236,7 @@ export async function packPictures(folder: string, out: string, options: PackOpt
   const settings: Manifest['settings'] = {
     shortSide,
     quality: shortSide === null ? null : quality,
-    encoder: shortSide === null ? null : (jpeg.libraries.split(',')[0] as string),
+    encoder: shortSide === null ? null : jpeg.encoder,
     shardSize: checkInteger(options.shardSize ?? 256 * 2 ** 20, 'shardSize', 1, 2 ** 40),
   };
   if (options.threads !== undefined) checkInteger(options.threads, 'threads', 1, 1024);

@@ -72,6 +72,8 @@ export interface BuildInfo {
     built: boolean;
     /** "libjpeg-turbo 2.1.5, libpng 1.6.39". */
     libraries: string;
+    /** What decides the bytes of JPEGs that are written: "libjpeg-turbo 2.1.5, restart markers every 64 pixels". */
+    encoder: string;
     /** Why not and what to do, in a sentence; empty where built. */
     reason: string;
   };

@@ -21,7 +21,9 @@ namespace lth {
 JpegInfo jpeg_info() {
   JpegInfo info;
   info.built = true;
-  info.libraries = "libjpeg-turbo " LTH_TEXT(LIBJPEG_TURBO_VERSION) ", libpng " PNG_LIBPNG_VER_STRING;
+  const std::string turbo = "libjpeg-turbo " LTH_TEXT(LIBJPEG_TURBO_VERSION);
+  info.libraries = turbo + ", libpng " PNG_LIBPNG_VER_STRING;
+  info.encoder = turbo + ", restart markers every " + std::to_string(JpegEncoder::kRestartPixels) + " pixels";
   return info;
 }
 

@@ -80,6 +80,9 @@ TEST("a JPEG of high quality has the pixels that went in, within what its transf
       CHECK_EQUAL(d.width, 53);
       CHECK_EQUAL(d.grey, grey);
       CHECK_EQUAL(d.orientation, orientation);
+      // A restart marker every 64 pixels: of blocks of all colours every 4, of grey ones every 8.
+      const auto interval = {std::byte{0xff}, std::byte{0xdd}, std::byte{0}, std::byte{4}, std::byte{0}, static_cast<std::byte>(grey ? 8 : 4)};
+      CHECK(std::search(bytes.begin(), bytes.end(), interval.begin(), interval.end()) != bytes.end());
       int most = 0;
       for (size_t i = 0; i < p.pixels.size(); ++i) most = std::max(most, std::abs(p.pixels[i] - d.pixels[i]));
       CHECK(most <= 3);
