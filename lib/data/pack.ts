@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join, resolve, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ioError, makeFolder, sealOf, writeRecord } from '../files.js';
-import type { LockHandle, PicturesHandle } from '../native/AddonTypes.js';
+import type { LockHandle, PicturesHandle, ShardPacker } from '../native/AddonTypes.js';
 import { checkInteger, LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { listClassFolders, listFlatFolder, type PictureList } from './pictureFolder.js';
@@ -119,6 +119,8 @@ class Pack {
   private readonly began = performance.now();
   /** Pictures that were packed by this process. */
   private made = 0;
+  /** From the first shard on that is to be made. */
+  private packer: ShardPacker | undefined;
 
   constructor(
     private readonly folder: string,
@@ -131,6 +133,20 @@ class Pack {
 
   /** @returns pictures that were packed now. */
   async run(handle: PicturesHandle): Promise<number> {
+    try {
+      await this.makeShards(handle);
+      return this.made;
+    } finally {
+      if (this.packer) {
+        const { run, end } = this.packer;
+        loadAddon().runAbort(run);
+        await end;
+        loadAddon().dispose(run);
+      }
+    }
+  }
+
+  private async makeShards(handle: PicturesHandle): Promise<void> {
     const { manifest } = this;
     const { pictures } = manifest;
     let done = 0;
@@ -153,7 +169,6 @@ class Pack {
       }
       from += shard.pictures;
     }
-    return this.made;
   }
 
   /** By its size: `data verify` reads all of it. */
@@ -167,11 +182,14 @@ class Pack {
     const file = `shard-${String(i).padStart(5, '0')}.arrow`;
     const path = join(this.folder, file);
     const addon = loadAddon();
-    const { run, end, done } = addon.shardPack(handle, {
-      ...{ path, from, threads },
-      bytes: settings.shardSize,
+    this.packer ??= addon.shardPacker(handle, {
       shortSide: settings.shortSide ?? 0,
       quality: settings.quality ?? 100,
+      threads,
+    });
+    const { run, end, done } = this.packer.pack({
+      ...{ path, from },
+      bytes: settings.shardSize,
       metadata: {
         format: this.manifest.format,
         version: String(this.manifest.version),

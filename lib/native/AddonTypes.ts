@@ -250,6 +250,21 @@ export interface NativePackedShard {
   broken: { row: number; why: string }[];
 }
 
+export interface ShardPacker {
+  run: RunHandle;
+  /**
+   * Packs pictures from row `from` on into an Arrow file: as many as `bytes` hold. One shard at a time. `done()` tells pictures
+   * meanwhile. `end` is null where runAbort stopped it, or the packer. "io" where a picture's file cannot be read or the shard
+   * not be written.
+   */
+  pack(shard: { path: string; from: number; bytes: number; metadata: Record<string, string> }): {
+    run: RunHandle;
+    done: () => number;
+    end: Promise<NativePackedShard | null>;
+  };
+  end: Promise<RunEnd>;
+}
+
 /** A picture that could not be read: the next one of its batch that could stands in its place. */
 export interface NativePictureFailure {
   position: number;
@@ -627,22 +642,13 @@ export interface Addon {
     },
   ): Promise<PicturesHandle>;
   /**
-   * Packs pictures from row `from` on into an Arrow file, on threads of its own: as many as `bytes` hold. `shortSide` 0 keeps
-   * the files' bytes. `done()` tells pictures meanwhile. `end` is null where runAbort stopped it. "io" where a picture's file
-   * cannot be read or the shard not be written.
+   * Starts threads that make pictures for shards, one after another of a part. `shortSide` 0 keeps the files' bytes. Goes on
+   * until runAbort. "io" where a thread cannot be started.
    */
-  shardPack(
+  shardPacker(
     pictures: PicturesHandle,
-    options: {
-      path: string;
-      from: number;
-      bytes: number;
-      shortSide: number;
-      quality: number;
-      threads: number;
-      metadata: Record<string, string>;
-    },
-  ): { run: RunHandle; done: () => number; end: Promise<NativePackedShard | null> };
+    options: { shortSide: number; quality: number; threads: number },
+  ): ShardPacker;
   /**
    * A data set of pictures in files, each read when it is wanted. "invalid-argument" where the crops' sizes differ.
    * `mean` and `std`: three numbers each, of x/255.
