@@ -172,6 +172,39 @@ test('a picture that cannot be decoded is told, listed, and keeps its row and by
   }
 });
 
+test('of a file that is too large for any reader the row is empty, listed with its size; folder and shards tell of it alike', {
+  skip,
+}, async () => {
+  const from = fresh('large');
+  writeFiles(from, { 'a/1.png': png(20, 30, 1), 'a/2.JPEG': '', 'b/3.png': png(20, 30, 3) });
+  truncateSync(join(from, 'a/2.JPEG'), 256 * 2 ** 20 + 1);
+  for (const options of [small, {}]) {
+    const out = fresh('large-shards');
+    const { events } = await packed(out, options, from);
+    const [told] = events.filter((event) => event.type === 'broken');
+    assert.equal(told?.kept, false);
+    assert.match(told?.why ?? '', /2\.JPEG: has 268435457 bytes, expected at most 268435456/);
+    const { shards } = await readManifest(out);
+    assert.deepEqual(
+      shards.flatMap(({ broken }) => broken.map(({ name, why }) => [name, /has 268435457 bytes/.test(why)])),
+      [['a/2.JPEG', true]],
+    );
+    assert.ok(shards.reduce((sum, { bytes }) => sum + bytes, 0) < 20_000);
+    for (const root of [from, out]) {
+      const set = await Pictures.open(root);
+      const [batch] = await collect(set, {
+        crop: { kind: 'centre', size: 16, resize: 16 },
+        batch: 3,
+        shuffle: false,
+      });
+      assert.deepEqual(
+        batch?.failures.map(({ row, taken, path }) => [row, taken, path]),
+        [[1, 2, set.path(1)]],
+      );
+    }
+  }
+});
+
 test('pyarrow opens shards; pictures in them are JPEGs of at most that short side, in shape, grey or RGB as they were', {
   skip: skip || without('pyarrow, PIL') || withoutSample,
 }, async () => {

@@ -246,8 +246,8 @@ export interface NativePackedShard {
   /** Of the file. */
   bytes: number;
   warnings: number;
-  /** Could not be decoded: their rows hold the files' own bytes. */
-  broken: { row: number; why: string }[];
+  /** Could not be decoded: their rows hold the files' own bytes, or none of a file that is too large (`kept` is false). */
+  broken: { row: number; why: string; kept: boolean }[];
 }
 
 export interface ShardPacker {

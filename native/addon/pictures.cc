@@ -103,6 +103,7 @@ Napi::Value packed_to_js(Napi::Env env, const PackedShard& shard) {
     Napi::Object picture = Napi::Object::New(env);
     picture.Set("row", static_cast<double>(one.row));
     picture.Set("why", one.why);
+    picture.Set("kept", one.kept);
     broken.Set(broken.Length(), picture);
   }
   out.Set("broken", broken);

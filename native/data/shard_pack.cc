@@ -20,6 +20,7 @@ namespace {
 struct Packed {
   std::vector<std::byte> bytes;
   std::string why;  // it could not be decoded
+  bool kept = false;  // these are the file's own bytes, or made of them
   std::exception_ptr error;  // what is not the fault of the picture
   bool warned = false;
 };
@@ -33,6 +34,7 @@ class Maker {
     Packed packed;
     try {
       packed.bytes.resize(set.read(row, packed.bytes).size());
+      packed.kept = true;
       std::vector<std::byte> smaller = encode(packed.bytes, set.path(row));
       if (options_.short_side > 0) packed.bytes = std::move(smaller);
       packed.warned = reader_.warnings() > 0;
@@ -206,7 +208,7 @@ std::optional<PackedShard> ShardPacker::pack(const ShardOptions& options, const 
     file.add(packed->bytes, set.label(row), set.name(row));
     ++shard.pictures;
     shard.warnings += packed->warned;
-    if (!packed->why.empty()) shard.broken.push_back({row, packed->why});
+    if (!packed->why.empty()) shard.broken.push_back({row, packed->why, packed->kept});
     makers_->drop_first();
     ++done;
   }

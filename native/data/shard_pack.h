@@ -27,10 +27,12 @@ struct ShardOptions {
 };
 
 // A picture that cannot be decoded keeps its row and its own bytes: whoever reads the shard is told of it, as a reader of the
-// folder is, and puts another one in its place.
+// folder is, and puts another one in its place. Of a file that PictureSet refuses to read for its size the row is empty: nobody
+// takes memory for it, and a shard that held it could not be opened.
 struct UnpackedPicture {
   int64_t row = 0;
   std::string why;
+  bool kept = true;  // its bytes
 };
 
 struct PackedShard {
