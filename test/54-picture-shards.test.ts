@@ -23,6 +23,7 @@ import type { LoaderResult } from '../bench/loader.js';
 import { type PackEvent, type PackOptions, packPictures } from '../lib/data/pack.js';
 import { digestOf, readManifest, readShard } from '../lib/data/shards.js';
 import { verifyShards } from '../lib/data/verifyShards.js';
+import { writeRecord } from '../lib/files.js';
 import { LthError } from '../lib/native/errors.js';
 import { loadAddon } from '../lib/native/load.js';
 import { packageRoot } from '../lib/package.js';
@@ -171,6 +172,39 @@ test('a picture that cannot be decoded is told, listed, and keeps its row and by
   }
 });
 
+test('of a file that is too large for any reader the row is empty, listed with its size; folder and shards tell of it alike', {
+  skip,
+}, async () => {
+  const from = fresh('large');
+  writeFiles(from, { 'a/1.png': png(20, 30, 1), 'a/2.JPEG': '', 'b/3.png': png(20, 30, 3) });
+  truncateSync(join(from, 'a/2.JPEG'), 256 * 2 ** 20 + 1);
+  for (const options of [small, {}]) {
+    const out = fresh('large-shards');
+    const { events } = await packed(out, options, from);
+    const [told] = events.filter((event) => event.type === 'broken');
+    assert.equal(told?.kept, false);
+    assert.match(told?.why ?? '', /2\.JPEG: has 268435457 bytes, expected at most 268435456/);
+    const { shards } = await readManifest(out);
+    assert.deepEqual(
+      shards.flatMap(({ broken }) => broken.map(({ name, why }) => [name, /has 268435457 bytes/.test(why)])),
+      [['a/2.JPEG', true]],
+    );
+    assert.ok(shards.reduce((sum, { bytes }) => sum + bytes, 0) < 20_000);
+    for (const root of [from, out]) {
+      const set = await Pictures.open(root);
+      const [batch] = await collect(set, {
+        crop: { kind: 'centre', size: 16, resize: 16 },
+        batch: 3,
+        shuffle: false,
+      });
+      assert.deepEqual(
+        batch?.failures.map(({ row, taken, path }) => [row, taken, path]),
+        [[1, 2, set.path(1)]],
+      );
+    }
+  }
+});
+
 test('pyarrow opens shards; pictures in them are JPEGs of at most that short side, in shape, grey or RGB as they were', {
   skip: skip || without('pyarrow, PIL') || withoutSample,
 }, async () => {
@@ -215,7 +249,7 @@ test('pyarrow opens shards; pictures in them are JPEGs of at most that short sid
   assert.equal(metadata.quality, '90');
   assert.equal(metadata.digest, pictures.digest);
   assert.equal(metadata.version, '1');
-  assert.match(metadata.encoder ?? '', /libjpeg-turbo/);
+  assert.match(metadata.encoder ?? '', /^libjpeg-turbo [\d.]+, restart markers every 64 pixels$/);
   const bytesOf = (name: string) => readFileSync(join(from, name));
   for (const [i, one] of answer.pictures.entries()) {
     const name = rows[i] as string;
@@ -411,6 +445,18 @@ test('another pack in the folder is refused, and told in what it differs', { ski
   await refused(packPictures(whole, fresh('twice')), 'invalid-argument', /packed already/);
   await refused(packPictures(originals, join(originals, 'shards')), 'invalid-argument', /lies in the folder/);
   await refused(packPictures(join(folder, 'none'), fresh('none')), 'io', /no such folder/);
+  // Of a version that wrote no restart markers: read as before, but nothing of other bytes comes behind it.
+  const older = fresh('older');
+  cpSync(join(whole, 'val'), older, { recursive: true });
+  const manifest = await readManifest(older);
+  manifest.settings.encoder = 'libjpeg-turbo 2.1.5';
+  await writeRecord(join(older, 'shards.json'), manifest);
+  assert.equal((await Pictures.open(older)).count, 12);
+  await refused(
+    packPictures(join(originals, 'val'), older, small),
+    'invalid-argument',
+    /of encoder libjpeg-turbo 2\.1\.5, not libjpeg-turbo [\d.]+, restart markers every 64 pixels/,
+  );
 });
 
 test('a lost shard is made again, alone; where its pictures have changed that is refused', {

@@ -26,7 +26,9 @@ export function packPrinter(stream: NodeJS.WriteStream): (event: PackEvent) => v
         line(`${event.path}: ${event.pictures} pictures, ${size(event.bytes)}`);
         break;
       case 'broken':
-        line(`${event.path}: cannot be packed, kept as it is: ${event.why}`);
+        line(
+          `${event.path}: cannot be packed, ${event.kept ? 'kept as it is' : 'its row is empty'}: ${event.why}`,
+        );
         break;
     }
   };

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join, resolve, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ioError, makeFolder, sealOf, writeRecord } from '../files.js';
-import type { LockHandle, PicturesHandle } from '../native/AddonTypes.js';
+import type { LockHandle, NativePackedShard, PicturesHandle, ShardPacker } from '../native/AddonTypes.js';
 import { checkInteger, LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { listClassFolders, listFlatFolder, type PictureList } from './pictureFolder.js';
@@ -17,8 +17,8 @@ export type PackEvent =
   | { type: 'part'; folder: string; pictures: number; done: number }
   | { type: 'progress'; done: number; pictures: number; perSecond: number }
   | { type: 'shard'; path: string; pictures: number; bytes: number }
-  /** Could not be decoded; its row keeps the file's bytes. */
-  | { type: 'broken'; path: string; why: string };
+  /** Could not be decoded; its row keeps the file's bytes, or is empty where the file is too large for readers. */
+  | { type: 'broken'; path: string; why: string; kept: boolean };
 
 export interface PackOptions {
   /** Pixels that the shorter side of a picture has at most. Default: files are kept as they are. */
@@ -119,6 +119,8 @@ class Pack {
   private readonly began = performance.now();
   /** Pictures that were packed by this process. */
   private made = 0;
+  /** From the first shard on that is to be made. */
+  private packer: ShardPacker | undefined;
 
   constructor(
     private readonly folder: string,
@@ -131,6 +133,20 @@ class Pack {
 
   /** @returns pictures that were packed now. */
   async run(handle: PicturesHandle): Promise<number> {
+    try {
+      await this.makeShards(handle);
+      return this.made;
+    } finally {
+      if (this.packer) {
+        const { run, end } = this.packer;
+        loadAddon().runAbort(run);
+        await end;
+        loadAddon().dispose(run);
+      }
+    }
+  }
+
+  private async makeShards(handle: PicturesHandle): Promise<void> {
     const { manifest } = this;
     const { pictures } = manifest;
     let done = 0;
@@ -153,7 +169,6 @@ class Pack {
       }
       from += shard.pictures;
     }
-    return this.made;
   }
 
   /** By its size: `data verify` reads all of it. */
@@ -167,11 +182,14 @@ class Pack {
     const file = `shard-${String(i).padStart(5, '0')}.arrow`;
     const path = join(this.folder, file);
     const addon = loadAddon();
-    const { run, end, done } = addon.shardPack(handle, {
-      ...{ path, from, threads },
-      bytes: settings.shardSize,
+    this.packer ??= addon.shardPacker(handle, {
       shortSide: settings.shortSide ?? 0,
       quality: settings.quality ?? 100,
+      threads,
+    });
+    const { run, end, done } = this.packer.pack({
+      ...{ path, from },
+      bytes: settings.shardSize,
       metadata: {
         format: this.manifest.format,
         version: String(this.manifest.version),
@@ -197,7 +215,7 @@ class Pack {
       signal?.throwIfAborted();
       if (packed === null) throw new LthError('disposed', 'The packing was stopped');
       this.made += packed.pictures;
-      const broken = packed.broken.map(({ row, why }) => this.broken(row, why));
+      const broken = packed.broken.map((one) => this.broken(one));
       const { sha256, bytes } = await sealOf(path);
       this.tell({ type: 'shard', path, pictures: packed.pictures, bytes });
       return { file, from, pictures: packed.pictures, bytes, sha256, warnings: packed.warnings, broken };
@@ -208,12 +226,12 @@ class Pack {
     }
   }
 
-  private broken(row: number, why: string): { name: string; why: string } {
+  private broken({ row, why, kept }: NativePackedShard['broken'][number]): { name: string; why: string } {
     const { names, root } = this.list;
     let at = 0;
     for (let i = 0; i < row; i++) at = names.indexOf(0, at) + 1;
     const name = names.toString('utf8', at, names.indexOf(0, at));
-    this.tell({ type: 'broken', path: join(root, name), why });
+    this.tell({ type: 'broken', path: join(root, name), why, kept });
     // The same wherever the folder is.
     return { name, why: why.replaceAll(`${root}/`, '') };
   }
@@ -222,7 +240,7 @@ class Pack {
 /**
  * Packs a folder of pictures into shards, which read faster: Arrow files of columns image, label, name, and a list of them.
  * Pictures keep their order, so that a row is the one of the folder. One that cannot be decoded is told of and listed, and its
- * row keeps the file's bytes. What is packed already stays, so the same call goes on after whatever stopped it; neither that
+ * row keeps the file's bytes (none of a file above 256 MiB, which no reader takes). What is packed already stays, so the same call goes on after whatever stopped it; neither that
  * nor the number of threads changes a byte.
  * @throws LthError "io", "corrupt-file" (of the ground truth, or a list of shards), "unsupported" (no JPEG),
  * "invalid-argument" where the folder holds another pack; the signal's reason.
@@ -236,7 +254,7 @@ export async function packPictures(folder: string, out: string, options: PackOpt
   const settings: Manifest['settings'] = {
     shortSide,
     quality: shortSide === null ? null : quality,
-    encoder: shortSide === null ? null : (jpeg.libraries.split(',')[0] as string),
+    encoder: shortSide === null ? null : jpeg.encoder,
     shardSize: checkInteger(options.shardSize ?? 256 * 2 ** 20, 'shardSize', 1, 2 ** 40),
   };
   if (options.threads !== undefined) checkInteger(options.threads, 'threads', 1, 1024);

@@ -24,7 +24,7 @@ const shardSchema = z.strictObject({
   sha256: hash,
   /** Pictures in which a decoder found something wrong and went on. */
   warnings: count,
-  /** Pictures that could not be decoded: their rows hold the files' own bytes. */
+  /** Pictures that could not be decoded: their rows hold the files' own bytes, or none where a file was too large to read. */
   broken: z.array(z.strictObject({ name: z.string(), why: z.string() })),
 });
 export type Shard = z.infer<typeof shardSchema>;

@@ -72,6 +72,8 @@ export interface BuildInfo {
     built: boolean;
     /** "libjpeg-turbo 2.1.5, libpng 1.6.39". */
     libraries: string;
+    /** What decides the bytes of JPEGs that are written: "libjpeg-turbo 2.1.5, restart markers every 64 pixels". */
+    encoder: string;
     /** Why not and what to do, in a sentence; empty where built. */
     reason: string;
   };
@@ -244,8 +246,23 @@ export interface NativePackedShard {
   /** Of the file. */
   bytes: number;
   warnings: number;
-  /** Could not be decoded: their rows hold the files' own bytes. */
-  broken: { row: number; why: string }[];
+  /** Could not be decoded: their rows hold the files' own bytes, or none of a file that is too large (`kept` is false). */
+  broken: { row: number; why: string; kept: boolean }[];
+}
+
+export interface ShardPacker {
+  run: RunHandle;
+  /**
+   * Packs pictures from row `from` on into an Arrow file: as many as `bytes` hold. One shard at a time. `done()` tells pictures
+   * meanwhile. `end` is null where runAbort stopped it, or the packer. "io" where a picture's file cannot be read or the shard
+   * not be written.
+   */
+  pack(shard: { path: string; from: number; bytes: number; metadata: Record<string, string> }): {
+    run: RunHandle;
+    done: () => number;
+    end: Promise<NativePackedShard | null>;
+  };
+  end: Promise<RunEnd>;
 }
 
 /** A picture that could not be read: the next one of its batch that could stands in its place. */
@@ -631,22 +648,13 @@ export interface Addon {
     },
   ): Promise<PicturesHandle>;
   /**
-   * Packs pictures from row `from` on into an Arrow file, on threads of its own: as many as `bytes` hold. `shortSide` 0 keeps
-   * the files' bytes. `done()` tells pictures meanwhile. `end` is null where runAbort stopped it. "io" where a picture's file
-   * cannot be read or the shard not be written.
+   * Starts threads that make pictures for shards, one after another of a part. `shortSide` 0 keeps the files' bytes. Goes on
+   * until runAbort. "io" where a thread cannot be started.
    */
-  shardPack(
+  shardPacker(
     pictures: PicturesHandle,
-    options: {
-      path: string;
-      from: number;
-      bytes: number;
-      shortSide: number;
-      quality: number;
-      threads: number;
-      metadata: Record<string, string>;
-    },
-  ): { run: RunHandle; done: () => number; end: Promise<NativePackedShard | null> };
+    options: { shortSide: number; quality: number; threads: number },
+  ): ShardPacker;
   /**
    * A data set of pictures in files, each read when it is wanted. "invalid-argument" where the crops' sizes differ.
    * `mean` and `std`: three numbers each, of x/255.

@@ -16,7 +16,7 @@ let loaded: Addon | undefined;
  */
 export function loadAddon(): Addon {
   if (!loaded) {
-    const addon = withTypedErrors(load());
+    const addon = allTyped(load());
     // Before C++ destroys what training threads may be using; atexit handlers come too late for some of it.
     process.on('exit', () => addon.stopRuns());
     loaded = addon;
@@ -77,35 +77,39 @@ function typed(error: unknown, caller: { stack?: string }): unknown {
 
 type Native = (...args: unknown[]) => unknown;
 
-/** Native errors become LthError with the caller's stack; promises of file operations too. */
-function withTypedErrors(addon: Addon): Addon {
-  const wrapped: Record<string, Native> = {};
-  for (const [name, native] of Object.entries(addon) as [string, Native][]) {
-    const call: Native = (...args) => {
-      const caller: { stack?: string } = {};
-      try {
-        const result = native(...args);
-        const settled = (promise: Promise<unknown>) =>
-          promise.catch((error) => {
-            throw typed(error, caller);
-          });
-        if (result instanceof Promise) {
-          Error.captureStackTrace(caller, call);
-          return settled(result);
-        }
-        // What a thread ends with: { run, end }.
-        const started = result as { run: unknown; end?: unknown } | null | undefined;
-        if (typeof started === 'object' && started?.end instanceof Promise) {
-          Error.captureStackTrace(caller, call);
-          return { ...started, end: settled(started.end) };
-        }
-        return result;
-      } catch (error) {
+/** Native errors become LthError with the caller's stack; promises of file operations too, and what a thread is asked through. */
+function withTypedErrors(native: Native): Native {
+  const call: Native = (...args) => {
+    const caller: { stack?: string } = {};
+    try {
+      const result = native(...args);
+      const settled = (promise: Promise<unknown>) =>
+        promise.catch((error) => {
+          throw typed(error, caller);
+        });
+      if (result instanceof Promise) {
         Error.captureStackTrace(caller, call);
-        throw typed(error, caller);
+        return settled(result);
       }
-    };
-    wrapped[name] = call;
-  }
-  return wrapped as unknown as Addon;
+      // What a thread ends with: { run, end }, and functions beside them.
+      const started = result as { run: unknown; end?: unknown } | null | undefined;
+      if (typeof started === 'object' && started?.end instanceof Promise) {
+        Error.captureStackTrace(caller, call);
+        return { ...allTyped(started), end: settled(started.end) };
+      }
+      return result;
+    } catch (error) {
+      Error.captureStackTrace(caller, call);
+      throw typed(error, caller);
+    }
+  };
+  return call;
+}
+
+function allTyped<T extends object>(of: T): T {
+  const values = Object.entries(of).map(([name, value]) => [
+    name,
+    typeof value === 'function' ? withTypedErrors(value as Native) : value,
+  ]);
+  return Object.fromEntries(values) as T;
 }

@@ -39,6 +39,7 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   Napi::Object j = Napi::Object::New(env);
   j.Set("built", jpeg.built);
   j.Set("libraries", jpeg.libraries);
+  j.Set("encoder", jpeg.encoder);
   j.Set("reason", jpeg.reason);
   out.Set("jpeg", j);
   return out;

@@ -1,5 +1,7 @@
 // Pictures in files, and the batches made of them.
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "addon/measurement.h"
 #include "data/decode_bench.h"
@@ -95,15 +97,18 @@ Napi::Value packed_to_js(Napi::Env env, const PackedShard& shard) {
     Napi::Object picture = Napi::Object::New(env);
     picture.Set("row", static_cast<double>(one.row));
     picture.Set("why", one.why);
+    picture.Set("kept", one.kept);
     broken.Set(broken.Length(), picture);
   }
   out.Set("broken", broken);
   return out;
 }
 
+// A function that holds its packer.
 Napi::Value shard_pack(const Napi::CallbackInfo& info) {
-  const Napi::Object o = to_object(info[1], "options");
-  PackOptions options;
+  const auto& packer = *static_cast<std::shared_ptr<ShardPacker>*>(info.Data());
+  const Napi::Object o = to_object(info[0], "options");
+  ShardOptions options;
   options.path = to_string(o.Get("path"), "options.path");
   const Napi::Object metadata = to_object(o.Get("metadata"), "options.metadata");
   const Napi::Array keys = metadata.GetPropertyNames();
@@ -113,18 +118,43 @@ Napi::Value shard_pack(const Napi::CallbackInfo& info) {
   }
   options.from = to_int(o.Get("from"), "options.from");
   options.bytes = to_int(o.Get("bytes"), "options.bytes", 1);
-  options.short_side = to_int(o.Get("shortSide"), "options.shortSide", 0, 65500);
-  options.quality = static_cast<int>(to_int(o.Get("quality"), "options.quality", 1, 100));
-  options.threads = static_cast<int>(to_int(o.Get("threads"), "options.threads", 1, 1024));
   auto done = std::make_shared<std::atomic<int64_t>>(0);
   Napi::Value started = start_measurement<PackedShard>(
       info.Env(),
-      [set = from_handle<const PictureSet>(info[0]), options = std::move(options),
-       done](const std::function<bool()>& stopping) { return pack_shard(*set, options, stopping, *done); },
+      [packer, options = std::move(options), done](const std::function<bool()>& stopping) {
+        return packer->pack(options, stopping, *done);
+      },
       packed_to_js);
   started.As<Napi::Object>().Set("done", Napi::Function::New(info.Env(), [done](const Napi::CallbackInfo& call) {
                                    return Napi::Number::New(call.Env(), static_cast<double>(done->load()));
                                  }));
+  return started;
+}
+
+Napi::Value shard_packer(const Napi::CallbackInfo& info) {
+  const Napi::Object o = to_object(info[1], "options");
+  PackOptions options;
+  options.short_side = to_int(o.Get("shortSide"), "options.shortSide", 0, 65500);
+  options.quality = static_cast<int>(to_int(o.Get("quality"), "options.quality", 1, 100));
+  options.threads = static_cast<int>(to_int(o.Get("threads"), "options.threads", 1, 1024));
+  const auto packer = std::make_shared<ShardPacker>(from_handle<const PictureSet>(info[0]), options);
+  // Of the packer's threads' lives.
+  Napi::Value started = start_run(info.Env(), nullptr, info.Env().Undefined(), [&](RunEvents events) {
+    return std::make_shared<Run>(
+        [packer](Run& run) {
+          constexpr std::chrono::milliseconds kLook{20};  // at whether it should stop
+          while (!run.stopping()) std::this_thread::sleep_for(kLook);
+          packer->stop();
+          RunEnd end;
+          end.state = RunEnd::kAborted;
+          return end;
+        },
+        std::move(events));
+  });
+  auto* const held = new std::shared_ptr<ShardPacker>(packer);
+  Napi::Function pack = Napi::Function::New(info.Env(), guarded<shard_pack>, "pack", held);
+  pack.AddFinalizer([](Napi::Env, std::shared_ptr<ShardPacker>* last) { delete last; }, held);
+  started.As<Napi::Object>().Set("pack", pack);
   return started;
 }
 
@@ -298,7 +328,7 @@ Napi::Value bench_decode(const Napi::CallbackInfo& info) {
 void define_pictures(Napi::Object& exports) {
   define<pictures_open>(exports, "picturesOpen");
   define<pictures_open_shards>(exports, "picturesOpenShards");
-  define<shard_pack>(exports, "shardPack");
+  define<shard_packer>(exports, "shardPacker");
   define<dataset_of_pictures>(exports, "datasetOfPictures");
   define<pictures_stream>(exports, "picturesStream");
   define<pictures_take>(exports, "picturesTake");

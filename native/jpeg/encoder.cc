@@ -105,6 +105,7 @@ std::span<const std::byte> JpegEncoder::encode(const Patch& picture, bool grey, 
     jpeg_set_quality(&c, quality, TRUE);
     c.dct_method = JDCT_ISLOW;
     c.optimize_coding = TRUE;
+    c.restart_interval = static_cast<unsigned>(kRestartPixels / (DCTSIZE * c.comp_info[0].h_samp_factor));
     jpeg_start_compress(&c, TRUE);
     if (orientation != 1) {
       // A big-endian TIFF whose directory has one entry: 0x0112, a short.

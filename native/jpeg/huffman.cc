@@ -21,6 +21,15 @@ int64_t number(uint64_t bits, int shift) {
   return static_cast<int64_t>((((bits ^ negative) >> shift) ^ negative) - negative);
 }
 
+// The first marker in [at, end): its 0xff, which a byte other than 0 follows. Null where there is none.
+const uint8_t* next_marker(const uint8_t* at, const uint8_t* end) {
+  while ((at = static_cast<const uint8_t*>(std::memchr(at, 0xff, static_cast<size_t>(end - at)))) && end - at >= 2) {
+    if (at[1] != 0) return at;
+    at += 2;
+  }
+  return nullptr;
+}
+
 constexpr int all_bits(uint32_t entry) { return static_cast<int>(entry & 255); }
 constexpr int code_bits(uint32_t entry) { return static_cast<int>(entry >> 8 & 255); }
 constexpr int number_shift(uint32_t entry) { return static_cast<int>(entry >> 16 & 255); }
@@ -137,11 +146,43 @@ bool HuffmanDecoder::decode_blocks(JBLOCKROW* blocks) {
   return count_ >= missing_;
 }
 
+// Markers must be those that the intervals want, one behind the other: then libjpeg's own decoder finds each interval where this
+// one does, whatever the data before it holds. Anything else is its business, and data that is left over before a marker where
+// all of an interval was decoded, which it warns of.
+bool HuffmanDecoder::restart(int64_t interval) {
+  const bool all_decoded = mcu_ == interval_end_;
+  if (all_decoded && (count_ - missing_ >= 8 || next_marker(next_, end_) != next_)) return false;
+  for (; interval_ < interval; ++interval_) {
+    const uint8_t* const marker = next_marker(next_, end_);
+    if (!marker || marker[1] != JPEG_RST0 + interval_ % 8) return false;
+    next_ = marker + 2;
+  }
+  bits_ = 0;
+  count_ = missing_ = 0;
+  std::fill_n(last_dc_, MAX_COMPS_IN_SCAN, 0);
+  mcu_ = interval * interval_length_;
+  interval_end_ = mcu_ + interval_length_;
+  return true;
+}
+
+bool HuffmanDecoder::go_to(int64_t mcu) {
+  if (mcu >= interval_end_ && !restart(mcu / interval_length_)) return false;
+  for (; mcu_ < mcu; ++mcu_) {
+    if (!decode_blocks<false>(nullptr)) return false;
+  }
+  return true;
+}
+
 boolean HuffmanDecoder::decode(j_decompress_ptr decoder, JBLOCKROW* blocks) {
   auto& self = *static_cast<HuffmanDecoder*>(decoder->entropy);
+  const int64_t mcu = self.asked_++;
   const bool wanted = blocks && self.column_ >= self.first_wanted_ && self.column_ < self.end_wanted_;
   if (++self.column_ == self.columns_) self.column_ = 0;
-  if (wanted ? self.decode_blocks<true>(blocks) : self.decode_blocks<false>(nullptr)) return TRUE;
+  if (!wanted) return TRUE;
+  if (self.go_to(mcu) && self.decode_blocks<true>(blocks)) {
+    ++self.mcu_;
+    return TRUE;
+  }
   self.irregular_ = true;
   decoder->err->error_exit(reinterpret_cast<j_common_ptr>(decoder));
   return FALSE;
@@ -150,7 +191,7 @@ boolean HuffmanDecoder::decode(j_decompress_ptr decoder, JBLOCKROW* blocks) {
 void HuffmanDecoder::install(jpeg_decompress_struct& decoder, int64_t left, int64_t width) {
   const bool baseline = !decoder.progressive_mode && !decoder.arith_code && decoder.data_precision == 8 && decoder.Ss == 0 &&
                         decoder.Se == DCTSIZE2 - 1 && decoder.Ah == 0 && decoder.Al == 0;
-  if (!baseline || decoder.restart_interval != 0 || jpeg_has_multiple_scans(&decoder)) return;
+  if (!baseline || jpeg_has_multiple_scans(&decoder)) return;
   for (int i = 0; i < decoder.comps_in_scan; ++i) {
     const jpeg_component_info& component = *decoder.cur_comp_info[i];
     dc_[component.dc_tbl_no].make(*decoder.dc_huff_tbl_ptrs[component.dc_tbl_no], true);
@@ -169,8 +210,10 @@ void HuffmanDecoder::install(jpeg_decompress_struct& decoder, int64_t left, int6
   const int64_t block = decoder.min_DCT_scaled_size;
 #endif
   const int64_t pixels = decoder.comps_in_scan == 1 ? block : block * decoder.max_h_samp_factor;  // of an MCU's row
-  column_ = 0;
+  asked_ = mcu_ = interval_ = column_ = 0;
   columns_ = decoder.MCUs_per_row;
+  interval_length_ = decoder.restart_interval != 0 ? decoder.restart_interval : columns_ * decoder.MCU_rows_in_scan;
+  interval_end_ = interval_length_;
   first_wanted_ = left / pixels;
   end_wanted_ = (left + width + pixels - 1) / pixels;
   next_ = decoder.src->next_input_byte;

@@ -1,5 +1,6 @@
 // Baseline JPEG's entropy decoding, in the place of libjpeg-turbo's own, which takes two thirds of the time that a picture
-// costs: what depends on the bit before is one look at a table and one shift. The coefficients are the same.
+// costs: what depends on the bit before is one look at a table and one shift. The coefficients are the same. Where a file has
+// restart markers, the intervals between them that a window does not touch are not decoded at all: the next one is looked for.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,8 +23,9 @@ namespace lth {
 class HuffmanDecoder : private jpeg_entropy_decoder {
  public:
   // Between jpeg_start_decompress and the first row: decodes what comes next of `decoder`, whose data lies in memory. Leaves
-  // libjpeg's own in place where a file is of another kind: progressive, arithmetic, of several scans, with restart markers.
-  // Coefficients are wanted of columns [left, left + width) of the output. Must stay where it is until the picture is done.
+  // libjpeg's own in place where a file is of another kind: progressive, arithmetic, of several scans. Coefficients are wanted
+  // of columns [left, left + width) of the rows of the output that are not skipped: damage that decoding those does not come
+  // across is not noticed, and does not change them. Must stay where it is until the picture is done.
   void install(jpeg_decompress_struct& decoder, int64_t left, int64_t width);
   // Whether the picture ended in an error because its data is not what it should be; says so once. libjpeg's own decoder
   // warns and goes on: it should be asked instead.
@@ -50,6 +52,9 @@ class HuffmanDecoder : private jpeg_entropy_decoder {
   static boolean decode(j_decompress_ptr decoder, JBLOCKROW* blocks);
   template <bool kKept>
   bool decode_blocks(JBLOCKROW* blocks);
+  // To the beginning of the MCU, which is not before the one that comes next.
+  bool go_to(int64_t mcu);
+  bool restart(int64_t interval);
 
   // What a later libjpeg-turbo of the same ABI may have in jpeg_entropy_decoder behind what we know of it.
   const void* more_[4] = {};
@@ -57,8 +62,12 @@ class HuffmanDecoder : private jpeg_entropy_decoder {
   const uint8_t *next_ = nullptr, *end_ = nullptr;
   uint64_t bits_ = 0;
   int count_ = 0, missing_ = 0;
-  int64_t column_ = 0, columns_ = 0;      // of MCUs: the one that comes next; in a row
-  int64_t first_wanted_ = 0, end_wanted_ = 0;
+  // MCUs, counted from the scan's first one: the one that libjpeg asks for next, the one whose codes begin at `next_`, and the
+  // first one behind its interval.
+  int64_t asked_ = 0, mcu_ = 0, interval_end_ = 0;
+  int64_t interval_ = 0, interval_length_ = 0;  // its number; MCUs in each
+  int64_t column_ = 0, columns_ = 0;            // of `asked_`; in a row
+  int64_t first_wanted_ = 0, end_wanted_ = 0;   // columns
   struct Block {
     const Table *dc, *ac;
     int part;  // of the picture's, whose last_dc_ it goes on with

@@ -72,16 +72,22 @@ struct JpegReader::Library {
     errors.output_message = [](j_common_ptr) {};
     progress.progress_monitor = watch;
     decoder.client_data = this;
-    guarded([&] {
-      jpeg_create_decompress(&decoder);
-      jpeg_save_markers(&decoder, JPEG_APP0 + 1, 0xffff);
-    });
-    decoder.client_data = this;
-    decoder.progress = &progress;
+    renew();
   }
   ~Library() { jpeg_destroy_decompress(&decoder); }
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
+
+  // For each picture: libjpeg keeps tables from one to the next, and a file that lacks some would be decoded with those of
+  // whatever picture came before.
+  void renew() {
+    jpeg_destroy_decompress(&decoder);
+    guarded([&] {
+      jpeg_create_decompress(&decoder);
+      jpeg_save_markers(&decoder, JPEG_APP0 + 1, 0xffff);
+    });
+    decoder.progress = &progress;
+  }
 
   // f must hold nothing that has a destructor. Not inlined: what lives across setjmp is this frame alone.
   template <typename F>
@@ -114,8 +120,8 @@ JpegReader::~JpegReader() = default;
 
 void JpegReader::open(std::span<const std::byte> bytes, const std::string& name) {
   Library& l = *library_;
-  jpeg_abort_decompress(&l.decoder);
   l.name = name;
+  l.renew();
   l.bytes = bytes;
   l.warnings = 0;
   l.guarded([&] {

@@ -21,7 +21,11 @@ namespace lth {
 JpegInfo jpeg_info() {
   JpegInfo info;
   info.built = true;
-  info.libraries = "libjpeg-turbo " LTH_TEXT(LIBJPEG_TURBO_VERSION) ", libpng " PNG_LIBPNG_VER_STRING;
+  // Of its headers: the library that is loaded does not tell its version. Its table of messages has libjpeg's (JMSG_VERSION,
+  // "6b  27-Mar-1998") and years of copyright. libpng tells the loaded one's.
+  const std::string turbo = "libjpeg-turbo " LTH_TEXT(LIBJPEG_TURBO_VERSION);
+  info.libraries = turbo + ", libpng " + png_get_libpng_ver(nullptr);
+  info.encoder = turbo + ", restart markers every " + std::to_string(JpegEncoder::kRestartPixels) + " pixels";
   return info;
 }
 

@@ -41,6 +41,9 @@ const std::vector<JpegKind> kinds = {{},
                                      {.progressive = true},
                                      {.arithmetic = true},
                                      {.restart = 1},
+                                     {.interval = 1},
+                                     {.across = 2, .down = 1, .interval = 4},
+                                     {.across = 1, .down = 1, .optimised = true, .interval = 7},
                                      {.optimised = true},
                                      {.optimised = true, .quality = 100},
                                      {.quality = 3},
@@ -55,6 +58,52 @@ size_t frame_header(const std::vector<std::byte>& file) {
   }
   return 0;
 }
+
+// Places of the restart markers, of which none is before the picture's data.
+std::vector<size_t> restart_markers(const std::vector<std::byte>& file) {
+  std::vector<size_t> places;
+  for (size_t i = 0; i + 1 < file.size(); ++i) {
+    const auto marker = std::to_integer<int>(file[i + 1]);
+    if (file[i] == std::byte{0xff} && marker >= 0xd0 && marker <= 0xd7) places.push_back(i);
+  }
+  return places;
+}
+
+// Reads windows with our own decoder of codes and with libjpeg-turbo alone. Pixels and errors must be the same; of a part, ours
+// may have nothing to warn of where it did not decode what is damaged.
+struct Comparison {
+  struct Outcome {
+    std::vector<uint8_t> pixels;
+    int64_t warnings = 0;
+    std::string error;
+  };
+  PictureReader reader;
+  int64_t warned = 0, refused = 0, unnoticed = 0;
+
+  Outcome read(const std::vector<std::byte>& file, const PictureWindow& window, int shrink, bool library_alone) {
+    Outcome out;
+    try {
+      reader.open(file, "file");
+      out.pixels = picture_of(reader.read(window, shrink, library_alone)).pixels;
+      out.warnings = reader.warnings();
+    } catch (const Error& error) {
+      out.error = error.what();
+    }
+    return out;
+  }
+  void operator()(const std::vector<std::byte>& file, const PictureWindow& window, int shrink, const std::string& what) {
+    const Outcome own = read(file, window, shrink, false), library = read(file, window, shrink, true);
+    const bool part = window.top != 0 || window.left != 0 || window.height != reader.height() || window.width != reader.width();
+    const bool missed = part && own.warnings == 0 && library.warnings > 0;
+    if (own.pixels != library.pixels || own.error != library.error || (own.warnings != library.warnings && !missed)) {
+      complain(__FILE__, __LINE__, what + ": " + std::to_string(own.warnings) + " " + own.error + " and " +
+                                       std::to_string(library.warnings) + " " + library.error);
+    }
+    warned += library.warnings > 0;
+    refused += !library.error.empty();
+    unnoticed += missed;
+  }
+};
 
 }  // namespace
 
@@ -107,25 +156,7 @@ TEST("a window's pixels are those of the whole picture, at any size") {
 
 TEST("what is decoded here is what libjpeg-turbo alone makes of it, warnings and errors included, damaged files too") {
   const Stream random = stream(5, 0, Purpose::kMask, 0);
-  struct Outcome {
-    std::vector<uint8_t> pixels;
-    int64_t warnings = 0;
-    std::string error;
-    bool operator==(const Outcome&) const = default;
-  };
-  PictureReader reader;
-  const auto read = [&](const std::vector<std::byte>& file, const PictureWindow& window, int shrink, bool library_alone) {
-    Outcome out;
-    try {
-      reader.open(file, "file");
-      out.pixels = picture_of(reader.read(window, shrink, library_alone)).pixels;
-      out.warnings = reader.warnings();
-    } catch (const Error& error) {
-      out.error = error.what();
-    }
-    return out;
-  };
-  int64_t warned = 0, refused = 0;
+  Comparison compare;
   for (size_t k = 0; k < kinds.size(); ++k) {
     const auto good = jpeg_of(test_picture(90, 110, 3, k), kinds[k]);
     const size_t header = frame_header(good) + 20;
@@ -141,17 +172,91 @@ TEST("what is decoded here is what libjpeg-turbo alone makes of it, warnings and
       }
       PictureWindow window{0, 0, 90, 110};
       if (i % 2) window = {static_cast<int64_t>(b[0] % 40), static_cast<int64_t>(b[1] % 50), 1 + b[2] % 50, 1 + b[3] % 60};
-      const int shrink = 1 << (i % 4);
-      const Outcome own = read(file, window, shrink, false), library = read(file, window, shrink, true);
-      if (!(own == library)) {
-        complain(__FILE__, __LINE__, "kind " + std::to_string(k) + " case " + std::to_string(i) + ": " + own.error + " and " + library.error);
-      }
-      warned += library.warnings > 0;
-      refused += !library.error.empty();
+      compare(file, window, 1 << (i % 4), "kind " + std::to_string(k) + " case " + std::to_string(i));
     }
   }
-  CHECK(warned > 200);
-  CHECK(refused > 20);
+  CHECK(compare.warned > 200);
+  CHECK(compare.refused > 20);
+}
+
+TEST("windows of files with restart markers, any interval and sampling, grey and CMYK too, are libjpeg-turbo's") {
+  const Stream random = stream(6, 0, Purpose::kMask, 0);
+  Comparison compare;
+  uint64_t i = 0;
+  for (const int channels : {1, 3, 4}) {
+    for (const auto& [across, down] : {std::pair{2, 2}, std::pair{2, 1}, std::pair{1, 1}, std::pair{1, 2}, std::pair{4, 1}}) {
+      if (channels != 3 && down + across != 4) continue;
+      // A row of blocks has 8, 14 or 15, 27 to 29, and less or more than it.
+      for (const int interval : {1, 2, 3, 4, 5, 7, 8, 14, 15, 28, 29, 30, 100, 65535}) {
+        const auto file = jpeg_of(test_picture(131, 227, channels, i), {.across = across,
+                                                                        .down = down,
+                                                                        .interval = interval,
+                                                                        .stored = channels == 4 ? JCS_YCCK : JCS_YCbCr});
+        for (int n = 0; n < 12; ++n, ++i) {
+          const auto w = random.words(i, 0, 0);
+          PictureWindow window{.height = 1 + w[0] % 131, .width = 1 + w[1] % 227};
+          if (n % 3) window = {.height = 1 + w[0] % 20, .width = 1 + w[1] % 20};
+          window.top = w[2] % static_cast<uint32_t>(132 - window.height);
+          window.left = w[3] % static_cast<uint32_t>(228 - window.width);
+          compare(file, window, 1 << (n % 4), "channels " + std::to_string(channels) + " interval " + std::to_string(interval) +
+                                                  " case " + std::to_string(i));
+        }
+      }
+    }
+  }
+  CHECK_EQUAL(compare.warned + compare.refused, 0);
+}
+
+TEST("restart markers that are lost, doubled, exchanged, filled up, cut off or not markers at all leave libjpeg-turbo's pixels") {
+  const Stream random = stream(7, 0, Purpose::kMask, 0);
+  Comparison compare;
+  for (const int interval : {1, 3, 8, 11}) {
+    const auto good = jpeg_of(test_picture(128, 192, 3, 2), {.interval = interval});
+    const std::vector<size_t> markers = restart_markers(good);
+    CHECK(markers.size() > 7);
+    for (uint64_t i = 0; i < 400; ++i) {
+      const auto a = random.words(i, static_cast<uint32_t>(interval), 0), b = random.words(i, static_cast<uint32_t>(interval), 1);
+      auto file = good;
+      const size_t at = markers[a[0] % markers.size()];
+      const auto place = [&](size_t n) { return file.begin() + static_cast<std::ptrdiff_t>(n); };
+      switch (a[1] % 8) {
+        case 0: file.erase(place(at), place(at + 2)); break;
+        case 1: file.insert(place(at), good.begin() + static_cast<std::ptrdiff_t>(at), good.begin() + static_cast<std::ptrdiff_t>(at + 2)); break;
+        case 2: file[at + 1] = static_cast<std::byte>(0xd0 + a[2] % 8); break;
+        case 3: file[at + 1] = static_cast<std::byte>(a[2]); break;
+        case 4: file.insert(place(at), 1 + a[2] % 3, std::byte{0xff}); break;
+        case 5: file.insert(place(at), 1 + a[2] % 9, static_cast<std::byte>(a[3] % 255)); break;
+        case 6: file.erase(place(at), place(markers[std::min(a[0] % markers.size() + a[2] % 12, markers.size() - 1)])); break;
+        default:
+          file.resize(at + 1 + a[2] % 3);
+          file.insert(file.end(), {std::byte{0xff}, std::byte{0xd9}});
+      }
+      PictureWindow window{0, 0, 128, 192};
+      if (i % 4) window = {static_cast<int64_t>(b[0] % 100), static_cast<int64_t>(b[1] % 160), 1 + b[2] % 28, 1 + b[3] % 32};
+      compare(file, window, 1 << (i % 3), "interval " + std::to_string(interval) + " case " + std::to_string(i));
+    }
+  }
+  CHECK(compare.warned > 500);
+  CHECK(compare.unnoticed > 50);
+}
+
+TEST("what lies outside of a window is not decoded where there are restart markers: damage there goes unnoticed") {
+  auto file = jpeg_of(test_picture(128, 192), {.interval = 2});
+  const std::vector<size_t> markers = restart_markers(file);
+  CHECK_EQUAL(markers.size(), size_t{47});  // rows of 12 blocks, 8 of them
+  const PictureWindow window{64, 64, 32, 64};
+  Comparison compare;
+  // Six intervals in a row of blocks. Above the window and its margin all of them, beside it the first and the last one.
+  int64_t damaged = 0;
+  for (size_t interval = 1; interval < 36; ++interval) {
+    if (interval >= 18 && interval % 6 != 0 && interval % 6 != 5) continue;
+    for (size_t at = markers[interval - 1] + 2; at < markers[interval]; ++at) file[at] = std::byte{0};
+    ++damaged;
+    compare(file, window, 1, "interval " + std::to_string(interval));
+  }
+  CHECK_EQUAL(compare.unnoticed, damaged);
+  compare(file, {0, 0, 128, 192}, 1, "whole");
+  CHECK_EQUAL(compare.unnoticed, damaged);
 }
 
 TEST("a picture made smaller in the transform is the mean over its pixels, nearly") {
@@ -275,6 +380,31 @@ TEST("what is no whole picture is refused, by name") {
   }
   read(file, "good");  // the reader goes on after errors
   CHECK_EQUAL(reader.warnings(), 0);
+}
+
+TEST("a file that lacks its tables is not decoded with those of the picture before it") {
+  const auto good = jpeg_of(test_picture(40, 40));
+  const auto without = [&](int segment) {
+    auto file = good;
+    for (size_t i = 2; std::to_integer<int>(file[i + 1]) != 0xda;) {
+      const size_t bytes = 2 + static_cast<size_t>(std::to_integer<int>(file[i + 2]) << 8 | std::to_integer<int>(file[i + 3]));
+      const auto place = file.begin() + static_cast<std::ptrdiff_t>(i);
+      if (std::to_integer<int>(file[i + 1]) == segment) file.erase(place, place + static_cast<std::ptrdiff_t>(bytes));
+      else i += bytes;
+    }
+    return file;
+  };
+  PictureReader used;
+  const auto read = [&](PictureReader& reader, const std::vector<std::byte>& file) {
+    reader.open(file, "file");
+    return picture_of(reader.read({0, 0, 40, 40}, 1)).pixels;
+  };
+  read(used, good);
+  CHECK_THROWS({ read(used, without(0xdb)); }, "corrupt-file", {"file", "Quantization table"});
+  // Codes that are missing are the standard's, as in the frames of a film.
+  read(used, jpeg_of(test_picture(40, 40, 3, 2), {.optimised = true}));
+  PictureReader fresh;
+  CHECK(read(used, without(0xc4)) == read(fresh, without(0xc4)));
 }
 
 TEST("20,000 x 20,000 pixels are refused before memory is taken for them") {

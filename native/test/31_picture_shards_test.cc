@@ -36,15 +36,16 @@ struct Fixture {
   }
 };
 
-PackOptions options(const std::string& path, int threads, int64_t from = 0) {
-  return {.path = path, .metadata = {{"key", "value"}}, .from = from, .bytes = 20000, .short_side = 32, .quality = 90, .threads = threads};
+PackOptions options(int threads) { return {.short_side = 32, .quality = 90, .threads = threads}; }
+ShardOptions shard_of(const std::string& path, int64_t from = 0) {
+  return {.path = path, .metadata = {{"key", "value"}}, .from = from, .bytes = 20000};
 }
 
 const auto go_on = [] { return false; };
 
-PackedShard pack(const Fixture& f, const PackOptions& o) {
+PackedShard pack(ShardPacker& packer, const ShardOptions& o) {
   std::atomic<int64_t> done{0};
-  const auto shard = pack_shard(*f.set, o, go_on, done);
+  const auto shard = packer.pack(o, go_on, done);
   CHECK(shard.has_value());
   CHECK_EQUAL(done.load(), shard->pictures);
   return *shard;
@@ -80,6 +81,9 @@ TEST("a JPEG of high quality has the pixels that went in, within what its transf
       CHECK_EQUAL(d.width, 53);
       CHECK_EQUAL(d.grey, grey);
       CHECK_EQUAL(d.orientation, orientation);
+      // A restart marker every 64 pixels: of blocks of all colours every 4, of grey ones every 8.
+      const auto interval = {std::byte{0xff}, std::byte{0xdd}, std::byte{0}, std::byte{4}, std::byte{0}, static_cast<std::byte>(grey ? 8 : 4)};
+      CHECK(std::search(bytes.begin(), bytes.end(), interval.begin(), interval.end()) != bytes.end());
       int most = 0;
       for (size_t i = 0; i < p.pixels.size(); ++i) most = std::max(most, std::abs(p.pixels[i] - d.pixels[i]));
       CHECK(most <= 3);
@@ -96,44 +100,71 @@ TEST("a JPEG of high quality has the pixels that went in, within what its transf
 TEST("shards have the same bytes for any number of threads, end where their size says, and hold every row once") {
   const Fixture f;
   std::vector<std::vector<std::byte>> expected;
-  std::vector<int64_t> broken;
+  std::vector<int64_t> begins, broken;
   for (int64_t row = 0; row < kPictures;) {
-    const std::string path = f.folder / ("shard-" + std::to_string(row));
-    const PackedShard shard = pack(f, options(path, 1, row));
+    const std::string path = f.folder / "shard";
+    ShardPacker packer(f.set, options(1));
+    const PackedShard shard = pack(packer, shard_of(path, row));
     for (const auto& one : shard.broken) broken.push_back(one.row);
     expected.push_back(read_file(path, 1 << 20));
+    begins.push_back(row);
     CHECK_EQUAL(static_cast<int64_t>(expected.back().size()), shard.bytes);
-    for (const int threads : {2, 7}) {
-      const std::string other = f.folder / "other";
-      CHECK_EQUAL(pack(f, options(other, threads, row)).pictures, shard.pictures);
-      CHECK(read_file(other, 1 << 20) == expected.back());
-    }
     row += shard.pictures;
   }
   CHECK(expected.size() > 2);
   CHECK_EQUAL(broken, (std::vector<int64_t>{11, 12}));
+  // One packer, shard after shard, then all of them backwards.
+  for (const int threads : {1, 2, 7}) {
+    ShardPacker packer(f.set, options(threads));
+    for (size_t i = 0; i < 2 * begins.size(); ++i) {
+      const size_t which = i < begins.size() ? i : 2 * begins.size() - 1 - i;
+      const std::string path = f.folder / "other";
+      pack(packer, shard_of(path, begins[which]));
+      CHECK(read_file(path, 1 << 20) == expected[which]);
+    }
+  }
 }
 
 TEST("a shard has one picture at least, and where nothing is to become smaller the files' own bytes") {
   const Fixture f;
-  PackOptions o = options(f.folder / "one", 3, 2);
+  ShardPacker packer(f.set, {.short_side = 0, .threads = 3});
+  ShardOptions o = shard_of(f.folder / "one", 2);
   o.bytes = 1;
-  o.short_side = 0;
-  CHECK_EQUAL(pack(f, o).pictures, 1);
+  CHECK_EQUAL(pack(packer, o).pictures, 1);
   const auto file = read_file(f.folder / "p2.JPEG", 1 << 20), shard = read_file(f.folder / "one", 1 << 20);
   CHECK(std::search(shard.begin(), shard.end(), file.begin(), file.end()) != shard.end());
 }
 
-TEST("what is stopped, or cannot read a picture's file, leaves no shard") {
+TEST("what is stopped, or cannot read a picture's file, leaves no shard; a packer goes on after either") {
+  const Fixture f;
+  std::atomic<int64_t> done{0};
+  ShardPacker packer(f.set, options(3));
+  pack(packer, shard_of(f.folder / "expected"));
+  const auto expected = read_file(f.folder / "expected", 1 << 20);
+  const int before = f.folder.files();
+  CHECK(!packer.pack(shard_of(f.folder / "shard"), [&] { return done > 3; }, done).has_value());
+  CHECK_THROWS({ packer.pack(shard_of(f.folder / "none/shard"), go_on, done); }, "io", {"none/shard"});
+  CHECK_EQUAL(f.folder.files(), before);
+  pack(packer, shard_of(f.folder / "shard"));
+  CHECK(read_file(f.folder / "shard", 1 << 20) == expected);
+  std::filesystem::remove(f.folder / "p4.JPEG");
+  ShardPacker fresh(f.set, options(3));
+  CHECK_THROWS({ fresh.pack(shard_of(f.folder / "shard"), go_on, done); }, "io", {"p4.JPEG"});
+  CHECK_EQUAL(f.folder.files(), before);  // one more, one less
+}
+
+TEST("who stops a packer ends what it is at, and everything that comes") {
   const Fixture f;
   const int before = f.folder.files();
   std::atomic<int64_t> done{0};
-  CHECK(!pack_shard(*f.set, options(f.folder / "shard", 3), [&] { return done > 3; }, done).has_value());
+  ShardPacker packer(f.set, options(3));
+  const auto stopping = [&] {
+    if (done > 2) packer.stop();
+    return false;
+  };
+  CHECK(!packer.pack(shard_of(f.folder / "shard"), stopping, done).has_value());
+  CHECK(!packer.pack(shard_of(f.folder / "shard"), go_on, done).has_value());
   CHECK_EQUAL(f.folder.files(), before);
-  std::filesystem::remove(f.folder / "p4.JPEG");
-  CHECK_THROWS({ pack_shard(*f.set, options(f.folder / "shard", 3), go_on, done); }, "io", {"p4.JPEG"});
-  CHECK_EQUAL(f.folder.files(), before - 1);
-  CHECK_THROWS({ pack_shard(*f.set, options(f.folder / "none/shard", 3), go_on, done); }, "io", {"none/shard"});
 }
 
 TEST("pictures of shards are those of their ranges, and ranges beyond a file are refused") {

@@ -46,7 +46,8 @@ inline TestPicture test_picture(int64_t height, int64_t width, int channels = 3,
 struct JpegKind {
   int across = 2, down = 2;  // sampling of luminance against chrominance
   bool progressive = false, arithmetic = false, optimised = false;  // the last: codes made for this picture
-  int restart = 0;  // rows of blocks between markers
+  int restart = 0;   // rows of blocks between markers
+  int interval = 0;  // blocks (of all colours) between them
   J_COLOR_SPACE stored = JCS_YCbCr;
   int quality = 90;
   int orientation = 0;  // EXIF's; 0: no EXIF
@@ -76,6 +77,7 @@ inline std::vector<std::byte> jpeg_of(const TestPicture& p, const JpegKind& kind
   c.arith_code = kind.arithmetic;
   c.optimize_coding = kind.optimised;
   c.restart_in_rows = kind.restart;
+  c.restart_interval = static_cast<unsigned>(kind.interval);
   jpeg_start_compress(&c, TRUE);
   if (kind.orientation > 0) {
     const uint8_t exif[] = {'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 0x01, 0x12, 0, 3,

@@ -29,6 +29,8 @@ std::vector<Bytes> fuzz_seeds() {
   const std::vector<png_color> palette = {{1, 2, 3}, {4, 5, 6}, {7, 8, 9}};
   return {seed(0, jpeg_of(p, {.orientation = 6})),
           seed(1, jpeg_of(p, {.across = 1, .down = 1, .restart = 1})),
+          seed(0x95, jpeg_of(p, {.interval = 1})),
+          seed(0xe1, jpeg_of(p, {.across = 2, .down = 1, .interval = 2})),
           seed(2, jpeg_of(p, {.progressive = true})),
           seed(7, jpeg_of(p, {.arithmetic = true})),
           seed(8, jpeg_of(test_picture(20, 90, 1))),
@@ -63,18 +65,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const uint8_t one : out) sum += one;
     if (sum > 255 * out.size()) std::abort();
   });
-  // The pixels are those that libjpeg-turbo alone makes, or there are none of either.
-  uint64_t sums[2] = {};
-  for (const bool library_alone : {false, true}) {
-    outcome_of("whole", [&] {
-      const Patch patch = input.decode(file, "file", library_alone);
-      uint64_t sum = 1;
-      for (int64_t y = 0; y < patch.height; ++y) {
-        for (int64_t x = 0; x < patch.width * 3; ++x) sum = sum * 1099511628211u + patch.pixels[y * patch.stride + x];
-      }
-      sums[library_alone] = sum;
-    });
+  // The pixels, of the whole and of a part, are those that libjpeg-turbo alone makes, or there are none of either.
+  const int64_t height = reader.height(), width = reader.width();
+  const PictureWindow part{.top = height * (how >> 6) / 4,
+                           .left = width * (how >> 4 & 3) / 4,
+                           .height = (height + 3) / 4,
+                           .width = (width + 3) / 4};
+  for (const PictureWindow& window : {PictureWindow{.height = height, .width = width}, part}) {
+    uint64_t sums[2] = {};
+    for (const bool library_alone : {false, true}) {
+      outcome_of("pixels", [&] {
+        reader.open(file, "file");
+        const Patch patch = reader.read(window, how & 4 ? 2 : 1, library_alone);
+        uint64_t sum = 1;
+        for (int64_t y = 0; y < patch.height; ++y) {
+          for (int64_t x = 0; x < patch.width * 3; ++x) sum = sum * 1099511628211u + patch.pixels[y * patch.stride + x];
+        }
+        sums[library_alone] = sum;
+      });
+    }
+    if (sums[0] != sums[1]) std::abort();
   }
-  if (sums[0] != sums[1]) std::abort();
   return 0;
 }
