@@ -14,7 +14,7 @@ export interface AnalysisFlags extends Pick<RecipeOptions, 'threads' | 'jobs' | 
 }
 
 /** Saved and stopped: requeue me. */
-const STOPPED = 75;
+export const STOPPED = 75;
 const FAILED = 1;
 
 /** The argument and options of commands that train and compare copies of a run's networks. */

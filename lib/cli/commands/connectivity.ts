@@ -2,7 +2,8 @@ import { Command } from 'commander';
 import { measureConnectivity } from '../../experiment/analyse.js';
 import type { ConnectivityResult } from '../../experiment/Result.js';
 import { renderConnectivity } from '../../report/analyses.js';
-import { type AnalysisFlags, analysisOptions, finish, takesRun } from '../analysisOptions.js';
+import { type AnalysisFlags, analysisOptions, finish, STOPPED, takesRun } from '../analysisOptions.js';
+import { awaitRun } from '../awaitRun.js';
 import { choice, choices, integer } from '../options.js';
 
 interface Flags extends AnalysisFlags {
@@ -33,8 +34,10 @@ export function connectivityCommand(exit: (code: number) => void): Command {
       'interpolated',
     )
     .action(async (run: string, flags: Flags) => {
+      const options = analysisOptions(flags);
+      if (!(await awaitRun(run, options.signal))) return exit(STOPPED);
       const found = await measureConnectivity(run, {
-        ...analysisOptions(flags),
+        ...options,
         statistics: flags.statistics,
         ...(flags.branches === undefined ? {} : { branches: flags.branches }),
         ...(flags.alphas === undefined ? {} : { alphas: flags.alphas }),

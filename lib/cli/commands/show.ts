@@ -5,6 +5,7 @@ import { summarise } from '../../experiment/summary.js';
 import { renderConnectivity, renderStability } from '../../report/analyses.js';
 import { curves } from '../../report/matching.js';
 import { renderCurve, renderKernels, renderTable } from '../../report/terminal.js';
+import { awaitRun } from '../awaitRun.js';
 
 /** The JSON of `show` and `run`: the results, and which levels are matching or winning tickets. */
 export function summaryOf(summary: RunSummary) {
@@ -22,6 +23,7 @@ export function showCommand(): Command {
     .option('--kernels', "which products of each layer are sparse here, for the masks of IMP's levels")
     .option('--json', 'as one JSON object')
     .action(async (run: string, options: { analyses?: boolean; kernels?: boolean; json?: boolean }) => {
+      await awaitRun(run);
       const summary = await summarise(run);
       const kernels = options.kernels ? await kernelsOf(run) : undefined;
       if (options.json) process.stdout.write(`${JSON.stringify({ ...summaryOf(summary), kernels })}\n`);

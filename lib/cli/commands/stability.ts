@@ -2,7 +2,8 @@ import { Command } from 'commander';
 import { measureStability } from '../../experiment/analyse.js';
 import type { StabilityResult } from '../../experiment/Result.js';
 import { renderStability } from '../../report/analyses.js';
-import { type AnalysisFlags, analysisOptions, finish, takesRun } from '../analysisOptions.js';
+import { type AnalysisFlags, analysisOptions, finish, STOPPED, takesRun } from '../analysisOptions.js';
+import { awaitRun } from '../awaitRun.js';
 import { choice, choices, integer } from '../options.js';
 
 interface Flags extends AnalysisFlags {
@@ -38,8 +39,10 @@ export function stabilityCommand(exit: (code: number) => void): Command {
     .option('--layers', 'a table by tensor too')
     .action(async (run: string, flags: Flags) => {
       const { scope } = flags;
+      const options = analysisOptions(flags);
+      if (!(await awaitRun(run, options.signal))) return exit(STOPPED);
       const found = await measureStability(run, {
-        ...analysisOptions(flags),
+        ...options,
         ...(flags.samples === undefined ? {} : { samples: flags.samples }),
         ...(flags.branches === undefined ? {} : { branches: flags.branches }),
       });
