@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { kernelsOf } from '../../experiment/kernels.js';
 import type { RunSummary } from '../../experiment/Result.js';
 import { summarise } from '../../experiment/summary.js';
+import { LthError } from '../../native/errors.js';
 import { renderConnectivity, renderStability } from '../../report/analyses.js';
 import { curves } from '../../report/matching.js';
 import { renderCurve, renderKernels, renderTable } from '../../report/terminal.js';
@@ -25,7 +26,15 @@ export function showCommand(): Command {
     .action(async (run: string, options: { analyses?: boolean; kernels?: boolean; json?: boolean }) => {
       await awaitRun(run);
       const summary = await summarise(run);
-      const kernels = options.kernels ? await kernelsOf(run) : undefined;
+      // What else the run has found does not need its table of costs, nor its data.
+      let kernelsProblem: LthError | undefined;
+      const kernels = options.kernels
+        ? await kernelsOf(run).catch((error) => {
+            if (!(error instanceof LthError)) throw error;
+            kernelsProblem = error;
+            return undefined;
+          })
+        : undefined;
       if (options.json) process.stdout.write(`${JSON.stringify({ ...summaryOf(summary), kernels })}\n`);
       else
         process.stdout.write(
@@ -36,5 +45,6 @@ export function showCommand(): Command {
         const stability = renderStability(summary.stability, { scope: 'masked', layers: false });
         process.stdout.write(`\n${stability}\n\n${renderConnectivity(summary.connectivity)}\n`);
       }
+      if (kernelsProblem) throw kernelsProblem;
     });
 }
