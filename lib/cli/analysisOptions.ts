@@ -36,7 +36,7 @@ export function takesRun(command: Command, orders: number): Command {
     .option('--json', 'every sample as one JSON object on stdout; everything else on stderr');
 }
 
-export function analysisOptions(flags: AnalysisFlags): AnalysisOptions {
+export function analysisOptions(flags: AnalysisFlags): AnalysisOptions & { signal: AbortSignal } {
   const signal = abortOnSignal((which) =>
     process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
   );

@@ -78,6 +78,7 @@ export async function runExperiment(
   const tuningOf = () =>
     tuningForRun(recipe, options.out, {
       asked: named && checkTuning(named),
+      allowDifferentBits: checked.allowDifferentBits,
       signal: options.signal,
       onNotice: (message) => checked.tell({ type: 'notice', message }),
     });

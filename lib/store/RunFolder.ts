@@ -149,7 +149,10 @@ export class RunFolder {
     }
   }
 
-  /** Held until the run is there, or for moments only, so that two commands that create one folder cannot both think that it is theirs. */
+  /**
+   * Held until the run is there, or for moments only, so that two commands that create one folder cannot both think that it
+   * is theirs.
+   */
   private async ownLock(): Promise<LockHandle> {
     const patience = Date.now() + 60_000;
     for (;;) {
@@ -234,14 +237,15 @@ export class RunFolder {
     const begun = existsSync(experiment)
       ? tuningWord((await readAs(experiment, anyExperiment, experimentCure)).fingerprint)
       : undefined;
+    const other = 'or mix bits with --allow-different-bits';
     const cure = begun
-      ? `Remove it and give the same \`lth-train run\` again with \`--tuning FILE\`, where FILE is the table ${begun} that the run began with`
+      ? `Remove it and give the same \`lth-train run\` again with \`--tuning FILE\`, where FILE is the table ${begun} that the run began with, ${other}`
       : 'Remove it, or choose another folder with --out';
     if (!existsSync(file)) {
       if (!begun) return null;
       throw new LthError(
         'corrupt-file',
-        `${file} is missing: the run chooses its products by table ${begun}. Give that one with \`lth-train run --tuning FILE\``,
+        `${file} is missing: the run chooses its products by table ${begun}. Give that one with \`lth-train run --tuning FILE\`, ${other}`,
       );
     }
     const { tuning } = await readTuning(file, cure);

@@ -5,6 +5,7 @@ import { renderConnectivity } from '../../report/analyses.js';
 import { type AnalysisFlags, analysisOptions, finish, STOPPED, takesRun } from '../analysisOptions.js';
 import { awaitRun } from '../awaitRun.js';
 import { choice, choices, integer } from '../options.js';
+import { unlessStopped } from '../signals.js';
 
 interface Flags extends AnalysisFlags {
   branches?: ConnectivityResult['branch'][];
@@ -36,13 +37,15 @@ export function connectivityCommand(exit: (code: number) => void): Command {
     .action(async (run: string, flags: Flags) => {
       const options = analysisOptions(flags);
       if (!(await awaitRun(run, options.signal))) return exit(STOPPED);
-      const found = await measureConnectivity(run, {
+      const work = measureConnectivity(run, {
         ...options,
         statistics: flags.statistics,
         ...(flags.branches === undefined ? {} : { branches: flags.branches }),
         ...(flags.alphas === undefined ? {} : { alphas: flags.alphas }),
         ...(flags.trainExamples === undefined ? {} : { trainExamples: flags.trainExamples }),
       });
+      const found = await unlessStopped(options.signal, work);
+      if (!found) return exit(STOPPED);
       const { results, ...summary } = found;
       const json = flags.json ? { ...summary, connectivity: results } : null;
       exit(finish(found, renderConnectivity(results), json));

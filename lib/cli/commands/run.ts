@@ -3,7 +3,7 @@ import { runExperiment } from '../../experiment/run.js';
 import { renderCurve, renderTable } from '../../report/terminal.js';
 import { progressPrinter } from '../progress.js';
 import { type RecipeOptions, recipeOf, takesRecipe } from '../recipeOptions.js';
-import { abortOnSignal } from '../signals.js';
+import { abortOnSignal, unlessStopped } from '../signals.js';
 import { summaryOf } from './show.js';
 
 interface Options extends RecipeOptions {
@@ -29,7 +29,7 @@ export function runCommand(exit: (code: number) => void): Command {
       const signal = abortOnSignal((which) =>
         process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
       );
-      const found = await runExperiment(recipe, {
+      const work = runExperiment(recipe, {
         out,
         signal,
         onEvent: progressPrinter(process.stderr),
@@ -39,11 +39,8 @@ export function runCommand(exit: (code: number) => void): Command {
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
         ...(options.keep === undefined ? {} : { keep: options.keep }),
         ...(options.checkpointEvery === undefined ? {} : { checkpoint: options.checkpointEvery }),
-      }).catch((error) => {
-        // Before there was a run to save.
-        if (!signal.aborted || error !== signal.reason) throw error;
-        return null;
       });
+      const found = await unlessStopped(signal, work);
       if (!found) return exit(STOPPED);
       const { stopped, ...summary } = found;
       const human = `\n${renderTable(summary)}\n\n${renderCurve(summary)}\n\n`;

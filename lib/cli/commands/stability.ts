@@ -5,6 +5,7 @@ import { renderStability } from '../../report/analyses.js';
 import { type AnalysisFlags, analysisOptions, finish, STOPPED, takesRun } from '../analysisOptions.js';
 import { awaitRun } from '../awaitRun.js';
 import { choice, choices, integer } from '../options.js';
+import { unlessStopped } from '../signals.js';
 
 interface Flags extends AnalysisFlags {
   samples?: number;
@@ -41,11 +42,13 @@ export function stabilityCommand(exit: (code: number) => void): Command {
       const { scope } = flags;
       const options = analysisOptions(flags);
       if (!(await awaitRun(run, options.signal))) return exit(STOPPED);
-      const found = await measureStability(run, {
+      const work = measureStability(run, {
         ...options,
         ...(flags.samples === undefined ? {} : { samples: flags.samples }),
         ...(flags.branches === undefined ? {} : { branches: flags.branches }),
       });
+      const found = await unlessStopped(options.signal, work);
+      if (!found) return exit(STOPPED);
       const { results, ...summary } = found;
       const stability = results.filter((one) => one.scope === scope);
       const human = renderStability(results, { scope, layers: flags.layers ?? false });
