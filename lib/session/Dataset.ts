@@ -1,4 +1,4 @@
-import { isPictureSet, openDataset, pictureFolder } from '../data/catalogue.js';
+import { checkSetName, isPictureSet, openDataset, pictureFolder } from '../data/catalogue.js';
 import { readIdxDataset } from '../data/idx.js';
 import type { DatasetHandle, DatasetInfo } from '../native/AddonTypes.js';
 import { checkNumber, LthError, wrongValue } from '../native/errors.js';
@@ -70,6 +70,7 @@ export class Dataset extends Resource<DatasetHandle> {
       const as = { crop, ...rest };
       return { train: Dataset.ofPictures(train, as), test: Dataset.ofPictures(validation, as) };
     }
+    checkSetName(name);
     if (crop || groundTruth !== undefined || rest.upright)
       throw new LthError(
         'recipe',
