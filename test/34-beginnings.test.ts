@@ -112,9 +112,10 @@ test('a signal ends the wait, with 75 where the command would have saved', async
 test('two runs that begin in one folder share it', async () => {
   const { run, release } = await heldRun('both');
   const second = start(['run', at('tiny.yaml'), '--out', at('both')], {}, PATIENCE);
-  await sleep(1000);
+  await new Promise((go) => second.child.stderr?.once('data', go));
   assert.ok(!RunFolder.is(at('both')));
   await release();
+  assert.equal((await second.ended).err.split(waits('both')).length, 2);
   for (const { ended } of [run, second]) {
     const { code, err } = await ended;
     assert.equal(code, 0, err);

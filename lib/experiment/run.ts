@@ -6,7 +6,7 @@ import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
 import { builtinTuning, checkTuning } from '../session/tuning.js';
-import { Beginning } from '../store/Beginning.js';
+import { Beginning, untilBegun } from '../store/Beginning.js';
 import { cureOfBits, RunFolder } from '../store/RunFolder.js';
 import type { Analysis, UnitRecord } from '../store/records.js';
 import { diskBytes } from './disk.js';
@@ -82,7 +82,7 @@ export async function runExperiment(
       signal: options.signal,
       onNotice: (message) => checked.tell({ type: 'notice', message }),
     });
-  const { workplace, plan, experiment } = await begin(recipe, options, tuningOf);
+  const { workplace, plan, experiment } = await begin(recipe, options.out, checked, tuningOf);
   try {
     const tuning = workplace.tuning ?? builtinTuning();
     await carryOut(workplace, plan, { fingerprint: experiment.fingerprint, tuning }, checked);
@@ -96,7 +96,8 @@ export async function runExperiment(
 /** The run's folder and all that works in it. The caller disposes of the workplace. */
 async function begin(
   recipe: Recipe,
-  { out, allowDifferentBits = false }: RunOptions,
+  out: string,
+  { allowDifferentBits, signal, tell }: ReturnType<typeof checkRunOptions>,
   tuningOf: () => Promise<Tuning>,
 ): ReturnType<typeof openPlan> {
   const beginning = await Beginning.of(out);
@@ -105,6 +106,9 @@ async function begin(
     // Everything that can be wrong with the recipe is found before anything is written.
     const opened = await openPlan(recipe, tuningOf);
     workplace = opened.workplace;
+    // One that was first may take longer: on a slower machine, say.
+    const onWait = (message: string) => tell({ type: 'notice', message });
+    if (!beginning && !(await untilBegun(out, onWait, signal))) signal?.throwIfAborted();
     workplace.folder = await RunFolder.create(out, recipe, opened.experiment, {
       allowDifferentBits,
       request: requestOf(recipe),

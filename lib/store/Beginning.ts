@@ -59,14 +59,18 @@ export class Beginning {
 
 /**
  * Waits while a living process begins a run in the folder, whether there is one then or not.
- * @param onWait called once, before the wait.
+ * @param onWait called once, before the wait, with a word for people.
  * @returns false where the signal came first.
  * @throws LthError "io" where the folder cannot be looked into.
  */
-export async function untilBegun(path: string, onWait: () => void, signal?: AbortSignal): Promise<boolean> {
+export async function untilBegun(
+  path: string,
+  onWait: (message: string) => void,
+  signal?: AbortSignal,
+): Promise<boolean> {
   const begins = () => !RunFolder.is(path) && loadAddon().lockHeld(lockOf(path));
   if (!begins()) return true;
-  onWait();
+  onWait(`${path}: a run begins there, waiting for it`);
   while (begins()) {
     if (signal?.aborted) return false;
     await sleep(50);
