@@ -16,7 +16,9 @@ export function ioError(path: string, cause: unknown): LthError {
       ? 'no permission to write here'
       : code === 'EROFS'
         ? 'the file system is read-only'
-        : message;
+        : code === 'EEXIST'
+          ? 'there is a file of this name'
+          : message;
   return new LthError('io', `${path}: ${why}`, { cause });
 }
 

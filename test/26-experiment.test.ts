@@ -423,16 +423,22 @@ test('a recipe made in JavaScript is checked as one in a file is', async () => {
   await assert.rejects(run('never', { ...fixed, network: { ...description, layers } }), /nothing prunable/);
 });
 
-test('levels that find nothing left to prune are no tickets', async () => {
-  const one = { fraction: 0.1, rates: {}, levels: 3 };
+test('levels that would find nothing left to prune are refused, and those of older runs are no tickets', async () => {
   const layers = [
     { name: 'flat', type: 'flatten' as const },
     { name: 'narrow', type: 'linear' as const, units: 1, prunable: false },
     { name: 'fc', type: 'linear' as const, units: 10 },
   ];
   const network = { name: 'few', input: [1, 28, 28], classes: 10, layers };
-  const { results } = await run('dry', recipe({ network, rewind: ['0it'], controls: [] }, one));
-  const [curve] = curves(results);
+  const few = (levels: number) =>
+    recipe({ network, rewind: ['0it'], controls: [] }, { fraction: 0.1, rates: {}, levels });
+  await assert.rejects(run('dry', few(3)), {
+    code: 'recipe',
+    message: /pruning\.levels: expected at most 1 but received 3: from level 2 on nothing is pruned/,
+  });
+  const { results } = await run('dry', few(1));
+  const last = results.find(({ level }) => level === 1) as Result;
+  const [curve] = curves([...results, { ...last, level: 2 }, { ...last, level: 3 }]);
   assert.deepEqual(
     curve?.rows.map((row) => [row.level, row.pruned]),
     [

@@ -12,7 +12,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { diskBytes } from '../lib/experiment/disk.js';
@@ -66,7 +66,17 @@ const unit = (name: string, part: string) => {
   return id;
 };
 
-test('plan says what a run does: its units, updates, disk and time; it writes nothing', async () => {
+/** Adam keeps two moments beside weights and gradients, in fp32; digits are bytes. */
+function memoryOf(processes: number, threads: number) {
+  const sizes = [784 * 20, 20, 20 * 12, 12, 12 * 10, 10];
+  // Parameters begin at multiples of 256 bytes.
+  const training = 4 * sizes.reduce((sum, size) => sum + 256 * Math.ceil((4 * size) / 256), 0);
+  const data = 10_000 * 28 * 28;
+  const trainings = Math.floor(threads / processes);
+  return { training, data, processes, trainings, bytes: trainings * training + data };
+}
+
+test('plan says what a run does: its units, updates, disk, memory and time; it writes nothing', async () => {
   const { status, stdout } = lthTrain('plan', 'tiny.yaml', '--out', 'whole-again', '--json');
   assert.equal(status, 0);
   const plan = JSON.parse(stdout);
@@ -76,13 +86,19 @@ test('plan says what a run does: its units, updates, disk and time; it writes no
     // The dense run once, then two levels of three branches from 0 and from 25.
     60 + 2 * 3 * (60 + 35),
   );
+  const { measured, ...memory } = plan.memory;
+  assert.deepEqual(memory, memoryOf(1, availableParallelism()));
+  assert.ok(measured > memory.bytes);
   assert.ok(plan.time.seconds > 0 && plan.time.updatesPerSecond > 0);
   assert.ok(!existsSync(at('whole-again')));
   const human = lthTrain('plan', 'tiny.yaml', '--out', 'whole', '--no-timing');
   assert.match(human.stdout, /17 units|19 units/);
   assert.match(human.stdout, /630 updates of which 0 are left; 125 updates are an epoch/);
   assert.match(human.stdout, /disk in whole: about .* when done, at most .* on the way \(--keep all\)/);
-  assert.doesNotMatch(human.stdout, /time: about/);
+  assert.match(human.stdout, /^memory: .* of weights, .*; what layers make of a batch comes on top$/m);
+  assert.doesNotMatch(human.stdout, /time: about|all in all/);
+  const jobs = lthTrain('plan', 'tiny.yaml', '--no-timing', '--jobs', '3', '--threads', '7', '--json');
+  assert.deepEqual(JSON.parse(jobs.stdout).memory, { ...memoryOf(3, 7), measured: null });
   assert.equal(lthTrain('plan', 'tiny.yaml', '--keep', 'some').status, 2);
   assert.match(
     lthTrain('plan', 'tiny.yaml', '--checkpoint-every', '5 s').stderr,

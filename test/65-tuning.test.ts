@@ -1,11 +1,21 @@
 /** The table of costs by which products are chosen: what it decides, where a run has it from, and its measurement. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { measureStability } from '../lib/experiment/analyse.js';
+import type { ExperimentEvent } from '../lib/experiment/Event.js';
 import { kernelsOf } from '../lib/experiment/kernels.js';
 import { runExperiment } from '../lib/experiment/run.js';
 import { machineTuningPath, thisMachine } from '../lib/experiment/tuning.js';
@@ -215,6 +225,19 @@ test('in double precision, and where kernels are dense or sparse, no table chang
   }
 });
 
+test('the lists of parts and costs are those of the addon, which reads and names every one', () => {
+  const tuning = table(1);
+  assert.deepEqual(Object.keys(builtinTuning()), tuningParts);
+  const names = new Set([tuningName(tuning)]);
+  for (const part of tuningParts) {
+    assert.deepEqual(Object.keys(builtinTuning()[part]), costNames);
+    const { [part]: _, ...without } = tuning;
+    assert.throws(() => loadAddon().tuningName(without as Tuning), new RegExp(`tuning\\.${part}`));
+    for (const cost of costNames) names.add(tuningName({ ...tuning, [part]: { ...costs(1), [cost]: 2 } }));
+  }
+  assert.equal(names.size, 1 + tuningParts.length * costNames.length);
+});
+
 test('what is no table is refused, with the cost that is wrong', async () => {
   for (const [wrong, words] of [
     [null, /table/],
@@ -332,11 +355,31 @@ test('a damaged, foreign or lost table is an error that says what helps, and the
   const out = join(folder, 'damaged');
   cpSync(tuned, out, { recursive: true });
   const path = join(out, 'tuning.json');
+  const { problems: none, commands: _, ...looked } = await verifyRun(tuned);
+  assert.deepEqual(none, []);
   const refused = async (words: RegExp) => {
     const expected = { code: 'corrupt-file', message: words };
-    for (const one of [() => runExperiment(recipe(), { out }), () => kernelsOf(out), () => verifyRun(out)])
+    for (const one of [() => runExperiment(recipe(), { out }), () => kernelsOf(out)])
       await assert.rejects(one, expected);
     await assert.rejects(measureStability(out), expected);
+    // Everything else is looked at as well.
+    const { problems, commands, ...found } = await verifyRun(out);
+    assert.deepEqual([{ ...found, run: tuned }, commands], [looked, []]);
+    assert.deepEqual(
+      problems.map(({ id, kind }) => [id, kind]),
+      [['tuning.json', 'table']],
+    );
+    assert.match(problems[0]?.message ?? '', words);
+    const shown = lthTrain('show', out, '--kernels');
+    assert.deepEqual(
+      [shown.status, shown.stdout],
+      [1, lthTrain('show', tuned).stdout.replaceAll(tuned, out)],
+    );
+    assert.match(shown.stderr, words);
+    const verified = lthTrain('verify', out);
+    assert.equal(verified.status, 1);
+    assert.match(verified.stdout, words);
+    assert.match(verified.stdout, /1 problems$/m);
   };
   writeFileSync(path, read(tuned, 'tuning.json').replace('"entryOfRun": 0', '"entryOfRun": 1'));
   await refused(/tuning\.json: its seal is not.*--tuning FILE/);
@@ -349,6 +392,40 @@ test('a damaged, foreign or lost table is an error that says what helps, and the
   const { complete } = await runExperiment(recipe(), { out, tuning: nothing });
   assert.ok(complete);
   assert.equal(read(path), read(tuned, 'tuning.json'));
+});
+
+test('with other bits allowed, a run and its analyses go on without the table that is lost or damaged, and say so', async () => {
+  const out = join(folder, 'lost');
+  cpSync(tuned, out, { recursive: true });
+  for (const [spoil, levels, words] of [
+    [
+      () => rmSync(join(out, 'tuning.json')),
+      3,
+      /by the table that a new run would have: .*tuning\.json is missing/,
+    ],
+    [
+      () => writeFileSync(join(out, 'tuning.json'), '{}'),
+      4,
+      /by the table that a new run would have: .*its seal/,
+    ],
+  ] as const) {
+    spoil();
+    const notices: string[] = [];
+    const options = {
+      threads: 2,
+      allowDifferentBits: true,
+      onEvent: (event: ExperimentEvent) => void (event.type === 'notice' && notices.push(event.message)),
+    };
+    const { complete, fingerprints } = await runExperiment(recipe({}, { levels }), { ...options, out });
+    assert.ok(complete);
+    assert.equal(fingerprints.length, 2);
+    assert.match(notices.join('\n'), words);
+    const stability = await measureStability(out, { ...options, orders: 2, samples: 0, levels: [levels] });
+    assert.ok(stability.complete);
+    assert.equal(notices.length, 2);
+  }
+  // Somebody's own file is not overwritten.
+  assert.equal(read(out, 'tuning.json'), '{}');
 });
 
 test('runs with the built-in table hold none, and go on with it whatever a machine has', async () => {
@@ -458,6 +535,40 @@ test('tune: the table on stdout, words on stderr; new runs take it, and doctor k
   assert.deepEqual([corrupt.status, corrupt.stderr.includes(tuning.path)], [1, true]);
   assert.match(lthTrain('doctor').stdout, /tuning +.*lth-train tune/);
   assert.ok(!existsSync(join(folder, 'corrupt')) && !existsSync(join(folder, 'foreign')));
+});
+
+test('one process measures at a time: tune and first runs wait for the other, and say so', async () => {
+  const place = join(folder, 'measured-elsewhere');
+  const lockFile = join(place, 'tuning', '.lock');
+  mkdirSync(join(place, 'tuning'), { recursive: true });
+  const waiting = /another process measures this machine, waiting for it\n/;
+  for (const [args, code] of [
+    [['tune'], 143],
+    [['tune', '--out', join(folder, 'elsewhere.json')], 143],
+    [['run', yaml, '--out', join(folder, 'elsewhere')], 75],
+  ] as [string[], number][]) {
+    const lock = loadAddon().lockTry(lockFile);
+    assert.ok(lock);
+    const { child, ended } = start(args, { LTH_CACHE: place, LTH_TUNING: '' }, 60_000);
+    let heard = '';
+    child.stderr?.on('data', (text) => {
+      const before = heard;
+      heard += text;
+      if (waiting.test(heard) && !waiting.test(before)) {
+        assert.doesNotMatch(heard, /measuring/);
+        loadAddon().dispose(lock);
+      }
+      if (/measuring/.test(heard) && !/measuring/.test(before)) {
+        // Nobody else may now.
+        assert.equal(loadAddon().lockTry(lockFile), null);
+        child.kill('SIGTERM');
+      }
+    });
+    const end = await ended;
+    assert.equal(end.code, code, end.err);
+    assert.match(end.err, waiting);
+    assert.match(end.err, /measuring/);
+  }
 });
 
 test('run --tuning takes builtin or a file, and says what is wrong with it', () => {

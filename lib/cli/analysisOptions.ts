@@ -14,7 +14,7 @@ export interface AnalysisFlags extends WorkFlags {
 }
 
 /** Saved and stopped: requeue me. */
-const STOPPED = 75;
+export const STOPPED = 75;
 const FAILED = 1;
 
 /** The argument and options of commands that train and compare copies of a run's networks. */
@@ -33,7 +33,7 @@ export function takesRun(command: Command, orders: number): Command {
   return takesWork(described, ', and always those of copies');
 }
 
-export function analysisOptions(flags: AnalysisFlags): AnalysisOptions {
+export function analysisOptions(flags: AnalysisFlags): AnalysisOptions & { signal: AbortSignal } {
   const signal = abortOnSignal((which) =>
     process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
   );

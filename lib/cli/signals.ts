@@ -23,6 +23,16 @@ export function abortOnSignal(onFirst: (name: string) => void): AbortSignal {
   return controller.signal;
 }
 
+/** What comes of a command's work; null where the signal came before there was a run to save. */
+export async function unlessStopped<T>(signal: AbortSignal, work: Promise<T>): Promise<T | null> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!signal.aborted || error !== signal.reason) throw error;
+    return null;
+  }
+}
+
 /** For commands that have nothing to save: the first signal ends them, as it would without us. */
 export function exitOnSignal(): void {
   const signals = installed();

@@ -109,6 +109,11 @@ function setNamed(name: string): CatalogueSet {
   );
 }
 
+/** @throws LthError "recipe" for a set that is not in the catalogue. */
+export function checkSetName(name: string): void {
+  if (!isPictureSet(name)) setNamed(name);
+}
+
 const fetchCommand = (name: string) => `lth-train data fetch ${name}`;
 
 /**

@@ -25,9 +25,12 @@ async function entriesOf(folder: string): Promise<string[]> {
     return (await readdir(folder)).filter((name) => !name.startsWith('.')).sort();
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
-    throw new LthError('io', `${folder}: ${code === 'ENOENT' ? 'there is no such folder' : message}`, {
-      cause,
-    });
+    const words: Record<string, string> = {
+      ENOENT: 'there is no such folder',
+      ENOTDIR: 'is no folder',
+      EACCES: 'no permission to read this folder',
+    };
+    throw new LthError('io', `${folder}: ${words[code ?? ''] ?? message}`, { cause });
   }
 }
 
@@ -64,7 +67,8 @@ export async function listClassFolders(folder: string, known?: string[]): Promis
     throw new LthError(
       'io',
       entries.some(isPicture)
-        ? `${folder}: holds pictures and no class folders: tell their classes with a ground-truth file, one line NAME CLASS for each`
+        ? `${folder}: holds pictures and no class folders: tell their classes with a ground-truth file, one line NAME CLASS for each ` +
+            '(data.groundTruth of a recipe, --ground-truth of `data pack`)'
         : `${folder}: holds no class folders`,
     );
   }
@@ -103,8 +107,17 @@ export async function listFlatFolder(
   groundTruth: string,
   classes: string[],
 ): Promise<PictureList> {
-  const pictures = (await entriesOf(folder)).filter(isPicture);
-  if (pictures.length === 0) throw new LthError('io', `${folder}: holds no .JPEG, .jpg or .png file`);
+  const entries = await entriesOf(folder);
+  const pictures = entries.filter(isPicture);
+  if (pictures.length === 0) {
+    const folders = (await foldersAmong(folder, entries)).length > 0;
+    throw new LthError(
+      'io',
+      folders
+        ? `${folder}: holds class folders, which tell the classes: a ground-truth file is for pictures that lie flat`
+        : `${folder}: holds no .JPEG, .jpg or .png file`,
+    );
+  }
   const places = new Map(classes.map((name, i) => [name, i]));
   const truth = new Map<string, number>();
   const lines = (await readRegularFile(groundTruth, LARGEST_GROUND_TRUTH)).toString('utf8').split(/\r?\n/);

@@ -111,6 +111,11 @@ export class Workplace {
     this.data.test.dispose();
   }
 
+  /** Training and test set. */
+  get examples(): Dataset[] {
+    return [this.data.train, this.data.test];
+  }
+
   /** Figures of the data that enter the units' keys. */
   get dataFigures(): unknown {
     return [this.data.train.info, this.data.test.info];

@@ -11,6 +11,7 @@ import type { ConnectivityResult, Problem, StabilityResult, UnitCounts } from '.
 import { carryOut, checkRunOptions, type RunOptions } from './run.js';
 import { countsOf, problemsOf } from './summary.js';
 import { survey } from './survey.js';
+import { tuningForRun } from './tuning.js';
 
 export interface AnalysisOptions extends Omit<RunOptions, 'out' | 'tuning'> {
   /** Default: all of the run. */
@@ -139,8 +140,14 @@ async function analyse<R>(
       'recipe',
       `${run}: copies start from the rewind point, and this run's imp from final weights (retraining: ${recipe.retraining}). \`lth-train run ${run}/recipe.yaml --set retraining=rewind --out NEW\` makes a run that can be analysed.`,
     );
-  const tuning = (await there.tuning()) ?? builtinTuning();
-  const { workplace, experiment } = await openPlan(recipe, tuning);
+  const { workplace, experiment } = await openPlan(recipe, () =>
+    tuningForRun(recipe, run, {
+      allowDifferentBits: checked.allowDifferentBits,
+      signal: checked.signal,
+      onNotice: (message) => checked.tell({ type: 'notice', message }),
+    }),
+  );
+  const tuning = workplace.tuning ?? builtinTuning();
   let analysis: Analysis;
   try {
     const whole = planRequests(recipe, await there.requests(), experiment);

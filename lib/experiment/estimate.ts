@@ -75,17 +75,19 @@ function secondsOf(unit: Unit, { update, evaluation }: Speed, evaluateEvery: num
 
 /**
  * Seconds that the rest of a plan will take on this machine: a short measurement, and the plan played through as the
- * scheduler does it, as many units side by side as there are threads.
+ * scheduler does it.
+ * @param how.trainings units side by side, which share the threads.
  * @param isDone units that need no more work.
  */
 export async function estimateSeconds(
   workplace: Workplace,
   plan: Plan,
-  threads: number,
+  { threads, trainings }: { threads: number; trainings: number },
   isDone: (id: string) => boolean,
 ): Promise<{ seconds: number; updatesPerSecond: number }> {
   const alone = await measure(workplace, plan, 1, threads);
-  const shared = threads > 1 ? await measure(workplace, plan, threads, 1) : alone;
+  const each = Math.max(1, Math.floor(threads / trainings));
+  const shared = trainings > 1 ? await measure(workplace, plan, trainings, each) : alone;
   const { evaluateEvery } = plan.steps;
   const done = new Set(plan.units.filter((unit) => isDone(unit.id)).map((unit) => unit.id));
   const waiting = plan.units.filter((unit) => !done.has(unit.id));
@@ -95,7 +97,7 @@ export async function estimateSeconds(
   let updates = 0;
   while (waiting.length > 0 || working.size > 0) {
     for (const unit of [...waiting]) {
-      if (working.size >= threads) break;
+      if (working.size >= trainings) break;
       if (!unit.needs.every((id) => done.has(id))) continue;
       waiting.splice(waiting.indexOf(unit), 1);
       working.set(unit, 1);

@@ -1,10 +1,12 @@
-import type { ParameterInfo, Tuning } from '../native/AddonTypes.js';
+import type { Tuning } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { networkByName } from '../networks/catalogue.js';
 import { resolveNetwork } from '../networks/validate.js';
 import { didYouMean } from '../recipe/nearest.js';
 import type { Recipe } from '../recipe/Recipe.js';
+import type { CompiledNetwork } from '../session/CompiledNetwork.js';
 import { type Experiment, experimentOf, type Plan, planUnits, resolveSteps } from './plan.js';
+import { remainingAfter } from './pruneByScores.js';
 import { Workplace } from './Workplace.js';
 
 /**
@@ -19,11 +21,14 @@ export async function openPlan(
 ): Promise<{ workplace: Workplace; plan: Plan; experiment: Experiment }> {
   const workplace = await Workplace.open(recipe);
   try {
-    checkPruning(recipe, workplace.network.summary.parameters);
+    checkPruning(recipe, workplace.network);
     workplace.tuning = typeof tuning === 'function' ? await tuning() : tuning;
-    const session = await workplace.openSession(0, 1);
+    const session = await workplace.openSession(0, 1).catch((error) => {
+      throw asRecipeError(recipe, error);
+    });
     const { updatesPerEpoch, fingerprint } = session.info;
     session.dispose();
+    checkBatch(recipe, workplace.trainExamples);
     const network = resolveNetwork(
       typeof recipe.network === 'string' ? networkByName(recipe.network) : recipe.network,
     );
@@ -36,12 +41,31 @@ export async function openPlan(
   }
 }
 
-function checkPruning(recipe: Recipe, parameters: ParameterInfo[]): void {
+/** A network that does not fit the data is a mistake in the recipe. */
+function asRecipeError({ network, data }: Recipe, error: unknown): unknown {
+  if (!(error instanceof LthError) || error.code !== 'wrong-shape') return error;
+  const hint =
+    typeof network === 'string' && data.crop
+      ? '. Pictures become what data.crop says, and network=NAME-sSIZE-cCLASSES, e.g. resnet18-s64-c10, is for such'
+      : '';
+  return new LthError('recipe', `network: ${error.message}${hint}`, { cause: error });
+}
+
+function checkBatch({ training: { batch } }: Recipe, examples: number): void {
+  if (batch > examples)
+    throw new LthError(
+      'recipe',
+      `training.batch: expected at most the ${examples} examples that are trained on but received ${batch}`,
+    );
+}
+
+function checkPruning({ pruning }: Recipe, network: CompiledNetwork): void {
+  const { parameters } = network.summary;
   const prunable = parameters.filter((parameter) => parameter.prunable).map((parameter) => parameter.name);
-  if (prunable.length === 0 && recipe.pruning.levels > 0) {
+  if (prunable.length === 0 && pruning.levels > 0) {
     throw new LthError('recipe', 'pruning.levels: the network has nothing prunable; expected 0');
   }
-  for (const name of Object.keys(recipe.pruning.rates)) {
+  for (const name of Object.keys(pruning.rates)) {
     if (prunable.includes(name)) continue;
     throw new LthError(
       'recipe',
@@ -49,4 +73,18 @@ function checkPruning(recipe: Recipe, parameters: ParameterInfo[]): void {
         ` Prunable: ${prunable.join(', ') || 'none'}.`,
     );
   }
+  const left = (levels: number) => remainingAfter(network, pruning, levels);
+  /** Does the level prune something? Where one does not, none after it does. */
+  const prunes = (level: number) => left(level) < left(level - 1);
+  if (pruning.levels === 0 || prunes(pruning.levels)) return;
+  let [most, idle] = [0, pruning.levels];
+  while (idle - most > 1) {
+    const middle = Math.floor((most + idle) / 2);
+    if (prunes(middle)) most = middle;
+    else idle = middle;
+  }
+  throw new LthError(
+    'recipe',
+    `pruning.levels: expected at most ${most} but received ${pruning.levels}: from level ${idle} on nothing is pruned (weights left: ${left(most)})`,
+  );
 }

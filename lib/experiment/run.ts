@@ -6,6 +6,7 @@ import { checkInteger, checkNumber, checkOneOf, LthError, wrongValue } from '../
 import type { Recipe } from '../recipe/Recipe.js';
 import { parseRecipe } from '../recipe/schema.js';
 import { builtinTuning, checkTuning } from '../session/tuning.js';
+import { Beginning, untilBegun } from '../store/Beginning.js';
 import { cureOfBits, RunFolder } from '../store/RunFolder.js';
 import type { Analysis, UnitRecord } from '../store/records.js';
 import { diskBytes } from './disk.js';
@@ -83,24 +84,51 @@ export async function runExperiment(
   const tuningOf = () =>
     tuningForRun(recipe, options.out, {
       asked: named && checkTuning(named),
+      allowDifferentBits: checked.allowDifferentBits,
       signal: options.signal,
       onNotice: (message) => checked.tell({ type: 'notice', message }),
     });
-  // Everything that can be wrong with the recipe is found before the folder is touched.
-  const { workplace, plan, experiment } = await openPlan(recipe, tuningOf);
-  const tuning = workplace.tuning ?? builtinTuning();
+  const { workplace, plan, experiment } = await begin(recipe, options.out, checked, tuningOf);
   try {
-    workplace.folder = await RunFolder.create(options.out, recipe, experiment, {
-      allowDifferentBits: options.allowDifferentBits ?? false,
-      request: requestOf(recipe),
-      tuning,
-    });
+    const tuning = workplace.tuning ?? builtinTuning();
     await carryOut(workplace, plan, { fingerprint: experiment.fingerprint, tuning }, checked);
   } finally {
     workplace.dispose();
   }
   const summary = await summarise(options.out, recipe);
   return { ...summary, stopped: options.signal?.aborted === true && !summary.complete };
+}
+
+/** The run's folder and all that works in it. The caller disposes of the workplace. */
+async function begin(
+  recipe: Recipe,
+  out: string,
+  { allowDifferentBits, signal, tell }: ReturnType<typeof checkRunOptions>,
+  tuningOf: () => Promise<Tuning>,
+): ReturnType<typeof openPlan> {
+  const beginning = await Beginning.of(out);
+  let workplace: Workplace | undefined;
+  try {
+    // Everything that can be wrong with the recipe is found before anything is written.
+    const opened = await openPlan(recipe, tuningOf);
+    workplace = opened.workplace;
+    // One that was first may take longer: on a slower machine, say.
+    const onWait = (message: string) => tell({ type: 'notice', message });
+    if (!beginning && !(await untilBegun(out, onWait, signal))) signal?.throwIfAborted();
+    workplace.folder = await RunFolder.create(out, recipe, opened.experiment, {
+      allowDifferentBits,
+      request: requestOf(recipe),
+      tuning: workplace.tuning ?? builtinTuning(),
+      ...(beginning && { lock: beginning.lock }),
+    });
+    return opened;
+  } catch (error) {
+    workplace?.dispose();
+    await beginning?.undo();
+    throw error;
+  } finally {
+    beginning?.end();
+  }
 }
 
 /** Options with defaults. @throws LthError "invalid-argument". */

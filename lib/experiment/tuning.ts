@@ -43,6 +43,12 @@ export const MEASURE_SECONDS = 7;
 /** Steps of 2^(1/4), and a little for the rounding to three digits. */
 const ONE_STEP = 2 ** 0.25 * 1.01;
 
+interface Asked {
+  signal?: AbortSignal | undefined;
+  /** What is going on, for people. */
+  onNotice: (message: string) => void;
+}
+
 /** Is no cost more than a step of the measurement's grid away from the other table's? */
 function nearlySame(a: Tuning, b: Tuning): boolean {
   return tuningParts.every((part) =>
@@ -60,10 +66,19 @@ function nearlySame(a: Tuning, b: Tuning): boolean {
  * @throws LthError "io"; the signal's reason.
  */
 export async function tuneMachine(
-  options: { threads?: number; signal?: AbortSignal } = {},
+  options: Asked & { threads?: number },
 ): Promise<{ path: string; tuning: Tuning; kept: boolean; replaced: string | null }> {
+  const lock = await lockCache(options);
+  try {
+    options.onNotice(`measuring for about ${MEASURE_SECONDS} seconds`);
+    return await keepMeasured(await measureTuning(options));
+  } finally {
+    loadAddon().dispose(lock);
+  }
+}
+
+async function keepMeasured(measured: Tuning): ReturnType<typeof tuneMachine> {
   const path = machineTuningPath();
-  const measured = await measureTuning(options);
   let before: Tuning | null = null;
   let replaced: string | null = null;
   try {
@@ -73,7 +88,6 @@ export async function tuneMachine(
     replaced = error.message;
   }
   if (before && nearlySame(before, measured)) return { path, tuning: before, kept: true, replaced };
-  await makeCache();
   await writeTuning(path, measured, thisMachine());
   return { path, tuning: measured, kept: false, replaced };
 }
@@ -90,22 +104,37 @@ async function makeCache(): Promise<string> {
 
 const isIo = (error: unknown): error is LthError => error instanceof LthError && error.code === 'io';
 
-/** The lock of the cache's tables, after the wait for another process that measures. @throws LthError "io". */
-async function lockCache(signal: AbortSignal | undefined): Promise<LockHandle> {
+/**
+ * The lock of the cache's tables: two measurements side by side would have figures of each other. It is waited for.
+ * @throws LthError "io"; the signal's reason.
+ */
+async function lockCache({ signal, onNotice }: Asked): Promise<LockHandle> {
   const folder = await makeCache();
-  for (;;) {
+  for (let first = true; ; first = false) {
     signal?.throwIfAborted();
     const lock = loadAddon().lockTry(join(folder, '.lock'));
     if (lock) return lock;
+    if (first) onNotice('another process measures this machine, waiting for it');
     await sleep(50);
   }
 }
 
+/** The measurement for a file of the user's, which needs no cache of tables. @throws the signal's reason. */
+export async function measureAlone(options: Asked & { threads?: number }): Promise<Tuning> {
+  const lock = await lockCache(options).catch((error) => {
+    if (!isIo(error)) throw error;
+    return null;
+  });
+  try {
+    options.onNotice(`measuring for about ${MEASURE_SECONDS} seconds`);
+    return await measureTuning(options);
+  } finally {
+    if (lock) loadAddon().dispose(lock);
+  }
+}
+
 /** This machine's table, measured first where there is none; of several processes that want one, one measures. */
-async function machineTuningOrMeasure(
-  signal: AbortSignal | undefined,
-  onNotice: (message: string) => void,
-): Promise<Tuning> {
+async function machineTuningOrMeasure({ signal, onNotice }: Asked): Promise<Tuning> {
   const there = await machineTuning();
   if (there) return there;
   let lock: LockHandle | null = null;
@@ -113,7 +142,7 @@ async function machineTuningOrMeasure(
   let notKept: string | null = null;
   try {
     try {
-      lock = await lockCache(signal);
+      lock = await lockCache({ signal, onNotice });
     } catch (error) {
       if (!isIo(error)) throw error;
       notKept = error.message;
@@ -157,23 +186,25 @@ export async function tuningByName(name: string, where = '--tuning'): Promise<Tu
 
 /**
  * The table of a run: what is asked for; else the one in its folder, which is the built-in one where a run has begun there
- * and has none, also where one of its records is missing; else `tuningForMachine`.
+ * and has none, also where one of its records is missing; else `tuningForMachine`, also where the folder's cannot be read and
+ * other bits are allowed.
  * @throws LthError "io", "corrupt-file"; the signal's reason.
  */
 export async function tuningForRun(
   recipe: Recipe,
   out: string,
-  how: {
-    asked: Tuning | undefined;
-    signal: AbortSignal | undefined;
-    onNotice: (message: string) => void;
-  },
+  how: Asked & { asked?: Tuning | undefined; allowDifferentBits: boolean },
 ): Promise<Tuning> {
   if (!dependsOnTuning(recipe)) return builtinTuning();
   if (how.asked) return how.asked;
-  const there = await RunFolder.tuningIn(out);
-  if (there) return there;
-  if (RunFolder.begun(out)) return builtinTuning();
+  try {
+    const there = await RunFolder.tuningIn(out);
+    if (there) return there;
+    if (RunFolder.begun(out)) return builtinTuning();
+  } catch (error) {
+    if (!how.allowDifferentBits || !(error instanceof LthError) || error.code !== 'corrupt-file') throw error;
+    how.onNotice(`going on by the table that a new run would have: ${error.message}`);
+  }
   return tuningForMachine(how.signal, how.onNotice);
 }
 
@@ -186,5 +217,5 @@ export async function tuningForMachine(
   onNotice: (message: string) => void,
 ): Promise<Tuning> {
   const named = process.env.LTH_TUNING;
-  return named ? tuningByName(named, 'LTH_TUNING') : machineTuningOrMeasure(signal, onNotice);
+  return named ? tuningByName(named, 'LTH_TUNING') : machineTuningOrMeasure({ signal, onNotice });
 }

@@ -18,8 +18,11 @@ import { type Survey, survey } from './survey.js';
 
 export interface VerifyProblem {
   id: string;
-  /** "unit": what it holds cannot be trusted. "checkpoint": the next run passes it over. "unread": who knows. */
-  kind: 'unit' | 'checkpoint' | 'unread';
+  /**
+   * "unit": what it holds cannot be trusted. "checkpoint": the next run passes it over. "table": the run cannot be gone on
+   * with before its table of costs is there again; `id` is the file's name. "unread": who knows.
+   */
+  kind: 'unit' | 'checkpoint' | 'table' | 'unread';
   message: string;
 }
 
@@ -41,7 +44,7 @@ export interface Verification {
  * leaves, nested from level to level, random ones with IMP's counts; that pruned entries are exactly +0 in every
  * snapshot; that distances are those of the copies they were measured between; that masks follow from the weights they were made of,
  * where these were kept.
- * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json, tuning.json, requests.json, recipe.yaml.
+ * @throws LthError "io" where there is no run, "corrupt-file" for a damaged experiment.json or requests.json.
  */
 export async function verifyRun(path: string): Promise<Verification> {
   const verifier = new Verifier(await survey(path));
@@ -54,6 +57,7 @@ export async function verifyRun(path: string): Promise<Verification> {
 
 /** What was looked at in one unit, and what is wrong there. */
 type Findings = Pick<Verification, 'units' | 'files' | 'checkpoints' | 'problems'>;
+const nothingFound = (): Findings => ({ units: 0, files: 0, checkpoints: 0, problems: [] });
 
 /** Looks at units of one run, each under its lock where there is something wrong. */
 export class Verifier {
@@ -61,7 +65,7 @@ export class Verifier {
   private readonly plan: Plan;
   private readonly network: CompiledNetwork;
   private readonly planned: Map<string, Unit>;
-  private report: Findings = { units: 0, files: 0, checkpoints: 0, problems: [] };
+  private report = nothingFound();
 
   constructor(private readonly found: Survey) {
     this.folder = found.folder;
@@ -84,8 +88,7 @@ export class Verifier {
       problems: [],
       commands: [],
     };
-    // Is it the one that the run began with?
-    await this.folder.tuning();
+    all.problems.push(...(await this.table()));
     for (const id of await this.folder.ids()) {
       const findings = await this.look(id);
       if (!findings) {
@@ -97,6 +100,13 @@ export class Verifier {
     }
     all.commands = await this.commandsFor(all.problems);
     return all;
+  }
+
+  /** Is the table of costs the one that the run began with? */
+  private async table(): Promise<VerifyProblem[]> {
+    this.report = nothingFound();
+    await this.noting('tuning.json', 'table', async () => void (await this.folder.tuning()));
+    return this.report.problems;
   }
 
   private async commandsFor(problems: VerifyProblem[]): Promise<string[]> {
@@ -131,7 +141,7 @@ export class Verifier {
   }
 
   async inspect(id: string): Promise<Findings> {
-    this.report = { units: 0, files: 0, checkpoints: 0, problems: [] };
+    this.report = nothingFound();
     await this.checkpoints(id);
     await this.noting(id, 'unit', () => this.unit(id, this.planned.get(id)));
     return this.report;

@@ -67,8 +67,10 @@ export function networkByName(name: string): Network {
   const options = factors(rest ?? '');
   if (options && family === 'resnet' && depth > 2 && (depth - 2) % 6 === 0) return resnet(depth, options);
   if (options && family === 'vgg' && [11, 13, 16, 19].includes(depth)) return vgg(depth, options);
+  const bare = name.replace(/(-[wsc][\d.]+)+$/, '');
+  const hint = networkNames.includes(bare) ? '' : didYouMean(bare, networkNames);
   throw new LthError(
     'recipe',
-    `There is no network "${name}".${didYouMean(name, networkNames)} Networks: ${networkNames.join(', ')}; any lenet-N-M-..., any resnet-D of D = 6n + 2; with -w0.5 half as wide (those of 32x32 pictures), with -s64 for pictures of 64x64 (those of ImageNet), with -c100 for 100 classes; or describe one of your own.`,
+    `There is no network "${name}".${hint} Networks: ${networkNames.join(', ')}; any lenet-N-M-..., any resnet-D of D = 6n + 2; with -w0.5 half as wide (those of 32x32 pictures), with -s64 for pictures of 64x64 (those of ImageNet), with -c100 for 100 classes; or describe one of your own.`,
   );
 }

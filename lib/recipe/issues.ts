@@ -2,6 +2,8 @@ import type { z } from 'zod';
 import { didYouMean } from './nearest.js';
 
 type Issue = z.core.$ZodIssue;
+/** Keys that are allowed at a place where this value is. */
+type KnownAt = (path: PropertyKey[], value: unknown) => string[];
 
 function valueAt(root: unknown, path: PropertyKey[]): unknown {
   return path.reduce((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], root);
@@ -13,11 +15,11 @@ function mostTelling(issues: Issue[]): Issue | undefined {
 }
 
 /** One sentence for people: the place, what was expected, what was received; for an unknown key the nearest known one. */
-function describe(issue: Issue, root: unknown, knownAt: (path: PropertyKey[]) => string[]): string {
+function describe(issue: Issue, root: unknown, knownAt: KnownAt): string {
   const place = issue.path.map(String).join('.');
   if (issue.code === 'unrecognized_keys') {
     const key = issue.keys[0] ?? '';
-    const known = knownAt(issue.path);
+    const known = knownAt(issue.path, valueAt(root, issue.path));
     const hint = didYouMean(key, known);
     const list = hint || known.length === 0 ? '' : ` Known: ${known.join(', ')}.`;
     return `unknown key "${place ? `${place}.` : ''}${key}".${hint}${list}`;
@@ -40,11 +42,7 @@ function describe(issue: Issue, root: unknown, knownAt: (path: PropertyKey[]) =>
 }
 
 /** The first thing that is wrong, in words. `knownAt` lists the keys allowed at a place, for suggestions. */
-export function firstIssue(
-  error: z.ZodError,
-  root: unknown,
-  knownAt: (path: PropertyKey[]) => string[] = () => [],
-): string {
+export function firstIssue(error: z.ZodError, root: unknown, knownAt: KnownAt = () => []): string {
   const issue = mostTelling(error.issues);
   return issue ? describe(issue, root, knownAt) : error.message;
 }

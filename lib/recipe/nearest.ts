@@ -17,7 +17,7 @@ function distance(a: string, b: string): number {
   return last[b.length] ?? 0;
 }
 
-/** ` Did you mean "levels"?` where one of `known` is near to `word`, else an empty text. */
+/** ` Did you mean "levels"?` where one of `known` is near to `word` or begins with it, else an empty text. */
 export function didYouMean(word: string, known: readonly string[]): string {
   if (word.length > 100) return ''; // nobody misspelt that
   const lower = word.toLowerCase();
@@ -25,7 +25,8 @@ export function didYouMean(word: string, known: readonly string[]): string {
     .filter((name) => name !== word)
     .map((name) => ({ name, edits: distance(lower, name.toLowerCase()) }))
     .sort((a, b) => a.edits - b.edits)[0];
-  return best && best.edits <= Math.max(2, Math.floor(word.length / 3))
-    ? ` Did you mean "${best.name}"?`
-    : '';
+  const near = best && best.edits <= Math.max(2, Math.floor(word.length / 3)) ? best.name : undefined;
+  const found =
+    near ?? (lower.length > 2 ? known.find((name) => name.toLowerCase().startsWith(lower)) : undefined);
+  return found === undefined ? '' : ` Did you mean "${found}"?`;
 }

@@ -207,11 +207,14 @@ const schema = z.strictObject({
   paper: paper.nullable().default(null),
 });
 
-/** Keys that are allowed at a place of the recipe, for suggestions. */
-export function knownKeys(path: PropertyKey[]): string[] {
+/**
+ * Keys that are allowed at a place of the recipe, for suggestions.
+ * @param value what is there, where that decides: the kind of a crop, the type of an optimiser.
+ */
+export function knownKeys(path: PropertyKey[], value?: unknown): string[] {
   let type: z.core.$ZodType | undefined = schema;
   for (const key of path) type = typeAt(type, key);
-  return Object.keys(shapeOf(type) ?? {});
+  return Object.keys(shapeOf(type, value) ?? {});
 }
 
 function typeAt(type: z.core.$ZodType | undefined, key: PropertyKey): z.core.$ZodType | undefined {
@@ -222,14 +225,20 @@ function typeAt(type: z.core.$ZodType | undefined, key: PropertyKey): z.core.$Zo
   return shapeOf(type)?.[String(key)];
 }
 
-function shapeOf(type: z.core.$ZodType | undefined): Record<string, z.core.$ZodType> | undefined {
+function shapeOf(
+  type: z.core.$ZodType | undefined,
+  value?: unknown,
+): Record<string, z.core.$ZodType> | undefined {
   if (type instanceof z.ZodObject) return type.shape;
   if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault || type instanceof z.ZodNullable)
-    return shapeOf(type.def.innerType);
-  if (type instanceof z.ZodOptional) return shapeOf(type.def.innerType);
+    return shapeOf(type.def.innerType, value);
+  if (type instanceof z.ZodOptional) return shapeOf(type.def.innerType, value);
   if (type instanceof z.ZodDiscriminatedUnion) {
     const shapes = type.options.map((option) => shapeOf(option) ?? {});
-    return Object.assign({}, ...shapes);
+    const { discriminator } = type.def;
+    const said = typeof value === 'object' && value !== null ? Reflect.get(value, discriminator) : undefined;
+    const its = shapes.find((shape) => z.safeParse(shape[discriminator] as z.ZodType, said).success);
+    return its ?? Object.assign({}, ...shapes);
   }
   return undefined;
 }
@@ -249,6 +258,12 @@ export function parseRecipe(value: unknown, source: string): Recipe {
     recipe.training.optimiser.momentum === 0
   ) {
     throw new LthError('recipe', `${source}: training.optimiser.nesterov needs a momentum above 0`);
+  }
+  if (recipe.data.augment && recipe.data.crop) {
+    throw new LthError(
+      'recipe',
+      `${source}: data.augment is for data sets in memory: what becomes of pictures in files is data.crop's`,
+    );
   }
   const { linear, exponential, milestones } = recipe.training.schedule;
   if ([linear, exponential, milestones.length > 0 || undefined].filter(Boolean).length > 1) {

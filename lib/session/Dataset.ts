@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { isPictureSet, openDataset, pictureFolder } from '../data/catalogue.js';
+import { checkSetName, isPictureSet, openDataset, pictureFolder } from '../data/catalogue.js';
 import { readIdxDataset, sha256 } from '../data/idx.js';
 import type { DatasetHandle, DatasetInfo } from '../native/AddonTypes.js';
 import { checkNumber, LthError, wrongValue } from '../native/errors.js';
@@ -71,6 +71,7 @@ export class Dataset extends Resource<DatasetHandle> {
       const as = { crop, ...rest };
       return { train: Dataset.ofPictures(train, as), test: Dataset.ofPictures(validation, as) };
     }
+    checkSetName(name);
     if (crop || groundTruth !== undefined || rest.upright)
       throw new LthError(
         'recipe',

@@ -2,15 +2,37 @@ import type { ProductCosts, Tuning } from '../native/AddonTypes.js';
 import { checkInteger, checkNumber, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 
+type Part = keyof Tuning;
+type Cost = keyof ProductCosts;
+
+/** The parts of a table: of one that older tables lack, the part whose costs its products had there. */
+const parts = { fp32: null, bf16: null, linear: null, wide: 'linear' } as const satisfies Record<
+  Part,
+  Part | null
+>;
+const costs = {
+  entryOfRun: true,
+  entryOfPlace: true,
+  gradientOfVector: true,
+  gradientOfBand: true,
+  splitOfVector: true,
+} as const satisfies Record<Cost, true>;
+
 /** Parts of a table, and costs of each. */
-export const tuningParts = ['fp32', 'bf16', 'linear', 'wide'] as const;
-export const costNames = [
-  'entryOfRun',
-  'entryOfPlace',
-  'gradientOfVector',
-  'gradientOfBand',
-  'splitOfVector',
-] as const;
+export const tuningParts = Object.keys(parts) as Part[];
+export const costNames = Object.keys(costs) as Cost[];
+
+export function ofEach<K extends string, V>(keys: K[], value: (key: K) => V): Record<K, V> {
+  return Object.fromEntries(keys.map((key) => [key, value(key)])) as Record<K, V>;
+}
+
+/** May a table lack the part? */
+export const isNewer = (part: Part): boolean => parts[part] !== null;
+
+/** A table with the parts that it lacks. */
+export function completeTuning<C>(table: Partial<Record<Part, C | undefined>>): Record<Part, C> {
+  return ofEach(tuningParts, (part) => table[part] ?? (table[parts[part] ?? part] as C));
+}
 
 const MOST_COST = 1e6;
 /** Of a measurement: fewer would round to other steps of the grid more often. */
@@ -19,23 +41,15 @@ const ROUNDS = 9;
 /** A table that others made, without anything else that is in it. @throws LthError "invalid-argument". */
 export function checkTuning(value: unknown): Tuning {
   if (typeof value !== 'object' || value === null) throw wrongValue('a table', 'tuning', value);
-  const partOf = (part: (typeof tuningParts)[number]): ProductCosts => {
-    const costs: unknown = Reflect.get(value, part);
-    if (typeof costs !== 'object' || costs === null) throw wrongValue('costs', `tuning.${part}`, costs);
-    const of = (name: keyof ProductCosts) =>
-      checkNumber(Reflect.get(costs, name), `tuning.${part}.${name}`, 0, MOST_COST);
-    return {
-      entryOfRun: of('entryOfRun'),
-      entryOfPlace: of('entryOfPlace'),
-      gradientOfVector: of('gradientOfVector'),
-      gradientOfBand: of('gradientOfBand'),
-      splitOfVector: of('splitOfVector'),
-    };
+  const partOf = (part: Part): ProductCosts | undefined => {
+    const given: unknown = Reflect.get(value, part);
+    if (given === undefined && isNewer(part)) return undefined;
+    if (typeof given !== 'object' || given === null) throw wrongValue('costs', `tuning.${part}`, given);
+    return ofEach(costNames, (name) =>
+      checkNumber(Reflect.get(given, name), `tuning.${part}.${name}`, 0, MOST_COST),
+    );
   };
-  const [fp32, bf16, linear] = [partOf('fp32'), partOf('bf16'), partOf('linear')];
-  // Tables from before wide layers had costs of their own.
-  const wide = Reflect.get(value, 'wide') === undefined ? linear : partOf('wide');
-  return { fp32, bf16, linear, wide };
+  return completeTuning(ofEach(tuningParts, partOf));
 }
 
 /** The table of sessions and runs that are given none. */

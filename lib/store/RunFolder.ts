@@ -72,6 +72,8 @@ export interface CreateOptions {
   analysis?: Analysis;
   /** By which products are chosen. Default: the built-in table. */
   tuning?: Tuning;
+  /** The folder's lock, where the caller holds it (Beginning). */
+  lock?: LockHandle;
 }
 
 /** Does the first request include all of the second? */
@@ -114,21 +116,17 @@ export class RunFolder {
     experiment: { fingerprint: string },
     options: CreateOptions,
   ): Promise<RunFolder> {
-    try {
-      await makeFolder(join(path, 'units'));
-    } catch (cause) {
-      throw ioError(path, cause);
-    }
     const folder = new RunFolder(path);
-    const lock = await folder.ownLock();
+    const lock = options.lock ?? (await folder.ownLock());
     try {
+      await folder.makeIt();
       await removeTemporaries(path);
       folder.refuseForeignRecipe();
       await folder.claim(experiment, options);
       await folder.addRequest(recipe, options.request, options.analysis);
       await loadAddon().fileWrite(folder.recipePath, Buffer.from(toYaml(recipe)));
     } finally {
-      loadAddon().dispose(lock);
+      if (!options.lock) loadAddon().dispose(lock);
     }
     return folder;
   }
@@ -143,10 +141,23 @@ export class RunFolder {
     );
   }
 
-  /** Held for moments only, so that two commands that create one folder cannot both think that it is theirs. */
+  private async makeIt(): Promise<void> {
+    try {
+      await makeFolder(join(this.path, 'units'));
+    } catch (cause) {
+      throw ioError(this.path, cause);
+    }
+  }
+
+  /**
+   * Held until the run is there, or for moments only, so that two commands that create one folder cannot both think that it
+   * is theirs.
+   */
   private async ownLock(): Promise<LockHandle> {
     const patience = Date.now() + 60_000;
     for (;;) {
+      // Whoever began a run here and found that there will be none took the folder away.
+      await this.makeIt();
       const lock = loadAddon().lockTry(join(this.path, '.lock'));
       if (lock) return lock;
       if (Date.now() > patience)
@@ -226,14 +237,15 @@ export class RunFolder {
     const begun = existsSync(experiment)
       ? tuningWord((await readAs(experiment, anyExperiment, experimentCure)).fingerprint)
       : undefined;
+    const other = 'or mix bits with --allow-different-bits';
     const cure = begun
-      ? `Remove it and give the same \`lth-train run\` again with \`--tuning FILE\`, where FILE is the table ${begun} that the run began with`
+      ? `Remove it and give the same \`lth-train run\` again with \`--tuning FILE\`, where FILE is the table ${begun} that the run began with, ${other}`
       : 'Remove it, or choose another folder with --out';
     if (!existsSync(file)) {
       if (!begun) return null;
       throw new LthError(
         'corrupt-file',
-        `${file} is missing: the run chooses its products by table ${begun}. Give that one with \`lth-train run --tuning FILE\``,
+        `${file} is missing: the run chooses its products by table ${begun}. Give that one with \`lth-train run --tuning FILE\`, ${other}`,
       );
     }
     const { tuning } = await readTuning(file, cure);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { branchNames, controlNames } from '../recipe/branches.js';
 import { firstIssue } from '../recipe/issues.js';
+import { completeTuning, costNames, isNewer, ofEach, tuningParts } from '../session/tuning.js';
 
 /**
  * Format of the JSON files in a run folder.
@@ -151,13 +152,7 @@ export const failureRecord = z.strictObject({
 export type FailureRecord = z.infer<typeof failureRecord>;
 
 const cost = z.number().min(0).max(1e6);
-const costs = z.strictObject({
-  entryOfRun: cost,
-  entryOfPlace: cost,
-  gradientOfVector: cost,
-  gradientOfBand: cost,
-  splitOfVector: cost,
-});
+const costs = z.strictObject(ofEach(costNames, () => cost));
 
 /** Format of a table of costs on disk, which lives longer than a run folder's. */
 export const TUNING_FORMAT = 1;
@@ -169,9 +164,8 @@ export const tuningRecord = z.strictObject({
   /** What it was measured on, and the version of the kernels; null where a program made it. */
   machine: z.strictObject({ cpu: name, isa: name, kernels: name }).nullable(),
   tuning: z
-    .strictObject({ fp32: costs, bf16: costs, linear: costs, wide: costs.optional() })
-    // Tables from before wide layers had costs of their own.
-    .transform(({ wide, ...rest }) => ({ ...rest, wide: wide ?? rest.linear })),
+    .strictObject(ofEach(tuningParts, (part) => (isNewer(part) ? costs.optional() : costs)))
+    .transform((table) => completeTuning(table)),
 });
 export type TuningRecord = z.infer<typeof tuningRecord>;
 

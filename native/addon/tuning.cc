@@ -5,28 +5,13 @@
 namespace lth {
 namespace {
 
-ProductCosts costs_from(const Napi::Value& v, const std::string& name) {
-  const Napi::Object o = to_object(v, name);
-  const auto cost = [&](const char* key) { return to_double(o.Get(key), name + "." + key); };
-  return {cost("entryOfRun"), cost("entryOfPlace"), cost("gradientOfVector"), cost("gradientOfBand"), cost("splitOfVector")};
-}
-
-Napi::Value to_js(Napi::Env env, const ProductCosts& costs) {
-  Napi::Object out = Napi::Object::New(env);
-  out.Set("entryOfRun", costs.entry_of_run);
-  out.Set("entryOfPlace", costs.entry_of_place);
-  out.Set("gradientOfVector", costs.gradient_of_vector);
-  out.Set("gradientOfBand", costs.gradient_of_band);
-  out.Set("splitOfVector", costs.split_of_vector);
-  return out;
-}
-
 Napi::Value tuning_to_js(Napi::Env env, const Tuning& tuning) {
   Napi::Object out = Napi::Object::New(env);
-  out.Set("fp32", to_js(env, tuning.fp32));
-  out.Set("bf16", to_js(env, tuning.bf16));
-  out.Set("linear", to_js(env, tuning.linear));
-  out.Set("wide", to_js(env, tuning.wide));
+  for (const TuningPart& part : kTuningParts) {
+    Napi::Object costs = Napi::Object::New(env);
+    for (const TuningCost& cost : kTuningCosts) costs.Set(cost.name, (tuning.*part.costs).*cost.value);
+    out.Set(part.name, costs);
+  }
   return out;
 }
 
@@ -53,10 +38,13 @@ Napi::Value tuning_measure(const Napi::CallbackInfo& info) {
 Tuning tuning_from(const Napi::Value& v, const std::string& name) {
   const Napi::Object o = to_object(v, name);
   Tuning t;
-  t.fp32 = costs_from(o.Get("fp32"), name + ".fp32");
-  t.bf16 = costs_from(o.Get("bf16"), name + ".bf16");
-  t.linear = costs_from(o.Get("linear"), name + ".linear");
-  t.wide = costs_from(o.Get("wide"), name + ".wide");
+  for (const TuningPart& part : kTuningParts) {
+    const std::string of = name + "." + part.name;
+    const Napi::Object costs = to_object(o.Get(part.name), of);
+    for (const TuningCost& cost : kTuningCosts) {
+      (t.*part.costs).*cost.value = to_double(costs.Get(cost.name), of + "." + cost.name);
+    }
+  }
   check(t);
   return t;
 }

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -14,23 +13,6 @@
 
 namespace lth {
 namespace {
-
-struct Named {
-  const char* name;
-  double value;
-};
-
-std::vector<Named> costs_of(std::initializer_list<const ProductCosts*> parts) {
-  std::vector<Named> all;
-  for (const ProductCosts* of : parts) {
-    all.push_back({"entryOfRun", of->entry_of_run});
-    all.push_back({"entryOfPlace", of->entry_of_place});
-    all.push_back({"gradientOfVector", of->gradient_of_vector});
-    all.push_back({"gradientOfBand", of->gradient_of_band});
-    all.push_back({"splitOfVector", of->split_of_vector});
-  }
-  return all;
-}
 
 constexpr size_t kCosts = 3;
 using Row = std::array<double, kCosts>;
@@ -73,12 +55,13 @@ std::string name_of(const Tuning& tuning) {
   if (tuning == Tuning{}) return "";
   // FNV-1a of the numbers' bits.
   uint64_t hash = 0xcbf29ce484222325ull;
-  // A table from before wide layers had costs of their own keeps its name.
-  const bool wide = tuning.wide != tuning.linear;
-  for (const Named& one : wide ? costs_of({&tuning.fp32, &tuning.bf16, &tuning.linear, &tuning.wide})
-                               : costs_of({&tuning.fp32, &tuning.bf16, &tuning.linear})) {
-    const auto bits = std::bit_cast<uint64_t>(one.value);
-    for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (bits >> (8 * byte) & 0xff)) * 0x100000001b3ull;
+  for (const TuningPart& part : kTuningParts) {
+    // A table from before wide layers had costs of their own keeps its name.
+    if (part.costs == &Tuning::wide && tuning.wide == tuning.linear) continue;
+    for (const TuningCost& cost : kTuningCosts) {
+      const auto bits = std::bit_cast<uint64_t>((tuning.*part.costs).*cost.value);
+      for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (bits >> (8 * byte) & 0xff)) * 0x100000001b3ull;
+    }
   }
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
@@ -86,10 +69,13 @@ std::string name_of(const Tuning& tuning) {
 }
 
 void check(const Tuning& tuning) {
-  for (const Named& one : costs_of({&tuning.fp32, &tuning.bf16, &tuning.linear, &tuning.wide})) {
-    if (one.value >= 0 && one.value <= 1e6 && !std::signbit(one.value)) continue;
-    throw Error("invalid-argument", std::string("[tuning] ") + one.name +
-                                        ": expected a number between 0 and 1000000 but received " + std::to_string(one.value));
+  for (const TuningPart& part : kTuningParts) {
+    for (const TuningCost& cost : kTuningCosts) {
+      const double value = (tuning.*part.costs).*cost.value;
+      if (value >= 0 && value <= 1e6 && !std::signbit(value)) continue;
+      throw Error("invalid-argument", std::string("[tuning] ") + part.name + "." + cost.name +
+                                          ": expected a number between 0 and 1000000 but received " + std::to_string(value));
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 // The choice is a function of shape, mask and this table alone, so another table is another set of bits.
 #pragma once
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <string>
 
@@ -32,6 +33,24 @@ struct Tuning {
 
   bool operator==(const Tuning&) const = default;
 };
+
+// Every part of a table and every cost of a part, by the names that JavaScript, files and errors have for them.
+struct TuningPart {
+  const char* name;
+  ProductCosts Tuning::*costs;
+};
+struct TuningCost {
+  const char* name;
+  double ProductCosts::*value;
+};
+inline constexpr TuningPart kTuningParts[] = {
+    {"fp32", &Tuning::fp32}, {"bf16", &Tuning::bf16}, {"linear", &Tuning::linear}, {"wide", &Tuning::wide}};
+inline constexpr TuningCost kTuningCosts[] = {{"entryOfRun", &ProductCosts::entry_of_run},
+                                              {"entryOfPlace", &ProductCosts::entry_of_place},
+                                              {"gradientOfVector", &ProductCosts::gradient_of_vector},
+                                              {"gradientOfBand", &ProductCosts::gradient_of_band},
+                                              {"splitOfVector", &ProductCosts::split_of_vector}};
+static_assert(sizeof(Tuning) == std::size(kTuningParts) * std::size(kTuningCosts) * sizeof(double), "one is missing here");
 
 // Those of a storage type. In fp64, which is for comparisons, they are the built-in ones.
 inline const ProductCosts& convolution_costs(const Tuning& t, const float*) { return t.fp32; }

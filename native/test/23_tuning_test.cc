@@ -113,6 +113,9 @@ TEST("the built-in table has no name, every other one its own; costs that are no
     }
   }
   CHECK_EQUAL(static_cast<int64_t>(names.size()), int64_t{20});
+  Tuning spoilt;
+  spoilt.bf16.entry_of_place = -1;
+  CHECK_THROWS({ check(spoilt); }, "invalid-argument", {"[tuning] bf16.entryOfPlace: ", "-1"});
   // Frozen: fingerprints of runs hold it.
   Tuning t;
   t.fp32 = {2, 2, 1.68, 2.83, 8};

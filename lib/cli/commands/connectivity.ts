@@ -2,8 +2,10 @@ import { Command } from 'commander';
 import { measureConnectivity } from '../../experiment/analyse.js';
 import type { ConnectivityResult } from '../../experiment/Result.js';
 import { renderConnectivity } from '../../report/analyses.js';
-import { type AnalysisFlags, analysisOptions, finish, takesRun } from '../analysisOptions.js';
+import { type AnalysisFlags, analysisOptions, finish, STOPPED, takesRun } from '../analysisOptions.js';
+import { awaitRun } from '../awaitRun.js';
 import { choice, choices, integer } from '../options.js';
+import { unlessStopped } from '../signals.js';
 
 interface Flags extends AnalysisFlags {
   branches?: ConnectivityResult['branch'][];
@@ -33,13 +35,17 @@ export function connectivityCommand(exit: (code: number) => void): Command {
       'interpolated',
     )
     .action(async (run: string, flags: Flags) => {
-      const found = await measureConnectivity(run, {
-        ...analysisOptions(flags),
+      const options = analysisOptions(flags);
+      if (!(await awaitRun(run, options.signal))) return exit(STOPPED);
+      const work = measureConnectivity(run, {
+        ...options,
         statistics: flags.statistics,
         ...(flags.branches === undefined ? {} : { branches: flags.branches }),
         ...(flags.alphas === undefined ? {} : { alphas: flags.alphas }),
         ...(flags.trainExamples === undefined ? {} : { trainExamples: flags.trainExamples }),
       });
+      const found = await unlessStopped(options.signal, work);
+      if (!found) return exit(STOPPED);
       const { results, ...summary } = found;
       const json = flags.json ? { ...summary, connectivity: results } : null;
       exit(finish(found, renderConnectivity(results), json));

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { maskOverlap } from '../../experiment/overlap.js';
 import { renderOverlap } from '../../report/analyses.js';
+import { awaitRun } from '../awaitRun.js';
 
 export function overlapCommand(): Command {
   return new Command('overlap')
@@ -8,6 +9,7 @@ export function overlapCommand(): Command {
     .argument('<run>', 'run folder')
     .option('--json', 'as one JSON object, with every pair and tensor')
     .action(async (run: string, options: { json?: boolean }) => {
+      await awaitRun(run);
       const overlap = await maskOverlap(run);
       process.stdout.write(`${options.json ? JSON.stringify({ run, overlap }) : renderOverlap(overlap)}\n`);
     });

@@ -2,8 +2,10 @@ import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
 import { diskBytes, unitBytes } from '../../experiment/disk.js';
 import { estimateSeconds } from '../../experiment/estimate.js';
+import { type MemoryNeed, memoryNeed } from '../../experiment/memory.js';
 import { openPlan } from '../../experiment/openPlan.js';
 import { finishedUnits } from '../../experiment/run.js';
+import { sideBySide } from '../../experiment/sideBySide.js';
 import { parseRecipe } from '../../recipe/schema.js';
 import { RunFolder } from '../../store/RunFolder.js';
 import { type RecipeOptions, recipeOf, takesRecipe } from '../recipeOptions.js';
@@ -14,9 +16,30 @@ interface Options extends RecipeOptions {
   json?: boolean;
 }
 
+function memoryLines(
+  need: MemoryNeed & { measured: number | null },
+  device: string,
+  measured: number,
+): string[] {
+  const where = device === 'cpu' ? '' : ` of ${device}`;
+  const process = need.processes === 1 ? '' : ` in each of ${need.processes} processes`;
+  const trainings = need.trainings === 1 ? 'a training' : `up to ${need.trainings} trainings, each`;
+  const data = need.data > 0 ? `, and ${size(need.data)} of data` : '';
+  const computed =
+    `memory${where}${process}: ${size(need.bytes)}, of ${trainings} ${size(need.training)} of weights, gradients, ` +
+    `optimiser state and averages${data}; what layers make of a batch comes on top`;
+  if (need.measured === null) return [computed];
+  return [
+    computed,
+    `all in all ${size(need.measured)} as measured just now in one process with ${measured === 1 ? 'one training' : `${measured} trainings`}`,
+  ];
+}
+
 export function planCommand(): Command {
   return takesRecipe(
-    new Command('plan').description('what a run would do: its units, updates, disk and time; writes nothing'),
+    new Command('plan').description(
+      'what a run would do: its units, updates, disk, memory and time; writes nothing',
+    ),
   )
     .option('--no-timing', 'without the short measurement behind the estimated time')
     .option('--json', 'as one JSON object')
@@ -29,13 +52,18 @@ export function planCommand(): Command {
         const threads = options.threads ?? availableParallelism();
         const keep = options.keep ?? 'all';
         const { counts } = workplace.network.summary;
-        const trainings = Math.max(options.jobs ?? 1, threads);
+        const jobs = options.jobs ?? 1;
+        const inEach = sideBySide(recipe, { jobs, threads }, options.sideBySide ?? null);
+        const trainings = jobs * inEach;
         const disk = diskBytes(plan, recipe, counts, { keep, trainings });
         const left = plan.units.filter((unit) => !finished.has(unit.id));
         const updates = (units: typeof left) => units.reduce((sum, unit) => sum + unit.updates, 0);
         const time = options.timing
-          ? await estimateSeconds(workplace, plan, threads, (id) => finished.has(id))
+          ? await estimateSeconds(workplace, plan, { threads, trainings }, (id) => finished.has(id))
           : null;
+        // Of the measurement, which has all trainings in this process.
+        const measured = time && recipe.device === 'cpu' ? process.resourceUsage().maxRSS * 1024 : null;
+        const memory = { ...(await memoryNeed(workplace, plan, { jobs, sideBySide: inEach })), measured };
         const units = plan.units.map((unit) => ({
           id: unit.id,
           label: unit.label,
@@ -46,7 +74,7 @@ export function planCommand(): Command {
         if (options.json) {
           const { updatesPerEpoch, total, rewind } = plan.steps;
           const steps = { updatesPerEpoch, total, rewind };
-          const whole = { recipe: recipe.name, run: out, steps, ...disk, threads, time, units };
+          const whole = { recipe: recipe.name, run: out, steps, ...disk, memory, threads, time, units };
           process.stdout.write(`${JSON.stringify(whole)}\n`);
           return;
         }
@@ -57,6 +85,7 @@ export function planCommand(): Command {
           `${recipe.name}: ${plan.units.length} units, ${updates(plan.units)} updates of which ${updates(left)} are left; ${plan.steps.updatesPerEpoch} updates are an epoch`,
           `disk in ${out}: about ${size(disk.bytes)} when done, at most ${size(disk.peakBytes)} on the way (--keep ${keep})`,
         ];
+        lines.push(...memoryLines(memory, recipe.device, trainings));
         if (time)
           lines.push(
             `time: about ${duration(time.seconds)} with ${threads} threads, ${speed(time.updatesPerSecond)} as measured just now`,

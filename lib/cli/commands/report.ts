@@ -5,6 +5,7 @@ import { summarise } from '../../experiment/summary.js';
 import { loadAddon } from '../../native/load.js';
 import { type ReportExtras, reportExtras } from '../../report/extras.js';
 import { renderReport } from '../../report/report.js';
+import { awaitRun } from '../awaitRun.js';
 
 export function reportCommand(): Command {
   return new Command('report')
@@ -18,6 +19,7 @@ export function reportCommand(): Command {
       const summaries: RunSummary[] = [];
       const extras: ReportExtras[] = [];
       for (const run of runs) {
+        await awaitRun(run);
         summaries.push(await summarise(run));
         extras.push(await reportExtras(run, { masks: options.masks }));
       }

@@ -3,7 +3,7 @@ import { runExperiment } from '../../experiment/run.js';
 import { renderCurve, renderTable } from '../../report/terminal.js';
 import { progressPrinter } from '../progress.js';
 import { type RecipeOptions, recipeOf, takesRecipe, workOptions } from '../recipeOptions.js';
-import { abortOnSignal } from '../signals.js';
+import { abortOnSignal, unlessStopped } from '../signals.js';
 import { summaryOf } from './show.js';
 
 interface Options extends RecipeOptions {
@@ -29,18 +29,15 @@ export function runCommand(exit: (code: number) => void): Command {
       const signal = abortOnSignal((which) =>
         process.stderr.write(`\n${which}: saving and stopping; the same command goes on\n`),
       );
-      const found = await runExperiment(recipe, {
+      const work = runExperiment(recipe, {
         out,
         signal,
         onEvent: progressPrinter(process.stderr),
         allowDifferentBits: options.allowDifferentBits ?? false,
         ...(options.tuning === undefined ? {} : { tuning: options.tuning }),
         ...workOptions(options),
-      }).catch((error) => {
-        // Before there was a run to save.
-        if (!signal.aborted || error !== signal.reason) throw error;
-        return null;
       });
+      const found = await unlessStopped(signal, work);
       if (!found) return exit(STOPPED);
       const { stopped, ...summary } = found;
       const human = `\n${renderTable(summary)}\n\n${renderCurve(summary)}\n\n`;

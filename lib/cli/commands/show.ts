@@ -2,9 +2,11 @@ import { Command } from 'commander';
 import { kernelsOf } from '../../experiment/kernels.js';
 import type { RunSummary } from '../../experiment/Result.js';
 import { summarise } from '../../experiment/summary.js';
+import { LthError } from '../../native/errors.js';
 import { renderConnectivity, renderStability } from '../../report/analyses.js';
 import { curves } from '../../report/matching.js';
 import { renderCurve, renderKernels, renderTable } from '../../report/terminal.js';
+import { awaitRun } from '../awaitRun.js';
 
 /** The JSON of `show` and `run`: the results, and which levels are matching or winning tickets. */
 export function summaryOf(summary: RunSummary) {
@@ -22,8 +24,17 @@ export function showCommand(): Command {
     .option('--kernels', "which products of each layer are sparse here, for the masks of IMP's levels")
     .option('--json', 'as one JSON object')
     .action(async (run: string, options: { analyses?: boolean; kernels?: boolean; json?: boolean }) => {
+      await awaitRun(run);
       const summary = await summarise(run);
-      const kernels = options.kernels ? await kernelsOf(run) : undefined;
+      // What else the run has found does not need its table of costs, nor its data.
+      let kernelsProblem: LthError | undefined;
+      const kernels = options.kernels
+        ? await kernelsOf(run).catch((error) => {
+            if (!(error instanceof LthError)) throw error;
+            kernelsProblem = error;
+            return undefined;
+          })
+        : undefined;
       if (options.json) process.stdout.write(`${JSON.stringify({ ...summaryOf(summary), kernels })}\n`);
       else
         process.stdout.write(
@@ -34,5 +45,6 @@ export function showCommand(): Command {
         const stability = renderStability(summary.stability, { scope: 'masked', layers: false });
         process.stdout.write(`\n${stability}\n\n${renderConnectivity(summary.connectivity)}\n`);
       }
+      if (kernelsProblem) throw kernelsProblem;
     });
 }

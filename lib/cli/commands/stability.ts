@@ -2,8 +2,10 @@ import { Command } from 'commander';
 import { measureStability } from '../../experiment/analyse.js';
 import type { StabilityResult } from '../../experiment/Result.js';
 import { renderStability } from '../../report/analyses.js';
-import { type AnalysisFlags, analysisOptions, finish, takesRun } from '../analysisOptions.js';
+import { type AnalysisFlags, analysisOptions, finish, STOPPED, takesRun } from '../analysisOptions.js';
+import { awaitRun } from '../awaitRun.js';
 import { choice, choices, integer } from '../options.js';
+import { unlessStopped } from '../signals.js';
 
 interface Flags extends AnalysisFlags {
   samples?: number;
@@ -38,11 +40,15 @@ export function stabilityCommand(exit: (code: number) => void): Command {
     .option('--layers', 'a table by tensor too')
     .action(async (run: string, flags: Flags) => {
       const { scope } = flags;
-      const found = await measureStability(run, {
-        ...analysisOptions(flags),
+      const options = analysisOptions(flags);
+      if (!(await awaitRun(run, options.signal))) return exit(STOPPED);
+      const work = measureStability(run, {
+        ...options,
         ...(flags.samples === undefined ? {} : { samples: flags.samples }),
         ...(flags.branches === undefined ? {} : { branches: flags.branches }),
       });
+      const found = await unlessStopped(options.signal, work);
+      if (!found) return exit(STOPPED);
       const { results, ...summary } = found;
       const stability = results.filter((one) => one.scope === scope);
       const human = renderStability(results, { scope, layers: flags.layers ?? false });

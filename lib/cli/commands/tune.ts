@@ -2,10 +2,10 @@ import { existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
-import { MEASURE_SECONDS, machineTuning, thisMachine, tuneMachine } from '../../experiment/tuning.js';
+import { machineTuning, measureAlone, thisMachine, tuneMachine } from '../../experiment/tuning.js';
 import type { Tuning } from '../../native/AddonTypes.js';
 import { wrongValue } from '../../native/errors.js';
-import { costNames, measureTuning, tuningName, tuningParts } from '../../session/tuning.js';
+import { costNames, tuningName, tuningParts } from '../../session/tuning.js';
 import { writeTuning } from '../../store/tuningFile.js';
 import { integer } from '../options.js';
 import { table } from '../words.js';
@@ -49,11 +49,11 @@ export function tuneCommand(): Command {
     .action(async ({ threads, out, json }: Options) => {
       if (out === '') throw wrongValue('a file', '--out', out);
       if (out !== undefined) checkTarget(out);
-      const options = threads === undefined ? {} : { threads };
-      process.stderr.write(`measuring for about ${MEASURE_SECONDS} seconds\n`);
+      const onNotice = (message: string) => process.stderr.write(`${message}\n`);
+      const options = { onNotice, ...(threads === undefined ? {} : { threads }) };
       let tuning: Tuning;
       if (out !== undefined) {
-        tuning = await measureTuning(options);
+        tuning = await measureAlone(options);
         await writeTuning(out, tuning, thisMachine());
         process.stderr.write(`written to ${out}\n`);
       } else {

@@ -1,16 +1,23 @@
 import { Command } from 'commander';
 import { repairRun } from '../../experiment/repair.js';
 import { verifyRun } from '../../experiment/verify.js';
+import { awaitRun } from '../awaitRun.js';
 
-const words = { unit: '', checkpoint: 'checkpoint, will be passed over: ', unread: 'could not be read: ' };
+const words = {
+  ...{ unit: '', checkpoint: 'checkpoint, will be passed over: ', table: '' },
+  unread: 'could not be read: ',
+};
 
 export function verifyCommand(exit: (code: number) => void): Command {
   return new Command('verify')
-    .description('check every checksum and mask of a run: 0 where all is right, else 1')
+    .description(
+      'check every checksum and mask of a run, and its table of costs: 0 where all is right, else 1',
+    )
     .argument('<run>', 'run folder')
     .option('--repair', 'move damaged units to RUN/damaged, and say what makes them again')
     .option('--json', 'as one JSON object')
     .action(async (run: string, options: { repair?: boolean; json?: boolean }) => {
+      await awaitRun(run);
       const found = await verifyRun(run);
       const moved = options.repair ? await repairRun(run, found) : [];
       const damaged = found.problems.filter(({ kind }) => kind === 'unit').length;
