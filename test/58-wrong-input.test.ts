@@ -119,6 +119,19 @@ test('run and plan: one line, the exit code of its kind, and nothing is left', {
   assert.deepEqual(readdirSync(folder).sort(), before);
 });
 
+test('a batch that the memory does not hold is told of with what makes it smaller', async () => {
+  const layers =
+    '[{name: conv, type: conv, channels: 65536, kernel: 1}, {name: pool, type: globalpool}, {name: fc, type: linear, units: 10}]';
+  const wide = `network={name: wide, input: [1, 28, 28], classes: 10, layers: ${layers}}`;
+  const values = set(wide, 'training.batch=8000', 'pruning.rates={}');
+  const { code, err } = await lth.run('plan', 'quickstart', ...values);
+  assert.match(
+    err,
+    /^lth-train: \[memory\] out of memory: wanted \d+ bytes, .*--set training\.microBatch=N.*\n$/,
+  );
+  assert.equal(code, 1);
+});
+
 test('a file where the run folder would be is told of, and stays', { skip }, async () => {
   const { code, err } = await lth.run('run', ...of('whole'), '--out', at('short.txt'));
   assert.deepEqual([code, err], [1, `lth-train: ${at('short.txt')}: there is a file of this name\n`]);

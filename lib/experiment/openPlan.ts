@@ -41,9 +41,16 @@ export async function openPlan(
   }
 }
 
-/** A network that does not fit the data is a mistake in the recipe. */
+/** A network that does not fit the data is a mistake in the recipe; one that does not fit the memory may fit in parts. */
 function asRecipeError({ network, data }: Recipe, error: unknown): unknown {
-  if (!(error instanceof LthError) || error.code !== 'wrong-shape') return error;
+  if (!(error instanceof LthError)) return error;
+  if (error.message.startsWith('[memory]'))
+    return new LthError(
+      error.code,
+      `${error.message}. --set training.microBatch=N, which takes a batch through the network N examples at a time, wants less`,
+      { cause: error },
+    );
+  if (error.code !== 'wrong-shape') return error;
   const hint =
     typeof network === 'string' && data.crop
       ? '. Pictures become what data.crop says, and network=NAME-sSIZE-cCLASSES, e.g. resnet18-s64-c10, is for such'
