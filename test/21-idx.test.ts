@@ -92,8 +92,23 @@ test('examples in memory that are not as many as their labels, and labels that a
   await refused(of([0, -1, 1]), 'invalid-argument', 'label 1 is -1');
   for (const shape of [[], [1, 1, 2, 2], [0, 2, 2], [1.5, 2, 2]])
     await refused(of([0, 1, 2], shape), 'invalid-argument', 'options.shape');
-  const plain = [0, 1, 2] as unknown as Int32Array;
-  await refused(Dataset.fromBytes(bytes, plain, { shape: [4], classes: 3 }), 'invalid-argument', 'labels');
+  const good = Int32Array.of(0, 1, 2);
+  const shape = [4];
+  const wrong: [unknown, unknown, unknown, string][] = [
+    [bytes, [0, 1, 2], { shape, classes: 3 }, 'labels'],
+    [bytes, null, { shape, classes: 3 }, 'labels'],
+    [new Float32Array(12), good, { shape, classes: 3 }, 'images'],
+    [new Uint8Array(new SharedArrayBuffer(12)), good, { shape, classes: 3 }, 'images'],
+    [bytes, good, { classes: 3 }, 'shape'],
+    [bytes, good, undefined, 'shape'],
+    [bytes, good, { shape, classes: 0 }, 'classes'],
+  ];
+  for (const [images, labels, options, says] of wrong)
+    await refused(
+      Reflect.apply(Dataset.fromBytes, Dataset, [images, labels, options]) as Promise<Dataset>,
+      'invalid-argument',
+      says,
+    );
 });
 
 test('a pipe is refused and not waited for', async () => {

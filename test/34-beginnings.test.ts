@@ -109,9 +109,16 @@ test('a signal ends the wait, with 75 where the command would have saved', async
   assert.equal((await run.ended).code, 0);
 });
 
-test('two runs that begin in one folder share it', async () => {
+test('two runs that begin in one folder share it, by the table of the first', async () => {
   const { run, release } = await heldRun('both');
-  const second = start(['run', at('tiny.yaml'), '--out', at('both')], {}, PATIENCE);
+  const other = builtinTuning();
+  other.linear = { ...other.linear, entryOfRun: other.linear.entryOfRun + 1 };
+  await writeTuning(at('other.json'), other, null);
+  const second = start(
+    ['run', at('tiny.yaml'), '--out', at('both')],
+    { LTH_TUNING: at('other.json') },
+    PATIENCE,
+  );
   await new Promise((go) => second.child.stderr?.once('data', go));
   assert.ok(!RunFolder.is(at('both')));
   await release();
@@ -120,6 +127,17 @@ test('two runs that begin in one folder share it', async () => {
     const { code, err } = await ended;
     assert.equal(code, 0, err);
   }
+});
+
+test('where the addon is not built nothing is made', async () => {
+  const { code, err } = await start(
+    ['run', at('tiny.yaml'), '--out', at('not', 'built')],
+    { LTH_ADDON: at('no.node') },
+    PATIENCE,
+  ).ended;
+  assert.equal(code, 1, err);
+  assert.match(err, /no\.node/);
+  assert.ok(!existsSync(at('not')));
 });
 
 test('a run that comes to nothing takes back what it made of its folder, and nothing else', async () => {

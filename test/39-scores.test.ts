@@ -190,6 +190,25 @@ test('scores want as many examples of each class as they say, and no other metho
   await assert.rejects(session.scores('snap' as ScoreMethod), { code: 'invalid-argument' });
 });
 
+test('batches that are scored are no larger than micro-batches', async () => {
+  const parts = await openSession({ batch: 60, microBatch: 7 });
+  const small = await openSession({ batch: 7 });
+  for (const method of ['snip', 'grasp-abs'] as const)
+    assert.deepEqual(differences(await parts.scores(method), await small.scores(method)), [], method);
+});
+
+test('a signal stops scoring after the batch at hand, and the session goes on as if it had not begun', async () => {
+  const session = await openSession({ batch: 1 });
+  const stop = new AbortController();
+  const work = session.scores('grasp', { perClass: 500, signal: stop.signal });
+  await assert.rejects(session.scores('snip'), { code: 'busy' });
+  stop.abort(new Error('enough'));
+  await assert.rejects(work, { message: 'enough' });
+  await assert.rejects(session.scores('snip', { signal: stop.signal }), { message: 'enough' });
+  const other = await openSession({ batch: 1 });
+  assert.deepEqual(differences(await session.scores('snip'), await other.scores('snip')), []);
+});
+
 test("SynFlow's densities fall exponentially in 100 steps to exactly what is wanted", () => {
   const schedule = synflowSchedule(16040, 1604);
   assert.equal(schedule.length, 100);

@@ -119,6 +119,15 @@ test('run and plan: one line, the exit code of its kind, and nothing is left', {
   assert.deepEqual(readdirSync(folder).sort(), before);
 });
 
+test('a mistake in normalise is not told of as one in the network', async () => {
+  const { code, err } = await lth.run(
+    'plan',
+    'quickstart',
+    ...set('data.normalise={mean: [0, 0, 0], std: [1, 1, 1]}'),
+  );
+  assert.deepEqual([code, err], [2, 'lth-train: normalise wants 1 means and deviations, has 3 and 3\n']);
+});
+
 test('a batch that the memory does not hold is told of with what makes it smaller', async () => {
   const layers =
     '[{name: conv, type: conv, channels: 65536, kernel: 1}, {name: pool, type: globalpool}, {name: fc, type: linear, units: 10}]';

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { AnalysisOptions, AnalysisSummary } from '../experiment/analyse.js';
+import { FAILED, STOPPED } from './exitCodes.js';
 import { integer, integers, list } from './options.js';
 import { progressPrinter } from './progress.js';
 import { takesWork, type WorkFlags, workOptions } from './recipeOptions.js';
@@ -12,10 +13,6 @@ export interface AnalysisFlags extends WorkFlags {
   allowDifferentBits?: boolean;
   json?: boolean;
 }
-
-/** Saved and stopped: requeue me. */
-export const STOPPED = 75;
-const FAILED = 1;
 
 /** The argument and options of commands that train and compare copies of a run's networks. */
 export function takesRun(command: Command, orders: number): Command {

@@ -240,8 +240,8 @@ class Pack {
 /**
  * Packs a folder of pictures into shards, which read faster: Arrow files of columns image, label, name, and a list of them.
  * Pictures keep their order, so that a row is the one of the folder. One that cannot be decoded is told of and listed, and its
- * row keeps the file's bytes (none of a file above 256 MiB, which no reader takes). What is packed already stays, so the same call goes on after whatever stopped it; neither that
- * nor the number of threads changes a byte.
+ * row keeps the file's bytes (none of a file above 256 MiB, which no reader takes). What is packed already stays, so the
+ * same call goes on after whatever stopped it; neither that nor the number of threads changes a byte.
  * @throws LthError "io", "corrupt-file" (of the ground truth, or a list of shards), "unsupported" (no JPEG),
  * "invalid-argument" where the folder holds another pack; the signal's reason.
  */

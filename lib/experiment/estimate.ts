@@ -1,5 +1,6 @@
 import type { Session, SplitName } from '../session/Session.js';
 import type { Plan, Unit } from './plan.js';
+import { type Processes, threadsEach } from './sideBySide.js';
 import type { Workplace } from './Workplace.js';
 
 /** What trainings cost here and now. */
@@ -76,16 +77,17 @@ function secondsOf(unit: Unit, { update, evaluation }: Speed, evaluateEvery: num
 /**
  * Seconds that the rest of a plan will take on this machine: a short measurement, and the plan played through as the
  * scheduler does it.
- * @param how.trainings units side by side, which share the threads.
+ * @param how.trainings units side by side in all jobs together.
  * @param isDone units that need no more work.
  */
 export async function estimateSeconds(
   workplace: Workplace,
   plan: Plan,
-  { threads, trainings }: { threads: number; trainings: number },
+  how: Processes & { trainings: number },
   isDone: (id: string) => boolean,
 ): Promise<{ seconds: number; updatesPerSecond: number }> {
-  const alone = await measure(workplace, plan, 1, threads);
+  const { threads, trainings } = how;
+  const alone = await measure(workplace, plan, 1, threadsEach(how));
   const each = Math.max(1, Math.floor(threads / trainings));
   const shared = trainings > 1 ? await measure(workplace, plan, trainings, each) : alone;
   const { evaluateEvery } = plan.steps;

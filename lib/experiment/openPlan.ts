@@ -28,7 +28,6 @@ export async function openPlan(
     });
     const { updatesPerEpoch, fingerprint } = session.info;
     session.dispose();
-    checkBatch(recipe, workplace.trainExamples);
     const network = resolveNetwork(
       typeof recipe.network === 'string' ? networkByName(recipe.network) : recipe.network,
     );
@@ -51,19 +50,13 @@ function asRecipeError({ network, data }: Recipe, error: unknown): unknown {
       { cause: error },
     );
   if (error.code !== 'wrong-shape') return error;
+  if (!error.message.startsWith('[session] network'))
+    return new LthError('recipe', error.message.replace('[session] ', ''), { cause: error });
   const hint =
     typeof network === 'string' && data.crop
       ? '. Pictures become what data.crop says, and network=NAME-sSIZE-cCLASSES, e.g. resnet18-s64-c10, is for such'
       : '';
   return new LthError('recipe', `network: ${error.message}${hint}`, { cause: error });
-}
-
-function checkBatch({ training: { batch } }: Recipe, examples: number): void {
-  if (batch > examples)
-    throw new LthError(
-      'recipe',
-      `training.batch: expected at most the ${examples} examples that are trained on but received ${batch}`,
-    );
 }
 
 function checkPruning({ pruning }: Recipe, network: CompiledNetwork): void {
@@ -80,7 +73,20 @@ function checkPruning({ pruning }: Recipe, network: CompiledNetwork): void {
         ` Prunable: ${prunable.join(', ') || 'none'}.`,
     );
   }
-  const left = (levels: number) => remainingAfter(network, pruning, levels);
+}
+
+/**
+ * What a new run cannot mean, and one of before may: it goes on.
+ * @throws LthError "recipe".
+ */
+export function checkNewRun({ training: { batch }, pruning }: Recipe, workplace: Workplace): void {
+  const examples = workplace.trainExamples;
+  if (batch > examples)
+    throw new LthError(
+      'recipe',
+      `training.batch: expected at most the ${examples} examples that are trained on but received ${batch}`,
+    );
+  const left = (levels: number) => remainingAfter(workplace.network, pruning, levels);
   /** Does the level prune something? Where one does not, none after it does. */
   const prunes = (level: number) => left(level) < left(level - 1);
   if (pruning.levels === 0 || prunes(pruning.levels)) return;

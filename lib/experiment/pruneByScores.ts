@@ -55,7 +55,7 @@ export async function pruneByScores(
     const scores =
       by === 'random-global'
         ? await Masks.randomScores(network, random.seed, random.replicate)
-        : await session.scores(by);
+        : await session.scores(by, signal ? { signal } : {});
     const after = await masks.pruneByScores(scores, { remaining: next, highest });
     for (const resource of [scores, masks]) resource.dispose();
     masks = after;

@@ -13,7 +13,7 @@ import { diskBytes } from './disk.js';
 import type { ExperimentEvent, UnitEvent } from './Event.js';
 import { runJobs } from './jobs.js';
 import { Meter } from './Meter.js';
-import { openPlan } from './openPlan.js';
+import { checkNewRun, openPlan } from './openPlan.js';
 import { type Plan, requestOf } from './plan.js';
 import type { RunSummary } from './Result.js';
 import type { Keep } from './retention.js';
@@ -109,12 +109,13 @@ async function begin(
   const beginning = await Beginning.of(out);
   let workplace: Workplace | undefined;
   try {
+    // The one that was first decides by which table products are chosen.
+    const onWait = (message: string) => tell({ type: 'notice', message });
+    if (!beginning && !(await untilBegun(out, onWait, signal))) signal?.throwIfAborted();
     // Everything that can be wrong with the recipe is found before anything is written.
     const opened = await openPlan(recipe, tuningOf);
     workplace = opened.workplace;
-    // One that was first may take longer: on a slower machine, say.
-    const onWait = (message: string) => tell({ type: 'notice', message });
-    if (!beginning && !(await untilBegun(out, onWait, signal))) signal?.throwIfAborted();
+    if (!RunFolder.is(out)) checkNewRun(recipe, workplace);
     workplace.folder = await RunFolder.create(out, recipe, opened.experiment, {
       allowDifferentBits,
       request: requestOf(recipe),

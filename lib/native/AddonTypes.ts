@@ -461,7 +461,7 @@ export interface MetricColumns {
 }
 
 /** A picture that could not be read, and the row that took its place; "validation" is of the training set's rows. */
-export interface ReplacedPicture {
+export interface NativeReplacedPicture {
   split: 'train' | 'validation' | 'test';
   row: number;
   taken: number;
@@ -697,7 +697,7 @@ export interface Addon {
   /** Allocates and draws the initial weights. From here on to sessionGradients: passes over all parameters, on libuv's pool. */
   sessionOpen(options: SessionOptions): Promise<SessionHandle>;
   /** Pictures that were replaced since the last call, each once; also while a run is going on. */
-  sessionReplaced(session: SessionHandle): ReplacedPicture[];
+  sessionReplaced(session: SessionHandle): NativeReplacedPicture[];
   sessionInfo(session: SessionHandle): SessionInfo;
   /**
    * Draws all parameters anew, clears optimiser state and step. `draw` 0 is the network's initialisation,
@@ -725,9 +725,14 @@ export interface Addon {
 
   /**
    * Scores of the prunable weights as they are, as a snapshot's fp64 "parameter" tensors (zeros for the others).
-   * `perClass` examples of each class for the methods that look at data; nothing of the session changes.
+   * `perClass` examples of each class for the methods that look at data; nothing of the session changes. On a native
+   * thread; null where runAbort stopped it.
    */
-  sessionScores(session: SessionHandle, method: ScoreMethod, perClass: number): Promise<SnapshotHandle>;
+  sessionScores(
+    session: SessionHandle,
+    method: ScoreMethod,
+    perClass: number,
+  ): { run: RunHandle; end: Promise<SnapshotHandle | null> };
   /** Indices into the training set of the examples that scores look at, in the order in which they make up batches. */
   sessionScoreExamples(session: SessionHandle, perClass: number): Int32Array;
   sessionKernels(session: SessionHandle): KernelChoice[];

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { checkSetName, isPictureSet, openDataset, pictureFolder } from '../data/catalogue.js';
 import { readIdxDataset, sha256 } from '../data/idx.js';
 import type { DatasetHandle, DatasetInfo } from '../native/AddonTypes.js';
-import { checkNumber, LthError, wrongValue } from '../native/errors.js';
+import { checkInteger, checkNumber, LthError, wrongValue } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
 import { nativeCrop, type PictureCrop, Pictures } from './Pictures.js';
 import { Resource } from './Resource.js';
@@ -17,6 +17,9 @@ export interface PictureOptions {
   /** Apply EXIF's orientation. Default false. */
   upright?: boolean;
 }
+
+/** Bytes that webcrypto takes at a time: less than 2 GiB. */
+const MOST_HASHED = 2 ** 30;
 
 const imagenet = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
@@ -85,22 +88,30 @@ export class Dataset extends Resource<DatasetHandle> {
    * Examples in memory, which are copied: leave the bytes as they are until this has come.
    * @param images (N, shape...), one behind another.
    * @param labels (N), each in [0, classes).
-   * @param options shape of one example, e.g. [3, 224, 224] for channels, height, width.
-   * @throws LthError "wrong-shape" where these are not N examples, "invalid-argument" (a label).
+   * @param options shape of one example, e.g. [3, 224, 224] for channels, height, width; the first extent is what
+   * `normalise` has a mean and a deviation for each of.
+   * @throws LthError "wrong-shape" where these are not N examples, "invalid-argument" (a label, another type).
    */
   static async fromBytes(
     images: Uint8Array,
     labels: Int32Array,
     options: { shape: number[]; classes: number },
   ): Promise<Dataset> {
-    const { shape, classes } = options;
-    const { buffer, byteOffset, byteLength } = labels;
-    const digest = createHash('sha256')
-      .update(JSON.stringify(shape))
-      .update(await sha256(images))
-      .update(await sha256(new Uint8Array(buffer, byteOffset, byteLength)))
-      .digest('hex');
-    return new Dataset(await loadAddon().datasetFromBytes(images, labels, { shape, classes, digest }));
+    if (!(images instanceof Uint8Array)) throw wrongValue('a Uint8Array', 'images', images);
+    if (!(labels instanceof Int32Array)) throw wrongValue('an Int32Array', 'labels', labels);
+    for (const [name, { buffer }] of Object.entries({ images, labels }))
+      if (!(buffer instanceof ArrayBuffer)) throw wrongValue('memory that is not shared', name, buffer);
+    const { shape, classes } = options ?? {};
+    if (!Array.isArray(shape)) throw wrongValue('one to three numbers', 'shape', shape);
+    checkInteger(classes, 'classes', 1, 2 ** 24);
+    const digest = createHash('sha256').update(JSON.stringify(shape));
+    const bytes = new Uint8Array(labels.buffer, labels.byteOffset, labels.byteLength);
+    for (const all of [images, bytes])
+      for (let at = 0; at < all.length; at += MOST_HASHED)
+        digest.update(await sha256(all.subarray(at, at + MOST_HASHED)));
+    return new Dataset(
+      await loadAddon().datasetFromBytes(images, labels, { shape, classes, digest: digest.digest('hex') }),
+    );
   }
 
   /** Images (N,H,W) and labels (N) in IDX files, plain or gzip. */

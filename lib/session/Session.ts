@@ -7,6 +7,7 @@ import type {
   SessionHandle,
   SessionInfo,
   SessionMemory,
+  SnapshotHandle,
 } from '../native/AddonTypes.js';
 import { checkInteger, checkOneOf, LthError } from '../native/errors.js';
 import { loadAddon } from '../native/load.js';
@@ -112,17 +113,24 @@ export class Session extends Resource<SessionHandle> {
   /**
    * Scores of the prunable weights as they are now (paper 4.2), in double precision by parameter name: "magnitude" |w|,
    * "snip" |w g|, "grasp" -w (H g), whose highest are pruned, "grasp-abs" |w (H g)|, "synflow" one step of SynFlow. H g
-   * with temperature 200, g on the same batch; absolute values per batch, batches of the training's size averaged.
-   * Examples are not augmented, pictures in files by the evaluation's crop; batch norm takes the batch's statistics. SynFlow takes it as evaluation does, with
-   * absolute values of scales, shifts and running statistics too, as its authors' code (Tanaka et al. 2020): at
-   * initialisation that is a division by sqrt(1 + epsilon). Biases, running statistics and whatever else is not prunable
-   * have 0. The session stays as it is.
+   * with temperature 200, g on the same batch; absolute values per batch, batches of the training's size, or of
+   * its micro-batches, averaged. Examples are not augmented, pictures in files by the evaluation's crop; batch norm takes the
+   * batch's statistics. SynFlow takes it as evaluation does, with absolute values of scales, shifts and running statistics
+   * too, as its authors' code (Tanaka et al. 2020): at initialisation that is a division by sqrt(1 + epsilon). Biases,
+   * running statistics and whatever else is not prunable have 0. The session stays as it is. Aborting throws the signal's
+   * reason, once the batch at hand is done.
    * @param options.perClass examples of each class, chosen by seed and replicate. Default 10.
    * @throws LthError "invalid-argument" where the training set has fewer.
    */
-  async scores(method: ScoreMethod, options: { perClass?: number } = {}): Promise<Snapshot> {
+  async scores(
+    method: ScoreMethod,
+    options: { perClass?: number; signal?: AbortSignal } = {},
+  ): Promise<Snapshot> {
+    options.signal?.throwIfAborted();
     checkOneOf(method, 'method', ['magnitude', 'snip', 'grasp', 'grasp-abs', 'synflow']);
-    return new Snapshot(await loadAddon().sessionScores(this.handle, method, perClassOf(options)));
+    const work = loadAddon().sessionScores(this.handle, method, perClassOf(options));
+    const isStopped = (scores: SnapshotHandle | null) => scores === null;
+    return new Snapshot((await this.whole(work, isStopped, options.signal)) as SnapshotHandle);
   }
 
   /**
@@ -249,7 +257,8 @@ export class Session extends Resource<SessionHandle> {
   /**
    * Sets the running statistics of batch norm to the mean of the batch statistics of `batches` batches of the training
    * set, without augmentation, at the weights as they are: what a point between two snapshots needs, whose statistics
-   * are no mean of theirs. Where moving averages are kept, all this is about them. Nothing else changes. Aborting throws the signal's reason and leaves them half done.
+   * are no mean of theirs. Where moving averages are kept, all this is about them. Nothing else changes. Aborting throws the
+   * signal's reason and leaves them half done.
    */
   async reestimateStatistics(batches: number, options: { signal?: AbortSignal } = {}): Promise<void> {
     options.signal?.throwIfAborted();
@@ -257,16 +266,22 @@ export class Session extends Resource<SessionHandle> {
     await this.toEnd(loadAddon().sessionReestimate(this.handle, batches), options.signal);
   }
 
-  private async toEnd(
-    { run, end }: { run: RunHandle; end: Promise<RunEnd> },
+  private toEnd(work: { run: RunHandle; end: Promise<RunEnd> }, signal: AbortSignal | undefined) {
+    return this.whole(work, ({ state }) => state === 'aborted', signal);
+  }
+
+  /** What the work comes to. @throws the signal's reason where that stopped it. */
+  private async whole<Result>(
+    { run, end }: { run: RunHandle; end: Promise<Result> },
+    isStopped: (result: Result) => boolean,
     signal: AbortSignal | undefined,
-  ): Promise<RunEnd> {
+  ): Promise<Result> {
     const addon = loadAddon();
     const abort = () => addon.runAbort(run);
     signal?.addEventListener('abort', abort);
     try {
       const ended = await end;
-      if (ended.state === 'aborted') {
+      if (isStopped(ended)) {
         signal?.throwIfAborted();
         throw new LthError('disposed', 'The session was disposed of while it worked');
       }

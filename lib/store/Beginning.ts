@@ -16,6 +16,21 @@ function missingFolders(path: string): string[] {
   return missing;
 }
 
+/** What was not there before; folders from the inside out. */
+interface Made {
+  lock: boolean;
+  folders: string[];
+}
+
+async function takeBack(path: string, made: Made): Promise<void> {
+  try {
+    if (made.lock) await rm(lockOf(path), { force: true });
+    for (const folder of made.folders) if (existsSync(folder)) await rmdir(folder);
+  } catch {
+    // What led here is what there is to say.
+  }
+}
+
 /**
  * A run of which there is nothing yet but its folder and the lock in it: it takes seconds to open data and measure a
  * machine, and who looks for the run meanwhile shall wait. A killed process leaves an empty folder and no lock.
@@ -24,32 +39,33 @@ export class Beginning {
   private constructor(
     readonly lock: LockHandle,
     private readonly path: string,
-    /** What was not there before, from the inside out. */
-    private readonly made: { lock: boolean; folders: string[] },
+    private readonly made: Made,
   ) {}
 
   /** null where a run is there already, or somebody else begins one. @throws LthError "io". */
   static async of(path: string): Promise<Beginning | null> {
     if (RunFolder.is(path)) return null;
+    const addon = loadAddon(); // before anything is made: it may not be built
     const made = { lock: !existsSync(lockOf(path)), folders: missingFolders(join(path, 'units')) };
     try {
       await makeFolder(path);
     } catch (cause) {
       throw ioError(path, cause);
     }
-    const lock = loadAddon().lockTry(lockOf(path));
-    return lock && new Beginning(lock, path, made);
+    try {
+      const lock = addon.lockTry(lockOf(path));
+      return lock && new Beginning(lock, path, made);
+    } catch (error) {
+      // Whoever began here and came to nothing took the folder away at this very moment.
+      if (!existsSync(path)) return Beginning.of(path);
+      await takeBack(path, made);
+      throw error;
+    }
   }
 
   /** There will be no run: what was made goes, but for folders that somebody has put something into. */
   async undo(): Promise<void> {
-    if (RunFolder.begun(this.path)) return;
-    try {
-      if (this.made.lock) await rm(lockOf(this.path), { force: true });
-      for (const folder of this.made.folders) if (existsSync(folder)) await rmdir(folder);
-    } catch {
-      // What led here is what there is to say.
-    }
+    if (!RunFolder.begun(this.path)) await takeBack(this.path, this.made);
   }
 
   end(): void {

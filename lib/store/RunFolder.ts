@@ -158,8 +158,13 @@ export class RunFolder {
     for (;;) {
       // Whoever began a run here and found that there will be none took the folder away.
       await this.makeIt();
-      const lock = loadAddon().lockTry(join(this.path, '.lock'));
-      if (lock) return lock;
+      try {
+        const lock = loadAddon().lockTry(join(this.path, '.lock'));
+        if (lock) return lock;
+      } catch (error) {
+        // It may be at it now.
+        if (existsSync(this.path)) throw error;
+      }
       if (Date.now() > patience)
         throw new LthError('io', `${this.path}/.lock: another process has held it for a minute`);
       await sleep(20);

@@ -14,8 +14,8 @@ namespace lth {
 // Stops and joins what is going on in this environment.
 void stop_runs_of(napi_env env);
 
-// Starts `launch` (Session::train or Session::evaluate with the events given) and returns { run, end }. Of work that no
-// session does, `session` is null and `result` makes what the promise resolves with.
+// Starts `launch` (Session::train, say, with the events given) and returns { run, end }; `session` is null where no session
+// does the work. `result` makes what the promise resolves with, which is the run's end otherwise.
 Napi::Value start_run(Napi::Env env, std::shared_ptr<Session> session, const Napi::Value& notify,
                       const std::function<std::shared_ptr<Run>(RunEvents)>& launch,
                       std::function<Napi::Value(Napi::Env)> result = nullptr);

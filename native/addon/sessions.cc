@@ -253,11 +253,17 @@ Napi::Value session_gradients(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value session_scores(const Napi::CallbackInfo& info) {
-  return operate(
-      info, "scores",
-      [method = score_method(to_string(info[1], "method")),
-       per_class = to_int(info[2], "perClass", 1, INT32_MAX)](Session& session) { return session.scores(method, per_class); },
-      [](Napi::Env env, std::shared_ptr<const Snapshot> scores) { return make_handle(env, std::move(scores)); });
+  auto session = from_handle<Session>(info[0]);
+  const ScoreMethod method = score_method(to_string(info[1], "method"));
+  const int64_t per_class = to_int(info[2], "perClass", 1, INT32_MAX);
+  const auto scores = std::make_shared<std::shared_ptr<const Snapshot>>();
+  return start_run(
+      info.Env(), session, info.Env().Undefined(),
+      [&](RunEvents events) {
+        const auto found = [scores](std::shared_ptr<const Snapshot> one) { *scores = std::move(one); };
+        return session->scores(method, per_class, found, std::move(events));
+      },
+      [scores](Napi::Env env) { return *scores ? make_handle(env, std::move(*scores)) : env.Null(); });
 }
 
 Napi::Value session_kernels(const Napi::CallbackInfo& info) {

@@ -191,14 +191,6 @@ Gradients Session::gradients(int64_t step, uint64_t noise) {
   return {result.loss / static_cast<double>(examples.examples.size()), result.correct, store_->gradient_snapshot()};
 }
 
-std::shared_ptr<const Snapshot> Session::scores(ScoreMethod method, int64_t per_class) {
-  const Here here(stream_);
-  const std::vector<int32_t> rows = needs_examples(method) ? score_rows(per_class) : std::vector<int32_t>{};
-  Batches::Sequence examples = batches_.in_order(SplitName::kTrain, rows, options_.data.batch);
-  const auto next = [&] { return examples.done() ? std::nullopt : std::optional(examples.next()); };
-  return store_->copy_of(lth::scores(method, *store_, options_.normaliser(), next));
-}
-
 Session::Evaluation Session::evaluate_rows(SplitName split, std::span<const int32_t> rows, const Run& run) {
   const ParameterStore::Averaged averages(*store_);
   Batches::Sequence examples = batches_.in_order(split, rows, executor_->evaluation_batch());
@@ -340,6 +332,30 @@ std::shared_ptr<Run> Session::evaluate(SplitName split, int64_t count, RunEvents
           end.accuracy = e.accuracy;
           end.examples = static_cast<int64_t>(rows.size());
         }
+        end.seconds = now_seconds() - start;
+        return end;
+      },
+      std::move(events));
+}
+
+std::shared_ptr<Run> Session::scores(ScoreMethod method, int64_t per_class, Found found, RunEvents events) {
+  return start(
+      "scores",
+      [this, method, per_class, found = std::move(found)](Run& run) {
+        const Here here(stream_);
+        const double start = now_seconds();
+        const int64_t batch = options_.data.batch, most = options_.micro_batch > 0 ? options_.micro_batch : batch;
+        const std::vector<int32_t> rows = needs_examples(method) ? score_rows(per_class) : std::vector<int32_t>{};
+        Batches::Sequence examples = batches_.in_order(SplitName::kTrain, rows, std::min(batch, most));
+        const auto next = [&] { return run.stopping() || examples.done() ? std::nullopt : std::optional(examples.next()); };
+        const at::Tensor values = lth::scores(method, *store_, options_.normaliser(), next);
+        RunEnd end;
+        if (run.stopping()) {
+          end.state = RunEnd::kAborted;
+        } else {
+          found(store_->copy_of(values));
+        }
+        end.step = store_->step;
         end.seconds = now_seconds() - start;
         return end;
       },

@@ -2,6 +2,7 @@
 // going on, every other call is refused with "busy".
 #pragma once
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -83,12 +84,9 @@ class Session {
     int64_t weights = 0, gradients = 0, optimiser = 0, average = 0;  // bytes
   };
   Memory memory() const;
-  // Scores of the weights as they are (paper 4.2), fp64; of `score_rows`, in batches of the training's size and as
-  // evaluations see them. Changes nothing.
-  std::shared_ptr<const Snapshot> scores(ScoreMethod method, int64_t per_class);
   std::vector<int32_t> score_rows(int64_t per_class) const { return batches_.score_rows(per_class); }
 
-  // All three claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
+  // All of these claim the session, start a thread and return at once. It stays busy until the run's thread has ended.
   std::shared_ptr<Run> train(const TrainOptions& options, RunEvents events);
   // `examples` of the split, evenly spaced over it; 0: all. Evaluations, in trainings too, are of the moving averages where
   // they are kept, and so is `reestimate`, which is for evaluations.
@@ -96,6 +94,10 @@ class Session {
   // Running statistics become the mean of those of the first `batches` batches of noise 0, without augmentation, each
   // (micro-)batch counted once; weights, optimiser state and step stay. One that is aborted leaves them half done.
   std::shared_ptr<Run> reestimate(int64_t batches, RunEvents events);
+  // Scores of the weights as they are (paper 4.2), fp64; of `score_rows`, in batches of the training's size, or of its
+  // micro-batches, as evaluations see them. Changes nothing; `found` is given them on the run's thread, before its end.
+  using Found = std::function<void(std::shared_ptr<const Snapshot>)>;
+  std::shared_ptr<Run> scores(ScoreMethod method, int64_t per_class, Found found, RunEvents events);
   // Stops and joins what is going on.
   void stop();
   // Has it stop at the next step.

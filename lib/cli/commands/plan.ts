@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { diskBytes, unitBytes } from '../../experiment/disk.js';
 import { estimateSeconds } from '../../experiment/estimate.js';
 import { type MemoryNeed, memoryNeed } from '../../experiment/memory.js';
-import { openPlan } from '../../experiment/openPlan.js';
+import { checkNewRun, openPlan } from '../../experiment/openPlan.js';
 import { finishedUnits } from '../../experiment/run.js';
 import { sideBySide } from '../../experiment/sideBySide.js';
 import { parseRecipe } from '../../recipe/schema.js';
@@ -48,21 +48,23 @@ export function planCommand(): Command {
       const recipe = parseRecipe(asked, 'recipe');
       const { workplace, plan } = await openPlan(recipe);
       try {
+        if (!RunFolder.is(out)) checkNewRun(recipe, workplace);
         const finished = RunFolder.is(out) ? await finishedUnits(RunFolder.open(out), plan, null) : new Map();
         const threads = options.threads ?? availableParallelism();
         const keep = options.keep ?? 'all';
         const { counts } = workplace.network.summary;
         const jobs = options.jobs ?? 1;
         const inEach = sideBySide(recipe, { jobs, threads }, options.sideBySide ?? null);
-        const trainings = jobs * inEach;
+        const trainings = Math.min(plan.units.filter((unit) => unit.updates > 0).length, jobs * inEach);
         const disk = diskBytes(plan, recipe, counts, { keep, trainings });
         const left = plan.units.filter((unit) => !finished.has(unit.id));
         const updates = (units: typeof left) => units.reduce((sum, unit) => sum + unit.updates, 0);
         const time = options.timing
-          ? await estimateSeconds(workplace, plan, { threads, trainings }, (id) => finished.has(id))
+          ? await estimateSeconds(workplace, plan, { jobs, threads, trainings }, (id) => finished.has(id))
           : null;
-        // Of the measurement, which has all trainings in this process.
-        const measured = time && recipe.device === 'cpu' ? process.resourceUsage().maxRSS * 1024 : null;
+        // The measurement has all trainings in this process: of several it says nothing.
+        const known = time && jobs === 1 && recipe.device === 'cpu';
+        const measured = known ? process.resourceUsage().maxRSS * 1024 : null;
         const memory = { ...(await memoryNeed(workplace, plan, { jobs, sideBySide: inEach })), measured };
         const units = plan.units.map((unit) => ({
           id: unit.id,

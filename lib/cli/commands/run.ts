@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { runExperiment } from '../../experiment/run.js';
 import { renderCurve, renderTable } from '../../report/terminal.js';
+import { FAILED, STOPPED } from '../exitCodes.js';
 import { progressPrinter } from '../progress.js';
 import { type RecipeOptions, recipeOf, takesRecipe, workOptions } from '../recipeOptions.js';
 import { abortOnSignal, unlessStopped } from '../signals.js';
@@ -11,10 +12,6 @@ interface Options extends RecipeOptions {
   tuning?: string;
   json?: boolean;
 }
-
-/** Saved and stopped: requeue me. */
-const STOPPED = 75;
-const FAILED = 1;
 
 export function runCommand(exit: (code: number) => void): Command {
   return takesRecipe(new Command('run').description('run an experiment; the same command continues it'))

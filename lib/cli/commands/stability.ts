@@ -2,8 +2,9 @@ import { Command } from 'commander';
 import { measureStability } from '../../experiment/analyse.js';
 import type { StabilityResult } from '../../experiment/Result.js';
 import { renderStability } from '../../report/analyses.js';
-import { type AnalysisFlags, analysisOptions, finish, STOPPED, takesRun } from '../analysisOptions.js';
+import { type AnalysisFlags, analysisOptions, finish, takesRun } from '../analysisOptions.js';
 import { awaitRun } from '../awaitRun.js';
+import { STOPPED } from '../exitCodes.js';
 import { choice, choices, integer } from '../options.js';
 import { unlessStopped } from '../signals.js';
 
