@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, open, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { LthError } from './native/errors.js';
 import { loadAddon } from './native/load.js';
@@ -56,12 +56,33 @@ async function readJson(path: string): Promise<unknown> {
 export const sealOfValue = (value: unknown) =>
   createHash('sha256').update(JSON.stringify(value)).digest('hex');
 
-/** Writes a record that ends in a checksum of itself, so that a flipped bit in it is found. */
-export async function writeRecord(path: string, record: object): Promise<void> {
+/** A record with a checksum of itself at its end, so that a flipped bit in it is found. */
+export function sealedBytes(record: object): Buffer {
   // As it will be read: without what JSON has no word for.
   const value = JSON.parse(JSON.stringify(record));
-  const sealed = { ...value, seal: sealOfValue(value) };
-  await loadAddon().fileWrite(path, Buffer.from(`${JSON.stringify(sealed, null, 2)}\n`));
+  return Buffer.from(`${JSON.stringify({ ...value, seal: sealOfValue(value) }, null, 2)}\n`);
+}
+
+export async function writeRecord(path: string, record: object): Promise<void> {
+  await loadAddon().fileWrite(path, sealedBytes(record));
+}
+
+/**
+ * Writes a file that a user has named: whole or not at all, where a link leads; straight into a pipe or a device, which must
+ * not be replaced by a file.
+ * @throws LthError "io".
+ */
+export async function writeOutput(path: string, bytes: Uint8Array): Promise<void> {
+  const there = await stat(path).catch(() => null);
+  if (!there || there.isFile() || there.isDirectory()) {
+    await loadAddon().fileWrite(there ? await realpath(path) : resolve(path), bytes);
+    return;
+  }
+  try {
+    await writeFile(path, bytes);
+  } catch (cause) {
+    throw ioError(path, cause);
+  }
 }
 
 /** A record as it was written, without its seal. @throws LthError "io", "corrupt-file". */

@@ -1,7 +1,16 @@
 /** The report: its numbers are the run's, it stands alone, and nothing that a run says gets into it unescaped. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import {
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -220,6 +229,10 @@ test('what is found is said in sentences: matching levels, tickets, the k where 
   said(/^Stability to data order, level 8: .* of IMP's: 2\.8 at k = 0, 4\.3 at k = 500\.$/);
   said(/connectivity of imp, level 8: stable .* at k = 500\.$/);
   assert.equal(rangesOf([1, 2, 3, 5, 7, 8]), '1-3, 5, 7-8');
+  // Without a validation set there is no early stopping, which winning tickets are judged by.
+  const unheld = summary.results.map((one) => ({ ...one, earlyStop: null, earlyStopTestAccuracy: null }));
+  assert.match(curves(unheld).flatMap(curveVerdicts).join('\n'), /k = 0, iterative: whether .* is not known/);
+  assert.ok(!renderReport([{ ...summary, results: unheld }]).includes('Early-stopping iteration'));
 });
 
 test('stability and connectivity are drawn over k, errors over alpha, with their numbers', () => {
@@ -372,6 +385,20 @@ test('lth-train report writes the page of a real run: layers, overlap, recipe, c
     encoding: 'utf8',
   });
   assert.equal(printed.stdout, text);
+  // Where a link leads, and into what is no file: neither is replaced.
+  const [link, pipe] = [join(folder, 'link.html'), join(folder, 'pipe')];
+  rmSync(file);
+  writeFileSync(file, 'older');
+  symlinkSync(file, link);
+  assert.equal(spawnSync(process.execPath, [executable, 'report', out, '--out', link]).status, 0);
+  assert.ok(lstatSync(link).isSymbolicLink());
+  assert.equal(readFileSync(file, 'utf8'), text);
+  const script2 = 'mkfifo "$0" && { cat "$0" & "$1" "$2" report "$3" --out "$0"; wait; }';
+  const piped = spawnSync('sh', ['-c', script2, pipe, process.execPath, executable, out], {
+    encoding: 'utf8',
+  });
+  assert.equal(piped.stdout, text, piped.stderr);
+  assert.ok(lstatSync(pipe).isFIFO());
 
   const page = pageOf(text);
   const layers = all(page, 'table').find((one) => one.text.startsWith('Weights remaining of each tensor'));

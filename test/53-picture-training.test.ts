@@ -265,6 +265,29 @@ test('a picture that scores cannot read is replaced and told of', { skip }, asyn
   );
 });
 
+test('a picture that is not there any more stops the training: nothing is known of it, and no other stands in', {
+  skip,
+}, async () => {
+  const fading = join(folder, 'fading');
+  writeFiles(
+    fading,
+    Object.fromEntries(
+      ['train', 'val'].flatMap((part) =>
+        Array.from({ length: 9 }, (_, i) => [`${part}/class-${i % classes}/p${i}.png`, png(30, 30, i)]),
+      ),
+    ),
+  );
+  const session = await open({ ...(await dataOf(fading)), validation: 0 });
+  const lost = join(fading, 'train/class-0/p3.png');
+  rmSync(lost);
+  await assert.rejects(session.trainToEnd({ until: 6, evaluate: [] }), (error: Error & { code: string }) => {
+    assert.equal(error.code, 'io');
+    assert.ok(error.message.includes(lost), error.message);
+    return true;
+  });
+  assert.deepEqual(session.replacedPictures(), []);
+});
+
 test('crops of two sizes, and augmentation of pictures in memory, are refused', { skip }, async () => {
   const { train } = await Pictures.openParts(own);
   assert.throws(
@@ -274,6 +297,10 @@ test('crops of two sizes, and augmentation of pictures in memory, are refused', 
       }),
     /16 pixels.*24/,
   );
+  for (const options of [undefined, {}, { crop: { training: crop.training } }])
+    assert.throws(() => Reflect.apply(Dataset.ofPictures, Dataset, [train, options]), {
+      code: 'invalid-argument',
+    });
   await assert.rejects(open({ augment: { crop: 2, flip: false } }), /crops of their own/);
   await assert.rejects(Dataset.open('imagenet', own), { code: 'recipe' });
   await assert.rejects(Dataset.open('mnist-10k', null, { crop }), { code: 'recipe' });

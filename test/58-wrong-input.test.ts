@@ -31,6 +31,7 @@ writeFiles(at('more-classes'), { ...train, ...pictures('val', inThree) });
 writeFiles(at('three'), { ...pictures('train', inThree), ...pictures('val', inThree) });
 writeFileSync(at('short.txt'), 'p0 c0\np1 c1\n');
 writeFileSync(at('foreign.txt'), 'p0 zebra\n');
+writeFileSync(at('twice.txt'), 'p0 c0\np1 c1\np0 c1\n');
 writeFileSync(at('numbers.txt'), '490\n361\n');
 
 const set = (...values: string[]) => values.flatMap((value) => ['--set', value]);
@@ -59,6 +60,11 @@ const wrong: [string[], number, RegExp][] = [
   [of('flat', `data.groundTruth=${at('none.txt')}`), 1, /none\.txt: there is no such file/],
   [of('flat', `data.groundTruth=${at('short.txt')}`), 1, /short\.txt: has no line for p2\.png/],
   [of('flat', `data.groundTruth=${at('foreign.txt')}`), 1, /foreign\.txt: line 1: .* no class zebra/],
+  [
+    of('flat', `data.groundTruth=${at('twice.txt')}`),
+    1,
+    /twice\.txt: line 3: p0 is of class c1 here, of another one in a line above/,
+  ],
   [
     of('flat', `data.groundTruth=${at('numbers.txt')}`),
     1,

@@ -137,7 +137,13 @@ export async function listFlatFolder(
         'corrupt-file',
         `${groundTruth}: line ${i + 1}: the training set has no class ${word}`,
       );
-    truth.set(basename(name, extname(name)), label);
+    const picture = basename(name, extname(name));
+    if ((truth.get(picture) ?? label) !== label)
+      throw new LthError(
+        'corrupt-file',
+        `${groundTruth}: line ${i + 1}: ${name} is of class ${word} here, of another one in a line above`,
+      );
+    truth.set(picture, label);
   }
   const labels = pictures.map((picture) => {
     const label = truth.get(basename(picture, extname(picture)));

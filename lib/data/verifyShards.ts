@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { damage } from '../files.js';
 import { LthError } from '../native/errors.js';
@@ -36,6 +37,11 @@ export interface VerifyEvent {
   fraction: number;
 }
 
+async function hasLostManifest(folder: string): Promise<boolean> {
+  if (isShardFolder(folder) || !existsSync(folder)) return false;
+  return (await readdir(folder)).some((name) => /^shard-\d+\.arrow$/.test(name));
+}
+
 /**
  * Reads all of a folder that `data pack` made: the lists' seals, size and SHA-256 of each shard, its footer, its counts.
  * @throws LthError "io" where there are no shards.
@@ -53,6 +59,11 @@ export async function verifyShards(
         : `${folder}: there is no such folder`,
     );
   const problems: string[] = [];
+  for (const one of [join(folder, 'train'), join(folder, 'val')])
+    if (await hasLostManifest(one))
+      problems.push(
+        `${one}: holds shards and no ${MANIFEST}, which tells of them: remove them, and \`lth-train data pack\` makes them again`,
+      );
   const problem = (error: unknown) => {
     if (!(error instanceof LthError)) throw error;
     problems.push(error.message);

@@ -40,7 +40,7 @@ export class Replacements {
   /** Tells of those that the session met since the last call. */
   collect(): void {
     for (const { split, name, path, by, why } of this.session.replacedPictures()) {
-      this.onNotice(`a picture that cannot be read, in whose place ${by} is: ${why || path}`);
+      this.onNotice(`a picture cannot be read, and ${by} stands in its place: ${why || path}`);
       this.found.push({ split, name });
     }
   }

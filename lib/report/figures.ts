@@ -226,7 +226,7 @@ export function trainingFigures(summary: RunSummary, id: string): Markup[] {
   const parts = all.flatMap((curve) => [
     items(curveVerdicts(curve).slice(1)) ?? markup``,
     accuracyFigure(summary, curve, id),
-    earlyStopFigure(curve, id),
+    ...(curve.rows.some((row) => row.earlyStop.imp) ? [earlyStopFigure(curve, id)] : []),
   ]);
   if (all.length > 1)
     parts.unshift(

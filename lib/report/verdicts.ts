@@ -46,7 +46,9 @@ export function curveVerdicts(curve: Curve): string[] {
       ? [
           winning.length > 0
             ? `${where}: winning tickets (matching from initialisation, and as early) at ${levelsOf(winning)}.`
-            : `${where}: no winning ticket.`,
+            : measured.every((row) => row.earlyStop.imp)
+              ? `${where}: no winning ticket.`
+              : `${where}: whether there are winning tickets is not known, as nothing was held out to tell the early-stopping iteration by.`,
         ]
       : []),
     ...verdicts(curve).map((words) => `${where}, ${words}.`),

@@ -42,7 +42,10 @@ export class Dataset extends Resource<DatasetHandle> {
    * @throws LthError "invalid-argument" where the crops' sizes differ.
    */
   static ofPictures(pictures: Pictures, options: PictureOptions): Dataset {
-    const { crop, mean = imagenet.mean, std = imagenet.std, upright = false } = options;
+    if (!(pictures instanceof Pictures)) throw wrongValue('Pictures', 'pictures', pictures);
+    const { crop, mean = imagenet.mean, std = imagenet.std, upright = false } = options ?? {};
+    if (!crop?.training || !crop.evaluation)
+      throw wrongValue('{ training, evaluation }', 'crop', JSON.stringify(crop));
     for (const [i, one] of mean.entries()) checkNumber(one, `mean[${i}]`, 0, 1);
     for (const [i, one] of std.entries()) checkNumber(one, `std[${i}]`, 1e-6, 1);
     const [training, evaluation] = [nativeCrop(crop.training), nativeCrop(crop.evaluation)];

@@ -97,6 +97,9 @@ function otherWords(there: string, here: string): string {
   return others.length > 0 ? ` (not ${others.join(' ')}${forced ? '; LTH_ISA is set' : ''})` : '';
 }
 
+const otherData = (difference: string) =>
+  difference.startsWith('data.figures') ? ' (there are other examples, or classes, than there were)' : '';
+
 /** A run on disk: recipe.yaml and one folder a unit. Files are whole or not there; finished units are never touched. */
 export class RunFolder {
   /** Files whose checksums were found right. */
@@ -195,7 +198,7 @@ export class RunFolder {
     if (difference) {
       throw new LthError(
         'other-experiment',
-        `${this.path} holds another experiment: ${difference}. Choose another folder with --out.`,
+        `${this.path} holds another experiment: ${difference}${otherData(difference)}. Choose another folder with --out.`,
       );
     }
     if (there.fingerprint !== here.fingerprint && !options.allowDifferentBits) {

@@ -1,4 +1,4 @@
-import { readRecord, writeRecord } from '../files.js';
+import { readRecord, sealedBytes, writeOutput } from '../files.js';
 import type { Tuning } from '../native/AddonTypes.js';
 import { LthError } from '../native/errors.js';
 import { parseRecord, TUNING_FORMAT, type TuningRecord, tuningRecord } from './records.js';
@@ -24,6 +24,8 @@ export async function writeTuning(
   tuning: Tuning,
   machine: TuningRecord['machine'],
 ): Promise<void> {
-  const record: TuningRecord = { format: TUNING_FORMAT, kind: 'tuning', machine, tuning };
-  await writeRecord(path, record);
+  await writeOutput(
+    path,
+    sealedBytes({ format: TUNING_FORMAT, kind: 'tuning', machine, tuning } satisfies TuningRecord),
+  );
 }

@@ -173,7 +173,13 @@ void PictureLoader::make(Job& job, int64_t position, PictureInput& input, std::v
     }
   } catch (const Error& error) {
     std::lock_guard lock(mutex_);
-    batch.failures.push_back({.position = position, .row = row, .taken = row, .why = error.what()});
+    // Of a file that cannot be had now nothing is known: another picture in its place would be a result of the weather.
+    if (error.code() == "io") {
+      job.code = error.code();
+      job.message = error.what();
+    } else {
+      batch.failures.push_back({.position = position, .row = row, .taken = row, .why = error.what()});
+    }
   } catch (const std::exception& error) {
     std::lock_guard lock(mutex_);
     job.code = "native";

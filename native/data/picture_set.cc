@@ -93,7 +93,11 @@ std::string PictureSet::path(int64_t row) const {
 std::span<const std::byte> PictureSet::read(int64_t row, std::vector<std::byte>& memory) const {
   if (!files_.empty()) {
     const auto bytes = room(memory, shards_.lengths[static_cast<size_t>(row)]);
-    files_[shard_of(row)]->read(static_cast<uint64_t>(shards_.begins[static_cast<size_t>(row)]), bytes);
+    try {
+      files_[shard_of(row)]->read(static_cast<uint64_t>(shards_.begins[static_cast<size_t>(row)]), bytes);
+    } catch (const Error& error) {
+      throw Error("io", error.what());  // one that has become shorter, too: the shard is damaged, not this picture
+    }
     return bytes;
   }
   const std::string where = path(row);

@@ -7,9 +7,9 @@ import type { LoaderOptions } from '../../../bench/loader.js';
 import type { SpeedPlot } from '../../../bench/plot.js';
 import type { StepOptions } from '../../../bench/step.js';
 import type { TrainingOptions } from '../../../bench/training.js';
+import { writeOutput } from '../../files.js';
 import type { Precision } from '../../native/AddonTypes.js';
 import { LthError } from '../../native/errors.js';
-import { loadAddon } from '../../native/load.js';
 import { densities } from '../densities.js';
 import { choice, choices, integer, list, repeated } from '../options.js';
 import { statusLine } from '../statusLine.js';
@@ -34,7 +34,7 @@ async function finish<Result>(
       .join(' ')
       .replace(/ --plot[= ]\S+/, '');
     const command = `lth-train ${words}`;
-    await loadAddon().fileWrite(resolve(options.plot), Buffer.from(renderPlot(plot(result, command))));
+    await writeOutput(options.plot, Buffer.from(renderPlot(plot(result, command))));
     process.stderr.write(`${options.plot}: speed over density\n`);
   }
   process.stdout.write(`${options.json ? JSON.stringify(result) : render(result)}\n`);

@@ -1,8 +1,7 @@
-import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { RunSummary } from '../../experiment/Result.js';
 import { summarise } from '../../experiment/summary.js';
-import { loadAddon } from '../../native/load.js';
+import { writeOutput } from '../../files.js';
 import { type ReportExtras, reportExtras } from '../../report/extras.js';
 import { renderReport } from '../../report/report.js';
 import { awaitRun } from '../awaitRun.js';
@@ -28,7 +27,7 @@ export function reportCommand(): Command {
         process.stdout.write(page);
         return;
       }
-      await loadAddon().fileWrite(resolve(options.out), Buffer.from(page));
+      await writeOutput(options.out, Buffer.from(page));
       process.stderr.write(`${options.out}: ${runs.length === 1 ? 'one run' : `${runs.length} runs`}\n`);
     });
 }
