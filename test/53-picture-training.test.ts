@@ -52,6 +52,17 @@ const crop: PictureOptions['crop'] = {
   evaluation: { kind: 'centre', size: 16, resize: 20 },
 };
 
+/** Nine pictures of each part, in turns of the classes. */
+const writeNine = (root: string) =>
+  writeFiles(
+    root,
+    Object.fromEntries(
+      ['train', 'val'].flatMap((part) =>
+        Array.from({ length: 9 }, (_, i) => [`${part}/class-${i % classes}/p${i}.png`, png(30, 30, i)]),
+      ),
+    ),
+  );
+
 async function dataOf(root: string): Promise<{ train: Dataset; test: Dataset }> {
   const { train, validation } = await Pictures.openParts(root);
   return { train: Dataset.ofPictures(train, { crop }), test: Dataset.ofPictures(validation, { crop }) };
@@ -172,14 +183,7 @@ test('a picture that cannot be read is replaced, told once with its path, and th
   skip,
 }, async () => {
   const broken = join(folder, 'broken');
-  writeFiles(
-    broken,
-    Object.fromEntries(
-      ['train', 'val'].flatMap((part) =>
-        Array.from({ length: 9 }, (_, i) => [`${part}/class-${i % classes}/p${i}.png`, png(30, 30, i)]),
-      ),
-    ),
-  );
+  writeNine(broken);
   const [first, second] = [join(broken, 'train/class-0/p3.png'), join(broken, 'val/class-1/p4.png')];
   truncateSync(first, 60);
   writeFileSync(second, '');
@@ -246,14 +250,7 @@ test('scores are those of the same pixels in memory, for any number of threads a
 
 test('a picture that scores cannot read is replaced and told of', { skip }, async () => {
   const broken = join(folder, 'broken-scores');
-  writeFiles(
-    broken,
-    Object.fromEntries(
-      ['train', 'val'].flatMap((part) =>
-        Array.from({ length: 9 }, (_, i) => [`${part}/class-${i % classes}/p${i}.png`, png(30, 30, i)]),
-      ),
-    ),
-  );
+  writeNine(broken);
   writeFileSync(join(broken, 'train/class-0/p3.png'), '');
   const session = await open({ ...(await dataOf(broken)), validation: 0 });
   const scores = await session.scores('snip', { perClass: 3 });
@@ -269,14 +266,7 @@ test('a picture that is not there any more stops the training: nothing is known 
   skip,
 }, async () => {
   const fading = join(folder, 'fading');
-  writeFiles(
-    fading,
-    Object.fromEntries(
-      ['train', 'val'].flatMap((part) =>
-        Array.from({ length: 9 }, (_, i) => [`${part}/class-${i % classes}/p${i}.png`, png(30, 30, i)]),
-      ),
-    ),
-  );
+  writeNine(fading);
   const session = await open({ ...(await dataOf(fading)), validation: 0 });
   const lost = join(fading, 'train/class-0/p3.png');
   rmSync(lost);
