@@ -173,19 +173,21 @@ TEST("a picture that cannot be read is named, and the next of its batch that can
   CHECK(same(1, 3) && same(2, 3) && same(5, 0) && !same(3, 0));
 }
 
-TEST("a file that is gone is a failure too; a batch without one good picture is an error, and the next one comes") {
+TEST("a batch without one good picture is an error, and one that wants a file that is gone; the next one comes") {
   const Fixture f({4, 7});
   std::filesystem::remove(f.folder / "p2.JPEG");
   StreamOptions plain = options(2);
   plain.shuffle = false;
-  plain.rows = {4, 7, 2, 0, 2, 1};
+  plain.rows = {4, 7, 4, 0, 2, 7, 0, 7, 1};
   plain.batch = 3;
-  plain.until = 2;
+  plain.until = 3;
   PictureStream stream(f.set, plain);
   CHECK_THROWS({ stream.take(); }, "corrupt-file", {"none of the 3", "batch 0", "p4.JPEG"});
-  const auto b = stream.take();
-  CHECK_EQUAL(b->rows, (std::vector<int32_t>{0, 1, 1}));
-  CHECK(b->failures[0].why.find("p2.JPEG") != std::string::npos);
+  CHECK_THROWS({ stream.take(); }, "io", {"p2.JPEG"});
+  const auto c = stream.take();
+  CHECK_EQUAL(c->rows, (std::vector<int32_t>{0, 1, 1}));
+  CHECK_EQUAL(c->failures.size(), size_t{1});
+  CHECK(c->failures[0].why.find("p7.JPEG") != std::string::npos);
 }
 
 TEST("no more batches are made than may be ahead") {
