@@ -1,23 +1,25 @@
 // The products of convolutions (kernels/layers.h), over a vector type as layers.inl is: forward, the gradient of the input
 // (which is the same sum over other places), the gradient of the weights.
 
-// One output place, or two, of kTile units: the sums stay in registers over all taps and channels.
+// One output place, or two, of kTile units: the sums stay in registers over all taps and channels. `packed`: the cells of the
+// one tap side by side, as `pack_places` makes them, or null.
 template <bool kTwo, typename S>
 static inline __attribute__((always_inline)) void convolve_places(const Convolve<S>& c, const S* weights, int64_t tile,
                                                                   const Axis::Pair& row, const Axis::Pair& column,
-                                                                  int64_t lanes) {
+                                                                  int64_t lanes, const S* packed = nullptr) {
   using C = Cells<S>;
   vec sum[2][kTile];
 #pragma GCC unroll 8
   for (int64_t k = 0; k < kTile; ++k) sum[0][k] = sum[1][k] = c.bias ? splat(c.bias[tile * kTile + k]) : splat(0);
-  const int64_t plane = c.in_plane * kCell<S>, apart = c.columns.step * kCell<S>;
+  const int64_t plane = (packed ? kTwo ? 2 : 1 : c.in_plane) * kCell<S>, apart = (packed ? 1 : c.columns.step) * kCell<S>;
   for (int32_t v = row.from; v < row.to; ++v) {
     const Axis::Tap& vertical = c.rows.taps[v];
     for (int32_t h = column.from; h < column.to; ++h) {
       const Axis::Tap& horizontal = c.columns.taps[h];
       const S* w = weights + (vertical.tap * c.kernel_w + horizontal.tap) * c.in_planes * kTile * kPack<S>;
       const S* const end = w + c.in_planes * kTile * kPack<S>;
-      const S* x = c.in + (vertical.in * c.in_width + horizontal.in) * kCell<S> + lanes * kPack<S>;
+      const S* x = packed ? packed : c.in + (vertical.in * c.in_width + horizontal.in) * kCell<S>;
+      x += lanes * kPack<S>;
       if (kTwo && horizontal.first && horizontal.second) {
         for (; w != end; w += kTile * kPack<S>, x += plane) {
           const auto a = C::read(x), b = C::read(x + apart);
@@ -64,15 +66,51 @@ static inline __attribute__((always_inline)) void convolve_places(const Convolve
 }
 
 template <typename S>
+static inline __attribute__((always_inline)) void convolve_pair(const Convolve<S>& c, const S* weights, int64_t tile,
+                                                                const Axis::Pair& row, const Axis::Pair& column,
+                                                                const S* packed = nullptr) {
+  for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
+    if (column.second < 0) {
+      convolve_places<false>(c, weights, tile, row, column, lanes, packed);
+    } else {
+      convolve_places<true>(c, weights, tile, row, column, lanes, packed);
+    }
+  }
+}
+
+template <typename S>
 static void convolve_row(const Convolve<S>& c, int64_t tile, const Axis::Pair& row) {
   const S* weights = c.weights + tile * c.taps * c.in_planes * kTile * kPack<S>;
-  for (int64_t i = 0; i < c.columns.size; ++i) {
-    const Axis::Pair& column = c.columns.pairs[i];
-    for (int64_t lanes = 0; lanes < kLane; lanes += kWidth) {
-      if (column.second < 0) {
-        convolve_places<false>(c, weights, tile, row, column, lanes);
-      } else {
-        convolve_places<true>(c, weights, tile, row, column, lanes);
+  for (int64_t i = 0; i < c.columns.size; ++i) convolve_pair(c, weights, tile, row, c.columns.pairs[i]);
+}
+
+// (planes, two or one) cells that the only tap of a pair of places reads.
+template <typename S>
+static void pack_places(const Convolve<S>& c, const Axis::Pair& row, const Axis::Pair& column, S* to) {
+  const int64_t two = column.second < 0 ? 1 : 2;
+  const S* from = c.in + (c.rows.taps[row.from].in * c.in_width + c.columns.taps[column.from].in) * kCell<S>;
+  for (int64_t p = 0; p < c.in_planes; ++p, from += c.in_plane * kCell<S>, to += two * kCell<S>) {
+    std::memcpy(static_cast<void*>(to), from, kCell<S> * sizeof(S));
+    if (two == 2) std::memcpy(static_cast<void*>(to + kCell<S>), from + c.columns.step * kCell<S>, kCell<S> * sizeof(S));
+  }
+}
+
+// Planes of 56 x 56 or 32 x 32 places begin at the same place of the first cache, and push one another out of it where there
+// are more than its ways. So what one tap reads is copied side by side, once for all units. The sums are the same.
+constexpr int64_t kFewPlanes = 8, kMostPacked = 256 << 10;
+
+template <typename S>
+static void convolve_points(const Convolve<S>& c, int64_t tiles) {
+  auto* const packed = static_cast<S*>(__builtin_alloca_with_align(static_cast<size_t>(2 * c.in_planes * kCell<S>) * sizeof(S), 512));
+  for (int64_t i = 0; i < c.rows.size; ++i) {
+    const Axis::Pair& row = c.rows.pairs[i];
+    for (int64_t j = 0; j < c.columns.size; ++j) {
+      const Axis::Pair& column = c.columns.pairs[j];
+      const bool one = row.to - row.from == 1 && column.to - column.from == 1;
+      const bool whole = one && c.columns.taps[column.from].first && (column.second < 0 || c.columns.taps[column.from].second);
+      if (whole) pack_places(c, row, column, packed);
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        convolve_pair(c, c.weights + tile * c.in_planes * kTile * kPack<S>, tile, row, column, whole ? packed : nullptr);
       }
     }
   }
@@ -84,6 +122,10 @@ constexpr int64_t kSmallWeights = 24 << 10;
 template <typename S>
 static void convolve(const Convolve<S>& c) {
   const int64_t tiles = (c.out_planes * kPack<S> + kTile - 1) / kTile;
+  if (c.taps == 1 && tiles > 1 && c.in_planes > kFewPlanes &&
+      2 * c.in_planes * kCell<S> * static_cast<int64_t>(sizeof(S)) <= kMostPacked) {
+    return convolve_points(c, tiles);
+  }
   const int64_t bytes = tiles * c.taps * c.in_planes * kTile * kPack<S> * static_cast<int64_t>(sizeof(S));
   if (bytes <= kSmallWeights) {
     for (int64_t i = 0; i < c.rows.size; ++i) {
