@@ -1,7 +1,7 @@
 /** What the benchmarks of steps and of whole IMPs share: a session in training beside PyTorch's. */
 
 import { tuningForMachine } from '../lib/experiment/tuning.js';
-import type { Precision } from '../lib/native/AddonTypes.js';
+import type { DeviceMode, Precision } from '../lib/native/AddonTypes.js';
 import { LthError } from '../lib/native/errors.js';
 import { networkByName } from '../lib/networks/catalogue.js';
 import { CompiledNetwork } from '../lib/session/CompiledNetwork.js';
@@ -22,6 +22,7 @@ export interface TrainingOptions {
   /** Of PyTorch's step; default: all, of which those far behind are left out after a first round. */
   variants: string[];
   device: string;
+  deviceMode?: DeviceMode;
   reference: boolean;
   signal?: AbortSignal;
   onProgress?: (text: string) => void;
@@ -47,6 +48,7 @@ export interface TrainingSettings {
   batch: number;
   optimiser: 'sgd' | 'adam';
   device: string;
+  deviceMode: DeviceMode;
   rounds: number;
   steps: number;
   torch: string | null;
@@ -69,7 +71,7 @@ export class Trainings {
     const optimiser = o.optimiser ?? (pictures ? 'sgd' : 'adam');
     const batch = o.batch ?? (pictures ? 128 : 60);
     const precision = o.precision ?? (pictures ? 'bf16' : 'fp32');
-    const { threads, device, variants, signal } = o;
+    const { threads, device, deviceMode = 'deterministic', variants, signal } = o;
     // As a run has it.
     const tuning =
       device === 'cpu' ? { tuning: await tuningForMachine(signal, (text) => o.onProgress?.(text)) } : {};
@@ -81,6 +83,7 @@ export class Trainings {
       threads,
       precision,
       device,
+      deviceMode,
       augment: pictures ? { crop: 4, flip: true } : null,
       optimiser:
         optimiser === 'adam'
@@ -126,6 +129,7 @@ export class Trainings {
       batch,
       optimiser,
       device,
+      deviceMode,
       rounds,
       steps,
       torch,
@@ -180,7 +184,7 @@ export class Trainings {
 export const percent = (value: number, digits = 3) => String(Number((value * 100).toPrecision(digits)));
 
 export function describeTraining(s: TrainingSettings): string {
-  const where = s.device === 'cpu' ? `${s.threads} threads` : s.device;
+  const where = s.device === 'cpu' ? `${s.threads} threads` : `${s.device}, ${s.deviceMode}`;
   return `${s.network}, batch ${s.batch}, ${s.optimiser}, ${s.precision}, ${where}`;
 }
 

@@ -42,6 +42,7 @@ export { type Verification, type VerifyProblem, verifyRun } from './experiment/v
 export type {
   BuildInfo,
   DatasetInfo,
+  DeviceMode,
   KernelChoice,
   KernelRule,
   NetworkSummary,

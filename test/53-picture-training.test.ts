@@ -18,7 +18,7 @@ import { png, sample, withoutSample, writeFiles } from './helpers/pictures.js';
 const folder = mkdtempSync(join(tmpdir(), 'lth-picture-training-'));
 after(() => rmSync(folder, { recursive: true }));
 
-const { jpeg } = loadAddon().info();
+const { cuda, jpeg } = loadAddon().info();
 const skip: string | false = jpeg.built ? false : jpeg.reason;
 
 const classes = 3;
@@ -169,14 +169,24 @@ test('an update is the one of the same bytes in memory: crops, order and normali
   assert.ok(Number.isFinite(loss));
 });
 
-test('every executor sees the same pictures', { skip }, async () => {
-  const losses = [];
-  for (const executor of ['direct', 'aten', 'autograd'] as const) {
-    const session = await open({ executor, precision: 'fp64' });
-    losses.push([(await session.gradients(3)).loss, (await session.evaluate('test')).loss]);
+test('every executor sees the same pictures, and a device where there is one', { skip }, async () => {
+  const places: Partial<OpenOptions>[] = (['direct', 'aten', 'autograd'] as const).map((executor) => ({
+    executor,
+  }));
+  if (cuda.available) places.push({ device: 'cuda' });
+  const losses: number[][] = [];
+  for (const place of places) {
+    const { session, losses: ofTraining } = await trained(12, { ...place, precision: 'fp64' });
+    // Statistics are re-estimated over batches that nothing waits for.
+    await session.reestimateStatistics(4);
+    losses.push([...ofTraining, (await session.gradients(3)).loss, (await session.evaluate('test')).loss]);
+    session.dispose();
   }
-  for (const one of losses.slice(1))
-    for (const [i, loss] of one.entries()) assert.ok(Math.abs(loss / (losses[0]?.[i] as number) - 1) < 1e-9);
+  const [first, ...others] = losses as [number[], ...number[][]];
+  assert.equal(first.length, 12 + 2 * 3 + 2);
+  for (const one of others)
+    for (const [i, loss] of first.entries())
+      assert.ok(Math.abs((one[i] as number) / loss - 1) < 1e-9, `${i}`);
 });
 
 test('a picture that cannot be read is replaced, told once with its path, and the training goes on', {

@@ -235,6 +235,27 @@ test('new masks, loads, evaluations and gradients between replayed updates chang
   for (const session of [one, fresh]) session.dispose();
 });
 
+test('algorithms chosen by the clock train the same network within rounding, in a process of their own', {
+  skip,
+}, async () => {
+  await assert.rejects(
+    openSession({ network: resnet, device: 'cuda', deviceMode: 'fast' }),
+    /deterministic already.*another process/,
+  );
+  const options = ['--device', 'cuda', '--set', 'training.steps=100it', '--set', 'training.precision=bf16'];
+  options.push('--set', `network=${JSON.stringify(convolutional)}`, '--levels', '0', '--replicates', '1');
+  const losses: number[] = [];
+  for (const mode of ['fast', 'deterministic']) {
+    const out = join(folder, mode);
+    const { code, err } = await cli.run('run', 'quickstart', '--device-mode', mode, '--out', out, ...options);
+    assert.equal(code, 0, err);
+    const { results, fingerprints } = JSON.parse((await cli.run('show', out, '--json')).out);
+    losses.push(results[0].testLoss);
+    assert.equal(/ mode=fast /.test(fingerprints[0]), mode === 'fast');
+  }
+  assert.ok(Math.abs((losses[0] as number) / (losses[1] as number) - 1) < 0.1, `${losses}`);
+});
+
 test('scores of pruning at initialisation are those of the CPU', { skip }, async () => {
   const [cpu, gpu] = [
     await openSession({ network: resnet }),

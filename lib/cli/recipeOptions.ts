@@ -87,6 +87,10 @@ export function takesRecipe(command: Command): Command {
     .option('--rewind <steps>', 'rewind points, e.g. 0it,500it,1.7% (repeatable)', list)
     .option('--seed <n>', 'seed of everything random', integer(0))
     .option('--device <device>', 'cpu, cuda or cuda:N')
+    .option(
+      '--device-mode <mode>',
+      'on CUDA: deterministic, the same bits each time, or fast, algorithms chosen by the clock',
+    )
     .option('--kernels <rule>', 'products of pruned layers: auto (sparse where cheaper), dense or sparse')
     .option('--out <folder>', 'run folder (default: runs/<recipe>)');
   return takesWork(described, '');

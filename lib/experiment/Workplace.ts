@@ -154,6 +154,7 @@ export class Workplace {
       normalise: recipe.data.normalise,
       augment: recipe.data.augment,
       device: recipe.device,
+      deviceMode: recipe.deviceMode,
       kernels: recipe.kernels,
       ...(this.tuning && { tuning: this.tuning }),
       precision: recipe.training.precision,

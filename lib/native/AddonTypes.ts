@@ -349,6 +349,8 @@ export interface SessionOptions {
   /** Of training batches alone: crops of the picture padded by `crop` pixels of 0, and flips. */
   augment: { crop: number; flip: boolean } | null;
   device: string;
+  /** Of CUDA devices. */
+  deviceMode: DeviceMode;
   kernels: KernelRule;
   /** Of kernels "auto", executor "direct" on the CPU, fp32 and bf16; others do not look at it. */
   tuning: Tuning;
@@ -411,6 +413,7 @@ export interface SessionMemory {
 }
 
 /** Which products may be sparse: those where that is cheaper, none, or all that can be. */
+export type DeviceMode = 'deterministic' | 'fast';
 export type KernelRule = 'auto' | 'dense' | 'sparse';
 
 export interface SessionInfo {

@@ -1,4 +1,4 @@
-import type { Decayed } from '../native/AddonTypes.js';
+import type { Decayed, DeviceMode } from '../native/AddonTypes.js';
 import type { Network } from '../networks/Network.js';
 import type { PictureCrop } from '../session/Pictures.js';
 import type { Branch, Control, Retraining } from './branches.js';
@@ -138,6 +138,8 @@ export interface Recipe {
   replicates: number;
   seed: number;
   device: string;
+  /** Of CUDA devices, see Session.open. Not part of the experiment, but of its bits. */
+  deviceMode: DeviceMode;
   /** Which products of pruned layers may be sparse, see Session.open. Not part of the experiment, but of its bits. */
   kernels: 'auto' | 'dense' | 'sparse';
   /** Figures to compare with. They decide nothing of the experiment. */

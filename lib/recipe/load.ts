@@ -21,6 +21,7 @@ export interface RecipeOverrides {
   rewind?: string[];
   seed?: number;
   device?: string;
+  deviceMode?: string;
   kernels?: string;
 }
 
@@ -117,6 +118,7 @@ export function loadRecipe(nameOrFile: string, overrides: RecipeOverrides = {}):
   if (overrides.rewind !== undefined) value.rewind = overrides.rewind;
   if (overrides.seed !== undefined) value.seed = overrides.seed;
   if (overrides.device !== undefined) value.device = overrides.device;
+  if (overrides.deviceMode !== undefined) value.deviceMode = overrides.deviceMode;
   if (overrides.kernels !== undefined) value.kernels = overrides.kernels;
   return parseRecipe(value, source);
 }

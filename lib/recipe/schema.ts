@@ -203,6 +203,7 @@ const schema = z.strictObject({
     .string()
     .regex(/^(cpu|cuda(:\d{1,3})?)$/, 'expected cpu, cuda or cuda:N')
     .default('cpu'),
+  deviceMode: z.enum(['deterministic', 'fast']).default('deterministic'),
   kernels: z.enum(['auto', 'dense', 'sparse']).default('auto'),
   paper: paper.nullable().default(null),
 });
@@ -274,6 +275,12 @@ export function parseRecipe(value: unknown, source: string): Recipe {
   }
   if (new Set(recipe.controls).size !== recipe.controls.length) {
     throw new LthError('recipe', `${source}: controls: each control may stand once`);
+  }
+  if (recipe.deviceMode === 'fast' && recipe.device === 'cpu') {
+    throw new LthError(
+      'recipe',
+      `${source}: deviceMode: fast is for CUDA devices, and the device is cpu: deterministic`,
+    );
   }
   if (recipe.kernels !== 'auto' && (recipe.device !== 'cpu' || recipe.training.executor !== 'direct')) {
     const where =

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type {
   Decayed,
+  DeviceMode,
   KernelRule,
   TrainOptions as NativeTrainOptions,
   OptimiserOptions,
@@ -108,6 +109,11 @@ export interface OpenOptions {
   augment?: { crop: number; flip: boolean } | null;
   /** "cpu", "cuda" or "cuda:N". Default "cpu". */
   device?: string;
+  /**
+   * On CUDA: "deterministic" gives the same bits each time; "fast" has cuDNN time its algorithms and take the fastest, and
+   * runs agree within noise. One mode for all sessions of a process. Default "deterministic".
+   */
+  deviceMode?: DeviceMode;
   /**
    * Of "direct" on the CPU: which products of pruned layers may be sparse. "auto" takes them where they are cheaper, "dense"
    * nowhere, "sparse" wherever they can be; the same training within rounding. Default "auto".
@@ -272,6 +278,7 @@ export function nativeOptions(o: OpenOptions): SessionOptions {
       ? { crop: checkInteger(o.augment.crop, 'augment.crop', 0, 16), flip: o.augment.flip }
       : null,
     device: o.device ?? 'cpu',
+    deviceMode: checkOneOf(o.deviceMode ?? 'deterministic', 'deviceMode', ['deterministic', 'fast']),
     kernels: checkOneOf(o.kernels ?? 'auto', 'kernels', ['auto', 'dense', 'sparse']),
     tuning: o.tuning === undefined ? loadAddon().tuningBuiltin() : checkTuning(o.tuning),
     precision: checkOneOf(o.precision ?? 'fp32', 'precision', ['fp32', 'bf16', 'fp64']),

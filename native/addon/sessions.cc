@@ -119,6 +119,11 @@ Napi::Value session_open(const Napi::CallbackInfo& info) {
     s.data.augment.flip = to_bool(augment.Get("flip"), "augment.flip");
   }
   s.device = to_string(o.Get("device"), "device");
+  const std::string mode = to_string(o.Get("deviceMode"), "deviceMode");
+  if (mode != "deterministic" && mode != "fast") {
+    throw Error("invalid-argument", "[session] deviceMode: expected deterministic or fast but received " + mode);
+  }
+  s.device_mode = mode == "fast" ? DeviceMode::kFast : DeviceMode::kDeterministic;
   const std::string precision = to_string(o.Get("precision"), "precision");
   if (precision != "fp32" && precision != "bf16" && precision != "fp64") {
     throw Error("invalid-argument", "[session] precision: expected fp32, bf16 or fp64 but received " + precision);

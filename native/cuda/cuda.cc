@@ -3,9 +3,12 @@
 #include <ATen/Context.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <mutex>
+#include <optional>
 
 #include "core/error.h"
 
@@ -14,9 +17,15 @@ namespace {
 
 class CudaGraph final : public LaunchGraph {
  public:
-  explicit CudaGraph(const std::function<void()>& work) {
+  CudaGraph(const std::function<void()>& work, const CudaGraph* beside) {
+    // What an update before has used would lie idle next to the graph's own memory. That may not be given back while
+    // another thread records.
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    const auto pool = beside ? beside->graph_.pool() : decltype(graph_.pool()){0, 0};
     // Other threads of this process may train on the same device meanwhile.
-    graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    graph_.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     try {
       work();
     } catch (...) {
@@ -33,7 +42,7 @@ class CudaGraph final : public LaunchGraph {
   void replay() override { graph_.replay(); }
 
  private:
-  at::cuda::CUDAGraph graph_;
+  mutable at::cuda::CUDAGraph graph_;  // its `pool` is not const
 };
 
 // The one that is loaded, where LibTorch tells it, else the one that it was built with.
@@ -89,6 +98,37 @@ std::string device_words(const at::Device& device) {
   return "cuda:" + name + " cudnn=" + std::to_string(cudnn_version(at::detail::getCUDAHooks())) + " device-kernels=2";
 }
 
-std::unique_ptr<LaunchGraph> record(const std::function<void()>& work) { return std::make_unique<CudaGraph>(work); }
+std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* beside) {
+  return std::make_unique<CudaGraph>(work, static_cast<const CudaGraph*>(beside));
+}
+
+const MemorySource& pinned_memory() {
+  static constexpr MemorySource source = {
+      [](size_t size) {
+        void* bytes = nullptr;
+        const cudaError_t error = cudaHostAlloc(&bytes, size, cudaHostAllocPortable);
+        if (error != cudaSuccess) {
+          throw Error("io", "[memory] " + std::to_string(size) + " bytes that the device can read: " + cudaGetErrorString(error));
+        }
+        return static_cast<uint8_t*>(bytes);
+      },
+      [](uint8_t* bytes, size_t) noexcept { cudaFreeHost(bytes); }};
+  return source;
+}
+
+void set_device_mode(DeviceMode mode) {
+  static std::mutex mutex;
+  static std::optional<DeviceMode> chosen;
+  const std::lock_guard lock(mutex);
+  if (chosen && *chosen != mode) {
+    throw Error("unsupported", std::string("[session] deviceMode: this process has trained in mode ") +
+                                   (mode == DeviceMode::kFast ? "deterministic" : "fast") +
+                                   " already, and LibTorch keeps that for all of it: use another process");
+  }
+  chosen = mode;
+  at::Context& context = at::globalContext();
+  context.setDeterministicCuDNN(mode == DeviceMode::kDeterministic);
+  context.setBenchmarkCuDNN(mode == DeviceMode::kFast);
+}
 
 }  // namespace lth

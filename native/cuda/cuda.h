@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/memory.h"
+
 namespace lth {
 
 struct CudaInfo {
@@ -37,7 +39,18 @@ class LaunchGraph {
 
 // Records what `work` launches on the current stream, which may not be a device's default one; none of it runs. All it
 // reads must be on the device already and stay where it is, and it may wait for nothing. What it allocates belongs to
-// the graph.
-std::unique_ptr<LaunchGraph> record(const std::function<void()>& work);
+// the graph, and to all of those that `beside`, if any, has its memory with: they run one after another, on one stream.
+std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* beside);
+
+// Memory of the CPU's that devices read by themselves, while it goes on.
+const MemorySource& pinned_memory();
+
+// How cuDNN's algorithms are chosen. LibTorch keeps it for the whole process, so the first call decides;
+// Error("unsupported") where a later one wants the other.
+enum class DeviceMode {
+  kDeterministic,  // by rule, of those that give the same bits each time
+  kFast,           // by the clock, of all
+};
+void set_device_mode(DeviceMode mode);
 
 }  // namespace lth

@@ -25,22 +25,26 @@ uint8_t* allocate(size_t size) {
 
 void release(uint8_t* bytes, size_t size) noexcept { ::operator delete(bytes, alignment_of(size)); }
 
+constexpr MemorySource kSystem = {allocate, release};
+
 }  // namespace
 
 void BatchMemory::GiveBack::operator()(uint8_t* bytes) const noexcept {
   // Where it is the last one, its owner goes after the lock in `keep` does.
   const std::shared_ptr<BatchMemory> to = owner.lock();
-  if (!to || !to->keep({bytes, size})) release(bytes, size);
+  if (!to || !to->keep({bytes, size})) source->release(bytes, size);
 }
 
-std::shared_ptr<BatchMemory> BatchMemory::create(size_t most_kept) {
-  return std::shared_ptr<BatchMemory>(new BatchMemory(most_kept));
+std::shared_ptr<BatchMemory> BatchMemory::create(size_t most_kept, const MemorySource* source) {
+  return std::shared_ptr<BatchMemory>(new BatchMemory(most_kept, source ? *source : kSystem));
 }
 
-BatchMemory::BatchMemory(size_t most_kept) : most_kept_(most_kept) { kept_.reserve(most_kept); }
+BatchMemory::BatchMemory(size_t most_kept, const MemorySource& source) : most_kept_(most_kept), source_(source) {
+  kept_.reserve(most_kept);
+}
 
 BatchMemory::~BatchMemory() {
-  for (const Piece& piece : kept_) release(piece.bytes, piece.size);
+  for (const Piece& piece : kept_) source_.release(piece.bytes, piece.size);
 }
 
 bool BatchMemory::keep(Piece piece) noexcept {
@@ -59,14 +63,14 @@ BatchMemory::Bytes BatchMemory::take(size_t size) {
       if (kept_[i].size < size) continue;
       const Piece piece = kept_[i];
       kept_.erase(kept_.begin() + static_cast<ptrdiff_t>(i));
-      return Bytes(piece.bytes, {weak_from_this(), piece.size});
+      return Bytes(piece.bytes, {weak_from_this(), piece.size, &source_});
     }
     // Batches got larger: those that are kept are of no more use.
     small.reserve(most_kept_);
     std::swap(small, kept_);
   }
-  for (const Piece& piece : small) release(piece.bytes, piece.size);
-  return Bytes(allocate(size), {weak_from_this(), size});
+  for (const Piece& piece : small) source_.release(piece.bytes, piece.size);
+  return Bytes(source_.allocate(size), {weak_from_this(), size, &source_});
 }
 
 size_t BatchMemory::kept() const {

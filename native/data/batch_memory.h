@@ -1,10 +1,13 @@
-// Memory of batches, used again: fresh memory costs a page fault every 4 KiB, and the system's time to clear it.
+// Memory of batches, used again: fresh memory costs a page fault every 4 KiB, and the system's time to clear it; what devices
+// read by themselves costs more.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
+
+#include "core/memory.h"
 
 namespace lth {
 
@@ -14,12 +17,13 @@ class BatchMemory : public std::enable_shared_from_this<BatchMemory> {
   struct GiveBack {
     std::weak_ptr<BatchMemory> owner;
     size_t size = 0;
+    const MemorySource* source = nullptr;
     void operator()(uint8_t* bytes) const noexcept;
   };
   using Bytes = std::unique_ptr<uint8_t[], GiveBack>;
 
-  // At most so many pieces are kept that nobody holds.
-  static std::shared_ptr<BatchMemory> create(size_t most_kept);
+  // At most so many pieces are kept that nobody holds. `source` outlives them all; null: the system's memory.
+  static std::shared_ptr<BatchMemory> create(size_t most_kept, const MemorySource* source = nullptr);
   ~BatchMemory();
   BatchMemory(const BatchMemory&) = delete;
   BatchMemory& operator=(const BatchMemory&) = delete;
@@ -33,11 +37,12 @@ class BatchMemory : public std::enable_shared_from_this<BatchMemory> {
     uint8_t* bytes;
     size_t size;
   };
-  explicit BatchMemory(size_t most_kept);
+  BatchMemory(size_t most_kept, const MemorySource& source);
   // False where enough are kept.
   bool keep(Piece piece) noexcept;
 
   const size_t most_kept_;
+  const MemorySource& source_;
   mutable std::mutex mutex_;
   std::vector<Piece> kept_;
 };

@@ -28,7 +28,7 @@ struct PictureLoader::Job {
 PictureLoader::PictureLoader(std::shared_ptr<const PictureSet> set, LoaderOptions options)
     : set_(std::move(set)),
       options_(options),
-      memory_(BatchMemory::create(static_cast<size_t>(std::clamp(options.ahead, 1, kMostAhead)))) {
+      memory_(BatchMemory::create(static_cast<size_t>(std::clamp(options.ahead, 1, kMostAhead)), options.memory)) {
   check(options_.crop);
   if (options_.threads < 1 || options_.threads > 1024 || options_.ahead < 1 || options_.ahead > kMostAhead) {
     throw Error("invalid-argument", "[loader] expected 1 to 1024 threads and batches ahead");

@@ -22,6 +22,7 @@ struct LoaderOptions {
   bool upright = false;        // apply EXIF's orientation
   int threads = 1;
   int ahead = 3;  // batches that are made or wait at most
+  const MemorySource* memory = nullptr;  // of batches; null: the system's
 };
 
 struct PictureRequest {

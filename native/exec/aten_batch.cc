@@ -83,11 +83,12 @@ void BatchLoader::stage(const Batch& batch) {
   int32_t* to = staged.where.host.data_ptr<int32_t>();
   if (batch.images) {
     const int64_t channels = scale_.size(1), features = batch.data->features;
-    if (!staged.images.host.defined()) {
-      staged.images = room({n, channels, features / channels}, at::kByte);
+    const auto bytes = at::TensorOptions().dtype(at::kByte);
+    if (!staged.images.defined()) {
+      staged.images = at::empty({n, channels, features / channels}, bytes.device(device));
       staged.labels = room({n}, at::kLong);
     }
-    std::copy_n(batch.images, n * features, staged.images.host.data_ptr<uint8_t>());
+    staged.images.copy_(at::from_blob(const_cast<uint8_t*>(batch.images), staged.images.sizes(), bytes), /*non_blocking=*/true);
     std::copy_n(batch.labels, n, staged.labels.host.data_ptr<int64_t>());
     std::iota(to, to + n, 0);
   } else {
@@ -101,10 +102,12 @@ void BatchLoader::stage(const Batch& batch) {
     to[3 * n + i] = crop.flip;
   }
   if (!staged.copied) return;
-  for (const Copied& one : {staged.where, staged.images, staged.labels}) {
+  for (const Copied& one : {staged.where, staged.labels}) {
     if (one.host.defined()) one.device.copy_(one.host, /*non_blocking=*/true);
   }
   staged.copied->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  // Its memory may be another batch's as soon as this call is over.
+  if (batch.images) staged.copied->synchronize();
 }
 
 at::Tensor BatchLoader::cropped(const Dataset& data, const at::Tensor& images, const at::Tensor& where) const {
@@ -126,7 +129,7 @@ at::Tensor BatchLoader::cropped(const Dataset& data, const at::Tensor& images, c
 
 BatchLoader::Parts BatchLoader::parts(const Batch& batch) {
   const Staged& staged = staged_.at(static_cast<int64_t>(batch.examples.size()));
-  if (batch.images) return {staged.images.device, staged.labels.device, staged.where.device, scale_, shift_};
+  if (batch.images) return {staged.images, staged.labels.device, staged.where.device, scale_, shift_};
   const Resident& from = resident(batch.data);
   return {from.images, from.labels, staged.where.device, scale_, shift_};
 }

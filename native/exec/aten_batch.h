@@ -59,8 +59,10 @@ class BatchLoader {
     at::Tensor host, device;
   };
   struct Staged {
-    Copied where;           // (4,N) int32: row, dy, dx, flip of each example
-    Copied images, labels;  // as a resident's, of batches that were read for themselves
+    Copied where;  // (4,N) int32: row, dy, dx, flip of each example
+    // As a resident's, of batches that were read for themselves.
+    at::Tensor images;
+    Copied labels;
     std::optional<c10::Event> copied;
   };
   Resident& resident(const Dataset* data);

@@ -14,7 +14,8 @@
 namespace lth {
 namespace {
 
-constexpr int64_t kEvaluationBatch = 1000;
+// Of pictures of CIFAR's size; of larger ones as many as have about as many pixels.
+constexpr int64_t kEvaluationBatch = 1000, kEvaluationValues = kEvaluationBatch * 3 * 32 * 32;
 
 // The calling thread's number, from 1. An id of the standard library is another thread's once this one has ended.
 int64_t this_thread() {
@@ -25,15 +26,19 @@ int64_t this_thread() {
 
 class DirectAten final : public Executor {
  public:
-  DirectAten(ParameterStore& store, bool bf16, bool our_kernels, Normaliser normaliser)
+  DirectAten(ParameterStore& store, const AtenOptions& options, Normaliser normaliser)
       : store_(store),
         net_(*store.network),
         on_device_(!store.device.is_cpu()),
-        images_(bf16 ? at::kBFloat16 : store.weights.scalar_type()),
+        images_(options.bf16 ? at::kBFloat16 : store.weights.scalar_type()),
         // What tensor cores read. In fp32 and fp64 cuDNN has more and faster kernels for the other.
-        format_(on_device_ && bf16 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous),
-        loader_(store, std::move(normaliser)) {
-    if (!bf16 || !our_kernels) return;
+        format_(on_device_ && options.bf16 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous),
+        loader_(store, std::move(normaliser)),
+        evaluation_batch_(std::max(options.largest, std::min(kEvaluationBatch, kEvaluationValues / net_.values[net_.input].features))) {
+    for (size_t i = 0; i < net_.operations.size(); ++i) {
+      for (int value : net_.operations[i].inputs) last_reader_[value] = i;
+    }
+    if (!options.bf16 || !options.our_kernels) return;
     kernels_ = ImageKernels::of(store);
     if (!kernels_) return;
     for (const Operation& op : net_.operations) {
@@ -43,20 +48,20 @@ class DirectAten final : public Executor {
     }
   }
 
-  int64_t evaluation_batch() const override { return kEvaluationBatch; }
+  int64_t evaluation_batch() const override { return evaluation_batch_; }
 
   BatchResult evaluate(const Batch& batch) override {
     c10::NoGradGuard no_grad;
     drops_ = false;
     const TensorBatch in = loader_.load(batch);
-    forward(in.x, std::nullopt);
+    forward(in.x, std::nullopt, Keep::kOutputs);
     return read(measure(at::log_softmax(values_[net_.output], 1), in.labels));
   }
 
   void observe(const Batch& batch, const Statistics& statistics) override {
     c10::NoGradGuard no_grad;
     drops_ = false;
-    forward(loader_.load(batch).x, statistics);
+    forward(loader_.load(batch).x, statistics, Keep::kOutputs);
   }
 
   BatchResult train(const Batch& batch, const Statistics& statistics, Wanted) override {
@@ -74,7 +79,10 @@ class DirectAten final : public Executor {
       recorded.measured = update(batch, statistics);
     } else {
       // Of values_ and the like the graph's own memory holds all it needs.
-      recorded.graph = record([&] { recorded.measured = update(batch, statistics); });
+      const auto other = std::find_if(recorded_.begin(), recorded_.end(), [](const auto& one) { return one.second.graph != nullptr; });
+      const LaunchGraph* beside = other == recorded_.end() ? nullptr : other->second.graph.get();
+      forget();
+      recorded.graph = record([&] { recorded.measured = update(batch, statistics); }, beside);
       forget();
       recorded.graph->replay();
     }
@@ -102,7 +110,7 @@ class DirectAten final : public Executor {
     to_.clear();  // an update that failed may have left some
     from_.clear();
     const TensorBatch in = kernels_ ? kernels_->assemble(loader_.parts(batch), batch) : loader_.assemble(batch);
-    forward(in.x, statistics);
+    forward(in.x, statistics, Keep::kAll);
     gradients_.assign(net_.values.size(), {});
     at::Tensor measured = loss(net_.output, in.labels, batch.smoothing);
     for (const auto& one : net_.auxiliary) {
@@ -110,7 +118,14 @@ class DirectAten final : public Executor {
       measured = at::stack({measured.select(0, 0) + other.select(0, 0) * one.weight, measured.select(0, 1)});
       gradients_[one.value].first = gradients_[one.value].first * one.weight;
     }
-    for (size_t i = net_.operations.size(); i-- > 0;) backward(net_.operations[i], saved_[i]);
+    for (size_t i = net_.operations.size(); i-- > 0;) {
+      const Operation& op = net_.operations[i];
+      backward(op, saved_[i]);
+      // Whoever reads it has gone back already.
+      values_[op.output].reset();
+      gradients_[op.output] = {};
+      saved_[i] = {};
+    }
     if (kernels_) kernels_->join();
     if (!to_.empty()) at::_foreach_copy_(to_, from_);
     return measured;
@@ -165,8 +180,11 @@ class DirectAten final : public Executor {
   }
   at::Tensor bias_of_images(const Operation& op) { return op.bias >= 0 ? bias(op).to(images_) : at::Tensor(); }
 
+  // Which values stay: all, which going back reads, or those that the network is for.
+  enum class Keep { kAll, kOutputs };
+
   // In training where there are `statistics`: batch norm takes the batch's, and moves the running ones.
-  void forward(const at::Tensor& x, const std::optional<Statistics>& statistics) {
+  void forward(const at::Tensor& x, const std::optional<Statistics>& statistics, Keep keep) {
     statistics_ = statistics;
     values_.assign(net_.values.size(), at::Tensor());
     saved_.assign(net_.operations.size(), {});
@@ -174,16 +192,22 @@ class DirectAten final : public Executor {
     if (kernels_) kernels_->begin();
     for (size_t i = 0; i < net_.operations.size(); ++i) {
       const Operation& op = net_.operations[i];
-      if (!statistics_ && op.auxiliary) continue;
-      if (statistics_ && adds_up_.contains(op.output)) {
-        const at::Tensor other = op.inputs.size() > 1 ? values_[op.inputs[1]] : at::Tensor();
-        values_[op.output] = kernels_->normalise(op, values_[op.inputs[0]], other, statistics_->momentum(op.momentum));
-        continue;
+      if (statistics_ || !op.auxiliary) values_[op.output] = value_of(op, saved_[i]);
+      if (keep == Keep::kAll) continue;
+      saved_[i] = {};
+      for (int value : op.inputs) {
+        if (last_reader_.at(value) == i) values_[value].reset();
       }
-      at::Tensor y = apply(op, saved_[i]);
-      if (op.fused_relu) y = at::relu(y);
-      values_[op.output] = y;
     }
+  }
+
+  at::Tensor value_of(const Operation& op, Saved& saved) {
+    if (statistics_ && adds_up_.contains(op.output)) {
+      const at::Tensor other = op.inputs.size() > 1 ? values_[op.inputs[1]] : at::Tensor();
+      return kernels_->normalise(op, values_[op.inputs[0]], other, statistics_->momentum(op.momentum));
+    }
+    const at::Tensor y = apply(op, saved);
+    return op.fused_relu ? at::relu(y) : y;
   }
 
   at::Tensor apply(const Operation& op, Saved& saved) {
@@ -386,6 +410,8 @@ class DirectAten final : public Executor {
   const at::ScalarType images_;
   const at::MemoryFormat format_;
   BatchLoader loader_;
+  const int64_t evaluation_batch_;
+  std::map<int, size_t> last_reader_;  // of a value: the operation
   std::optional<Statistics> statistics_;
   std::unique_ptr<ImageKernels> kernels_;  // or null
   std::map<int, const Operation*> norm_of_;  // values that a batch norm of our kernels reads, and it
@@ -401,8 +427,8 @@ class DirectAten final : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, bool our_kernels, Normaliser normaliser) {
-  return std::make_unique<DirectAten>(store, bf16, our_kernels, std::move(normaliser));
+std::unique_ptr<Executor> direct_aten(ParameterStore& store, const AtenOptions& options, Normaliser normaliser) {
+  return std::make_unique<DirectAten>(store, options, std::move(normaliser));
 }
 
 }  // namespace lth

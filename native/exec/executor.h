@@ -99,9 +99,13 @@ std::unique_ptr<Executor> direct_cpu(ParameterStore& store, Pool& pool, Isa isa,
 // everything that is summed stay in fp32.
 std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa, bool bf16, const Choice& choice,
                                       Normaliser normaliser, int64_t largest);
-// Explicit forward and backward through ATen: any device, any dtype; bf16 as above. `our_kernels`: where the device has some,
-// which is CUDA in bf16.
-std::unique_ptr<Executor> direct_aten(ParameterStore& store, bool bf16, bool our_kernels, Normaliser normaliser);
+struct AtenOptions {
+  bool bf16 = false;        // as above
+  bool our_kernels = true;  // where the device has some, which is CUDA in bf16
+  int64_t largest = 1;      // training batch: what has room for one has for as many examples of an evaluation
+};
+// Explicit forward and backward through ATen: any device, any dtype.
+std::unique_ptr<Executor> direct_aten(ParameterStore& store, const AtenOptions& options, Normaliser normaliser);
 // LibTorch autograd: any device, any dtype.
 std::unique_ptr<Executor> autograd(ParameterStore& store, Normaliser normaliser);
 

@@ -22,8 +22,12 @@ at::Device device_from(const std::string& name) {
 
 std::string device_words(const at::Device&) { throw Error("no-cuda", "[device] " + cuda_info().reason); }
 
-std::unique_ptr<LaunchGraph> record(const std::function<void()>&) {
+std::unique_ptr<LaunchGraph> record(const std::function<void()>&, const LaunchGraph*) {
   throw Error("no-cuda", "[record] " + cuda_info().reason);
 }
+
+const MemorySource& pinned_memory() { throw Error("no-cuda", "[memory] " + cuda_info().reason); }
+
+void set_device_mode(DeviceMode) { throw Error("no-cuda", "[session] deviceMode: " + cuda_info().reason); }
 
 }  // namespace lth

@@ -1,6 +1,7 @@
 // Batches of pictures: in order, the same for any number of threads, whatever the files are.
 #include <atomic>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <set>
 #include <thread>
@@ -277,6 +278,35 @@ TEST("memory of batches comes back from any thread, and goes to the system where
   memory.reset();
   orphan[999] = 7;
   CHECK(orphan[999] == 7);
+}
+
+TEST("memory of batches of another source goes back to it, kept, too small, or without an owner") {
+  static std::map<const uint8_t*, size_t> out;
+  constexpr MemorySource source = {[](size_t size) {
+                                     auto* bytes = new uint8_t[size];
+                                     out[bytes] = size;
+                                     return bytes;
+                                   },
+                                   [](uint8_t* bytes, size_t size) noexcept {
+                                     CHECK_EQUAL(out.at(bytes), size);
+                                     out.erase(bytes);
+                                     delete[] bytes;
+                                   }};
+  auto memory = BatchMemory::create(1, &source);
+  auto one = memory->take(100), other = memory->take(200);
+  CHECK_EQUAL(out.size(), size_t{2});
+  one.reset();
+  other.reset();
+  CHECK_EQUAL(out.size(), size_t{1});
+  auto larger = memory->take(1000);
+  CHECK_EQUAL(out.size(), size_t{1});
+  larger.reset();
+  auto orphan = memory->take(10);
+  CHECK_EQUAL(out.at(orphan.get()), size_t{1000});
+  memory.reset();
+  CHECK_EQUAL(out.size(), size_t{1});
+  orphan.reset();
+  CHECK(out.empty());
 }
 
 TEST("stopping from another thread ends who waits, and joins the workers in the middle of their work") {

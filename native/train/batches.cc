@@ -69,7 +69,8 @@ StreamOptions Batches::stream_options(const FilePictures& pictures, const CropRu
               .channels_last = false,
               .upright = pictures.upright,
               .threads = options_.workers,
-              .ahead = kBatchesAhead};
+              .ahead = kBatchesAhead,
+              .memory = options_.memory};
   o.rows.assign(rows.begin(), rows.end());
   o.batch = options_.batch;
   o.seed = options_.seed;

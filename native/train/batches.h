@@ -29,6 +29,7 @@ struct DataOptions {
   Augmentation augment;        // of training batches alone
   double label_smoothing = 0;  // of the same ones' loss
   int workers = 1;             // threads beside those that train, which read pictures in files
+  const MemorySource* memory = nullptr;  // of batches that they read; null: the system's
 };
 
 // A picture that could not be read, and which one took its place.

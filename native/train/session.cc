@@ -27,14 +27,11 @@ struct Here {
 };
 
 // What LibTorch keeps for the whole process. Whether NNPACK runs depends on the CPU and on the size of a batch: bits must
-// not. Nor on which of cuDNN's algorithms is the fastest today (some of those cannot be recorded either); and fp32 is
-// fp32, not TF32.
+// not. And fp32 is fp32, not TF32.
 void set_flags_once() {
   static const bool done = [] {
     at::Context& context = at::globalContext();
     context.setUserEnabledNNPACK(false);
-    context.setDeterministicCuDNN(true);
-    context.setBenchmarkCuDNN(false);
     context.setAllowTF32CuDNN(false);
     context.setAllowTF32CuBLAS(false);
     return true;
@@ -44,6 +41,7 @@ void set_flags_once() {
 
 SessionOptions checked(SessionOptions options) {
   check(options);
+  if (!device_from(options.device).is_cpu()) options.data.memory = &pinned_memory();
   return options;
 }
 
@@ -56,7 +54,10 @@ ParameterStore::Kind store_kind(const SessionOptions& o, bool aten) {
 std::unique_ptr<Executor> executor_of(const SessionOptions& o, bool aten, int64_t largest, Isa isa,
                                       ParameterStore& store, Pool& pool) {
   if (o.executor == SessionOptions::kAutograd) return autograd(store, o.normaliser());
-  if (aten) return direct_aten(store, o.bf16, o.executor == SessionOptions::kDirect, o.normaliser());
+  if (aten) {
+    const bool our_kernels = o.executor == SessionOptions::kDirect;
+    return direct_aten(store, {.bf16 = o.bf16, .our_kernels = our_kernels, .largest = largest}, o.normaliser());
+  }
   if (o.network->convolutional()) return direct_conv(store, pool, isa, o.bf16, o.choice, o.normaliser(), largest);
   return direct_cpu(store, pool, isa, o.choice, o.normaliser(), largest);
 }
@@ -68,6 +69,7 @@ Session::Session(SessionOptions options)
   const at::Device device = device_from(options_.device);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   set_flags_once();
+  if (!device.is_cpu()) set_device_mode(options_.device_mode);
   // Not the device's default one: sessions do not wait for each other, and updates can be recorded.
   if (!device.is_cpu()) {
     lease_ = std::make_unique<StreamLease>(device);
@@ -105,6 +107,7 @@ std::shared_ptr<Session::Claim> Session::claim(const char* operation) {
 std::string Session::fingerprint() const {
   const bool fp64 = options_.precision == Dtype::kFloat64, cpu = store_->device.is_cpu();
   std::string text = "kernels=" + std::to_string(kKernelsVersion) + " libtorch=" + libtorch_version() + " device=" + (cpu ? "cpu" : device_words(store_->device)) +
+                     (options_.device_mode == DeviceMode::kFast ? " mode=fast" : "") +
                      " executor=" + name_of(options_.executor) +
                      " precision=" + (options_.bf16 ? "bf16" : fp64 ? "fp64" : "fp32");
   // There is one table in fp64, and none of its own for AVX512_BF16 in fp32.

@@ -49,6 +49,9 @@ void check(const SessionOptions& o) {
   if (o.choice.products != Products::kAuto && !has_a_choice) {
     throw Error("unsupported", "[session] kernels dense and sparse are for executor direct on the CPU: use auto");
   }
+  if (o.device_mode == DeviceMode::kFast && o.device == "cpu") {
+    throw Error("unsupported", "[session] deviceMode fast is for CUDA devices: on the CPU the bits are always the same");
+  }
   const size_t channels = o.data.train->mean.size();
   if ((!o.mean.empty() || !o.std.empty()) && (o.mean.size() != channels || o.std.size() != channels)) {
     throw Error("wrong-shape", "[session] normalise wants " + std::to_string(channels) + " means and deviations, has " +

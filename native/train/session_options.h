@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/cuda.h"
 #include "exec/executor.h"
 #include "train/average.h"
 #include "train/batches.h"
@@ -21,6 +22,7 @@ struct SessionOptions {
   AverageOptions average;
   std::vector<double> mean, std;  // empty: x/255
   std::string device = "cpu";
+  DeviceMode device_mode = DeviceMode::kDeterministic;  // of CUDA devices
   Dtype precision = Dtype::kFloat32;  // of weights, gradients, optimiser state, sums
   bool bf16 = false;                  // images between layers, and what convolutions multiply; with kFloat32 alone
   // kDirect is kAten where our kernels do not run; kAten on the CPU is for tests of that; kAutograd is the oracle.

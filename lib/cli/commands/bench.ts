@@ -91,6 +91,7 @@ const takesTraining = (command: Command, network: string) =>
         list,
       )
       .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+      .option('--device-mode <mode>', 'on CUDA: deterministic or fast', 'deterministic')
       .option('--no-reference', 'leave PyTorch out'),
   );
 
@@ -101,6 +102,7 @@ function trainingOptions(flags: TrainingFlags): TrainingOptions {
     threads: flags.threads,
     variants: flags.variants ?? [],
     device: flags.device,
+    ...(flags.deviceMode === undefined ? {} : { deviceMode: flags.deviceMode }),
     reference: flags.reference,
     onProgress,
     ...(exact === undefined ? {} : { precision: exact }),
