@@ -142,7 +142,7 @@ def main():
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
     if device != "cpu":
-        torch.cuda.set_device(torch.device(device))
+        torch.cuda.set_device(torch.device(device).index or 0)
     import warnings
 
     warnings.filterwarnings("ignore", message=".*Sparse CSR tensor support is in beta.*")

@@ -70,7 +70,7 @@ def main():
     pictures = PICTURES if device == "cpu" else PICTURES_CUDA
     names = options["variants"] or (VECTORS if name.startswith("lenet") else pictures)
     if device != "cpu":
-        torch.cuda.set_device(torch.device(device))
+        torch.cuda.set_device(torch.device(device).index or 0)
     torch.backends.cudnn.benchmark = True
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -95,7 +95,7 @@ at::Device device_from(const std::string& name) {
 std::string device_words(const at::Device& device) {
   std::string name = cuda_info().names[static_cast<size_t>(device.index())];
   std::replace(name.begin(), name.end(), ' ', '-');
-  return "cuda:" + name + " cudnn=" + std::to_string(cudnn_version(at::detail::getCUDAHooks())) + " device-kernels=2";
+  return "cuda:" + name + " cudnn=" + std::to_string(cudnn_version(at::detail::getCUDAHooks())) + " device-kernels=3";
 }
 
 std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* beside) {

@@ -7,12 +7,22 @@
 namespace lth {
 
 enum class DeviceKernel {
-  kMoments,
+  // Vectors that a block sums.
+  kMoments2,
+  kMoments4,
+  kMoments8,
   kNormalise,
-  kGradientMoments,
+  kGradientMoments2,
+  kGradientMoments4,
+  kGradientMoments8,
   kNormaliseBackward,
+  kMaxPool,
+  kMaxPoolBackward,
   kLoss,
   kAssemble,
+  kAssembleFolded,
+  kFoldWeights,
+  kUnfoldGradient,
   kTurnWeights,
   kJoinGradients,
   kSgd,

@@ -1,6 +1,7 @@
 // Explicit forward and backward through ATen: what `direct` is on CUDA. There the second update of a batch size is
 // recorded, and replayed from then on; of images in bf16 much of it is our own kernels (image_kernels.h).
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <map>
 #include <set>
@@ -95,6 +96,7 @@ class DirectAten final : public Executor {
     at::Tensor mean, inverse_deviation, reserve;  // batch norm: of the batch
     int64_t implementation = 0;
     at::Tensor indices;  // max pool
+    at::Tensor which;    // the same, of our kernel
     at::Tensor kept;     // dropout: 0 or 1 / (1 - p)
     at::Tensor weight;   // convolution: in the images' type and format
   };
@@ -169,6 +171,11 @@ class DirectAten final : public Executor {
     from_.clear();
   }
 
+  // Stride and padding.
+  static std::pair<std::array<int64_t, 2>, std::array<int64_t, 2>> steps_of(const Operation& op, bool folded) {
+    if (folded) return {{1, 1}, {0, 0}};
+    return {{op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}};
+  }
   at::Tensor weight(const Operation& op) { return store_.view(store_.weights, op.weight); }
   at::Tensor bias(const Operation& op) { return op.bias >= 0 ? store_.view(store_.weights, op.bias) : at::Tensor(); }
   // The value as rows, where a linear layer reads it flattened.
@@ -221,22 +228,29 @@ class DirectAten final : public Executor {
         return op.bias >= 0 ? at::addmm(bias(op), rows(op.inputs[0]), weight(op).t())
                             : at::mm(rows(op.inputs[0]), weight(op).t());
       case Operation::kRelu: return at::relu(in);
-      case Operation::kConvolution:
-        saved.weight = weight_of_images(op);
-        if (kernels_) {
+      case Operation::kConvolution: {
+        const bool folds = kernels_ && kernels_->folds(op, in);
+        saved.weight = folds ? kernels_->folded_weight() : weight_of_images(op);
+        if (kernels_ && !folds) {
           const auto norm = norm_of_.find(op.output);
           const bool sums_up = statistics_ && norm != norm_of_.end() && !op.fused_relu;
           const at::Tensor y = kernels_->convolve(op, in, sums_up ? norm->second : nullptr,
                                                   sums_up ? statistics_->momentum(norm->second->momentum) : 0);
           if (y.defined()) return y;
         }
-        return at::convolution(in, saved.weight, bias_of_images(op), {op.stride.h, op.stride.w},
-                               {op.padding.h, op.padding.w}, {1, 1}, false, {0, 0}, 1);
+        const auto [stride, padding] = steps_of(op, folds);
+        return at::convolution(in, saved.weight, bias_of_images(op), stride, padding, {1, 1}, false, {0, 0}, 1);
+      }
       case Operation::kBatchNorm: {
         const at::Tensor y = normalise(op, in, saved);
         return op.inputs.size() > 1 ? y + values_[op.inputs[1]] : y;
       }
       case Operation::kMaxPool: {
+        if (kernels_) {
+          const ImageKernels::Pooled pooled = kernels_->max_pool(op, in);
+          saved.which = pooled.which;
+          if (pooled.y.defined()) return pooled.y;
+        }
         at::Tensor y;
         std::tie(y, saved.indices) = at::max_pool2d_with_indices(in, {op.kernel.h, op.kernel.w}, {op.stride.h, op.stride.w},
                                                                  {op.padding.h, op.padding.w}, {1, 1}, op.ceil);
@@ -318,7 +332,8 @@ class DirectAten final : public Executor {
         if (wants_dx) give(input, at::mm(dy, weight(op)).view(in.sizes()).to(in.scalar_type()));
         break;
       case Operation::kConvolution: {
-        const bool ours = kernels_ && kernels_->weight_gradient(op, in, dy);
+        const bool folds = kernels_ && kernels_->folds(op, in);
+        const bool ours = kernels_ && !folds && kernels_->weight_gradient(op, in, dy);
         if (ours && !wants_dx && op.bias < 0) break;
         if (ours) {
           const at::Tensor dx = kernels_->input_gradient(op, in, dy);
@@ -328,11 +343,15 @@ class DirectAten final : public Executor {
           }
         }
         const at::IntArrayRef bias_shape = net_.layout->parameters[op.weight].shape[0];
+        const auto [stride, padding] = steps_of(op, folds);
         const auto [dx, dw, db] = at::convolution_backward(
             dy, in, saved.weight, op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
-            {op.stride.h, op.stride.w}, {op.padding.h, op.padding.w}, {1, 1}, false, {0, 0}, 1,
-            {wants_dx, !ours, op.bias >= 0});
-        if (!ours) keep(op.weight, dw);
+            stride, padding, {1, 1}, false, {0, 0}, 1, {wants_dx, !ours, op.bias >= 0});
+        if (folds) {
+          kernels_->folded_gradient(dw);
+        } else if (!ours) {
+          keep(op.weight, dw);
+        }
         if (op.bias >= 0) keep(op.bias, db);
         if (wants_dx) give(input, dx);
         break;
@@ -348,6 +367,10 @@ class DirectAten final : public Executor {
         break;
       }
       case Operation::kMaxPool:
+        if (saved.which.defined()) {
+          give(input, kernels_->max_pool_backward(op, dy, saved.which, in));
+          break;
+        }
         give(input, at::max_pool2d_with_indices_backward(dy, in, {op.kernel.h, op.kernel.w}, {op.stride.h, op.stride.w},
                                                          {op.padding.h, op.padding.w}, {1, 1}, op.ceil, saved.indices));
         break;

@@ -33,10 +33,36 @@ int blocks_of(const std::vector<device::Join>& joins) {
   return last.first_block + static_cast<int>(device::ceil_div(int64_t{last.units} * last.channels * last.taps, device::kJoined));
 }
 
+// Of the three kernels of one kind, of 2, 4 and 8 vectors.
+DeviceKernel of_vectors(DeviceKernel first, int vectors) {
+  return static_cast<DeviceKernel>(static_cast<int>(first) + (vectors == 2 ? 0 : vectors == 4 ? 1 : 2));
+}
+
+device::Windows windows_of(const Operation& op, const at::Tensor& x, const at::Tensor& y) {
+  const auto of = [](int64_t n) { return static_cast<int>(n); };
+  return {of(x.size(0)),    of(x.size(1)),    of(x.size(2)),    of(x.size(3)),    of(y.size(2)),     of(y.size(3)),
+          of(op.kernel.h), of(op.kernel.w), of(op.stride.h), of(op.stride.w), of(op.padding.h), of(op.padding.w)};
+}
+
+// The only reader of the network's pictures, where it is a convolution of stride 2 over few channels; or null.
+const Operation* folded_of(const CompiledNetwork& net) {
+  const Operation* reader = nullptr;
+  for (const Operation& op : net.operations) {
+    if (std::find(op.inputs.begin(), op.inputs.end(), net.input) == op.inputs.end()) continue;
+    if (reader) return nullptr;
+    reader = &op;
+  }
+  const bool folds = reader && reader->type == Operation::kConvolution && reader->stride.h == 2 && reader->stride.w == 2 &&
+                     net.values[net.input].shape[0] <= device::kFoldedChannels;
+  return folds ? reader : nullptr;
+}
+
 c10::Stream current_stream(const at::Device& device) { return c10::impl::VirtualGuardImpl(device.type()).getStream(device); }
 
 // More channels than these are more work than memory: LibTorch's products, that of cuDNN, are closer to the device's peak.
 constexpr int64_t kMostWeights = 64 * 64;
+// Places of dy: of more, those of few channels too.
+constexpr int64_t kMostPlaces = int64_t{1} << 18;
 // Of a linear layer: of more, cuBLAS is the faster one.
 constexpr int64_t kMostProducts = 1 << 20;
 
@@ -76,6 +102,14 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
     turned += 2 * room;
     blocks += static_cast<int>(device::ceil_div(spec.size, device::kThreads * device::kPerThread));
   }
+  folded_ = folded_of(net);
+  if (folded_) {
+    const std::vector<int64_t>& shape = store.layout().parameters[folded_->weight].shape;
+    const auto of = [](int64_t extent) { return static_cast<int>(extent); };
+    folding_ = {of(shape[0]), of(shape[1]), of(shape[2]), of(shape[3])};
+    folded_weight_ = at::empty({shape[0], device::kFolded, (shape[2] + 1) / 2, (shape[3] + 1) / 2}, floats.dtype(at::kBFloat16),
+                               at::MemoryFormat::ChannelsLast);
+  }
   turn_entries_ = table_of(entries, store.device);
   turn_count_ = static_cast<int>(entries.size());
   turn_blocks_ = static_cast<unsigned>(blocks);
@@ -88,8 +122,15 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
 TensorBatch ImageKernels::assemble(const BatchLoader::Parts& parts, const Batch& batch) const {
   const std::vector<int64_t>& shape = batch.data->shape;
   const int64_t n = parts.where.size(1);
+  int64_t channels = shape[0], height = shape[1], width = shape[2];
+  if (folded_) {
+    const std::vector<int64_t>& y = store_.network->values[folded_->output].shape;
+    channels = device::kFolded;
+    height = y[1] + folded_weight_.size(2) - 1;
+    width = y[2] + folded_weight_.size(3) - 1;
+  }
   TensorBatch out;
-  out.x = at::empty({n, shape[0], shape[1], shape[2]}, parts.scale.options().dtype(at::kBFloat16), at::MemoryFormat::ChannelsLast);
+  out.x = at::empty({n, channels, height, width}, parts.scale.options().dtype(at::kBFloat16), at::MemoryFormat::ChannelsLast);
   out.labels = at::empty({n}, parts.labels.options());
   const device::Assemble p = {parts.images.data_ptr<uint8_t>(),
                               reinterpret_cast<const long long*>(parts.labels.data_ptr<int64_t>()),
@@ -103,7 +144,14 @@ TensorBatch ImageKernels::assemble(const BatchLoader::Parts& parts, const Batch&
                               static_cast<int>(shape[1]),
                               static_cast<int>(shape[2]),
                               !batch.crops.empty()};
-  kernels_.launch(DeviceKernel::kAssemble, {device::blocks_for(n * shape[1] * shape[2]), 1, 1}, p);
+  const device::Grid grid = {device::blocks_for(n * height * width), 1, 1};
+  if (folded_) {
+    const auto of = [](int64_t extent) { return static_cast<int>(extent); };
+    const device::AssembleFolded folded = {p, of(height), of(width), of(folded_->padding.h), of(folded_->padding.w)};
+    kernels_.launch(DeviceKernel::kAssembleFolded, grid, folded);
+  } else {
+    kernels_.launch(DeviceKernel::kAssemble, grid, p);
+  }
   return out;
 }
 
@@ -113,6 +161,15 @@ void ImageKernels::begin() {
   if (turn_count_ == 0) return;
   const device::TurnWeights p = {reinterpret_cast<const device::Weights*>(turn_entries_.data_ptr()), turn_count_};
   kernels_.launch(DeviceKernel::kTurnWeights, {turn_blocks_, 1, 1}, p);
+  if (!folded_) return;
+  const device::FoldWeights fold = {folding_, vector(store_.weights, folded_->weight), bits(folded_weight_)};
+  kernels_.launch(DeviceKernel::kFoldWeights, {device::blocks_for(folded_weight_.numel() / device::kFolded), 1, 1}, fold);
+}
+
+void ImageKernels::folded_gradient(const at::Tensor& gradient) const {
+  const at::Tensor dw = contiguous(gradient);
+  const device::UnfoldGradient p = {folding_, bits(dw), vector(store_.gradients, folded_->weight)};
+  kernels_.launch(DeviceKernel::kUnfoldGradient, {device::blocks_for(store_.layout().parameters[folded_->weight].size), 1, 1}, p);
 }
 
 ImageKernels::~ImageKernels() {
@@ -210,7 +267,8 @@ at::Tensor ImageKernels::normalise(const Operation& op, const at::Tensor& in, co
   if (made_.erase(op.weight) == 0) {
     device::Moments moments = moments_of(op, places, momentum);
     moments.x = bits(x);
-    kernels_.launch(DeviceKernel::kMoments, device::grid_of_sums(places, channels), moments);
+    const int vectors = device::summed_vectors(places, channels);
+    kernels_.launch(of_vectors(DeviceKernel::kMoments2, vectors), device::grid_of_sums(places, channels, vectors), moments);
   }
   const Statistics& s = statistics_.at(op.weight);
   const device::Normalise pass = {bits(x), more.defined() ? bits(more) : nullptr, bits(y), places, static_cast<int>(channels), op.fused_relu,
@@ -228,8 +286,15 @@ ImageKernels::Gradients ImageKernels::normalise_backward(const Operation& op, co
   if (op.inputs.size() > 1) out.other = at::empty_like(out.x);
   const Statistics& s = statistics_.at(op.weight);
   float *const of_d = coefficients_.data_ptr<float>(), *const of_x = of_d + coefficients_.size(1), *const offset = of_x + coefficients_.size(1);
-  device::OfBatchNorm of = {bits(d0), d1.defined() ? bits(d1) : nullptr, op.fused_relu ? bits(y) : nullptr, bits(x), places,
-                            static_cast<int>(channels)};
+  const bool relu_of_x = op.fused_relu && op.inputs.size() == 1;
+  device::OfBatchNorm of = {bits(d0),
+                            d1.defined() ? bits(d1) : nullptr,
+                            op.fused_relu && !relu_of_x ? bits(y) : nullptr,
+                            bits(x),
+                            places,
+                            static_cast<int>(channels),
+                            relu_of_x ? s.scale.data_ptr<float>() : nullptr,
+                            relu_of_x ? s.offset.data_ptr<float>() : nullptr};
   const device::GradientMoments moments = {of,
                                            out.other.defined() ? bits(out.other) : nullptr,
                                            vector(store_.weights, op.weight),
@@ -242,16 +307,36 @@ ImageKernels::Gradients ImageKernels::normalise_backward(const Operation& op, co
                                            offset,
                                            partial_.data_ptr<float>(),
                                            reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())};
-  kernels_.launch(DeviceKernel::kGradientMoments, device::grid_of_sums(places, channels), moments);
-  if (out.other.defined()) of = {bits(out.other), nullptr, nullptr, bits(x), places, of.channels};  // which is d already
+  const int vectors = device::summed_vectors(places, channels);
+  kernels_.launch(of_vectors(DeviceKernel::kGradientMoments2, vectors), device::grid_of_sums(places, channels, vectors), moments);
+  if (out.other.defined()) of = {bits(out.other), nullptr, nullptr, bits(x), places, of.channels, nullptr, nullptr};  // which is d already
   const device::NormaliseBackward pass = {of, bits(out.x), of_d, of_x, offset};
   kernels_.launch(DeviceKernel::kNormaliseBackward, device::grid_of_pass(places, channels), pass);
   return out;
 }
 
+ImageKernels::Pooled ImageKernels::max_pool(const Operation& op, const at::Tensor& in) const {
+  if (in.size(1) % device::kVector != 0 || op.kernel.h * op.kernel.w > device::kMostTaps) return {};
+  const at::Tensor x = contiguous(in);
+  const std::vector<int64_t>& shape = store_.network->values[op.output].shape;
+  Pooled out;
+  out.y = at::empty({x.size(0), shape[0], shape[1], shape[2]}, x.options(), at::MemoryFormat::ChannelsLast);
+  out.which = at::empty(out.y.sizes(), x.options().dtype(at::kByte), at::MemoryFormat::ChannelsLast);
+  const device::MaxPool p = {bits(x), bits(out.y), out.which.data_ptr<uint8_t>(), windows_of(op, x, out.y)};
+  kernels_.launch(DeviceKernel::kMaxPool, {device::blocks_for(out.y.numel() / device::kVector), 1, 1}, p);
+  return out;
+}
+
+at::Tensor ImageKernels::max_pool_backward(const Operation& op, const at::Tensor& d, const at::Tensor& which, const at::Tensor& in) const {
+  const at::Tensor dy = contiguous(d), dx = at::empty(in.sizes(), in.options(), at::MemoryFormat::ChannelsLast);
+  const device::MaxPoolBackward p = {bits(dy), which.data_ptr<uint8_t>(), bits(dx), windows_of(op, in, dy)};
+  kernels_.launch(DeviceKernel::kMaxPoolBackward, {device::blocks_for(dx.numel() / device::kVector), 1, 1}, p);
+  return dx;
+}
+
 bool ImageKernels::weight_gradient(const Operation& op, const at::Tensor& in, const at::Tensor& d) {
   const std::vector<int64_t>& shape = store_.layout().parameters[op.weight].shape;
-  if (shape[0] * shape[1] > kMostWeights) return false;
+  if (shape[0] * shape[1] > kMostWeights || places_of(d) > kMostPlaces) return false;
   const auto of = [](int64_t n) { return static_cast<int>(n); };
   device::WeightGradient p{};
   p.examples = of(in.size(0));

@@ -19,9 +19,15 @@ class ImageKernels {
   ImageKernels(ParameterStore& store, const DeviceKernels& kernels);
   ~ImageKernels();
 
+  // Folded, where the network begins with a convolution that `folds`.
   TensorBatch assemble(const BatchLoader::Parts& parts, const Batch& batch) const;
+  // Whether this convolution is to be one of stride 1 without padding over x, which is folded, by the folded weights.
+  bool folds(const Operation& op, const at::Tensor& x) const { return &op == folded_ && x.size(1) == device::kFolded; }
+  const at::Tensor& folded_weight() const { return folded_weight_; }
+  // Of the folded weights; goes to the store.
+  void folded_gradient(const at::Tensor& gradient) const;
 
-  // Before a forward pass: turns all convolutions' weights, to bf16 and channels last, as they are now.
+  // Before a forward pass: turns all convolutions' weights, to bf16 and channels last, as they are now, and folds some.
   void begin();
   const at::Tensor& weight(const Operation& op) const { return weights_.at(op.weight).to; }
 
@@ -41,6 +47,14 @@ class ImageKernels {
   // Of x and of the other term, with the gradient of y as one tensor or as two; those of scale and shift go to the store.
   Gradients normalise_backward(const Operation& op, const at::Tensor& d0, const at::Tensor& d1, const at::Tensor& x,
                                const at::Tensor& y);
+
+  // Undefined where LibTorch's is the better one.
+  struct Pooled {
+    at::Tensor y, which;
+  };
+  Pooled max_pool(const Operation& op, const at::Tensor& x) const;
+  // Of that x, and what it gave.
+  at::Tensor max_pool_backward(const Operation& op, const at::Tensor& dy, const at::Tensor& which, const at::Tensor& x) const;
 
   // The gradient of a convolution's weights, which the store has after `join`; false where LibTorch's is the better one.
   bool weight_gradient(const Operation& op, const at::Tensor& x, const at::Tensor& dy);
@@ -82,6 +96,9 @@ class ImageKernels {
   ParameterStore& store_;
   const DeviceKernels& kernels_;
   std::map<int, Weights> weights_;  // by parameter
+  const Operation* folded_ = nullptr;
+  device::FoldedWeights folding_{};
+  at::Tensor folded_weight_;
   at::Tensor turned_, turn_entries_;
   int turn_count_ = 0;
   unsigned turn_blocks_ = 0;

@@ -33,9 +33,16 @@ Shape shape_of(Numbers& numbers) {
   return {1 + numbers.below(chosen > 512 ? 20 : chosen > 100 ? 100 : 1000), chosen};
 }
 
+// Any that fits, as large images have them.
+int vectors_of(Numbers& numbers, int channels) {
+  const int vectors = 2 << numbers.below(3);
+  return channels % (vectors * dev::kVector) == 0 ? vectors : 2;
+}
+
 // Everything of one batch norm, as the executor has it.
 struct BatchNorm {
   Shape shape;
+  int vectors;  // that a block sums
   std::vector<dev::Bf16> x, other, y;
   std::vector<float> gamma, beta, running_mean, running_variance, mean, inverse, scale, offset, partial;
   std::vector<unsigned> done;
@@ -43,7 +50,7 @@ struct BatchNorm {
   dev::Normalise p{};
 
   BatchNorm(Numbers& numbers, bool with_other, bool relu, double shift)
-      : shape(shape_of(numbers)), x(images(numbers, shape.places * shape.channels, shift)) {
+      : shape(shape_of(numbers)), vectors(vectors_of(numbers, shape.channels)), x(images(numbers, shape.places * shape.channels, shift)) {
     if (with_other) other = images(numbers, shape.places * shape.channels);
     y.assign(x.size(), 0x7fc0);
     gamma = numbers.normals<float>(shape.channels);
@@ -62,11 +69,11 @@ struct BatchNorm {
   }
 
   // Few blocks, so that a thread has many places.
-  dev::Grid sums() const { return few(dev::grid_of_sums(shape.places, shape.channels)); }
+  dev::Grid sums() const { return few(dev::grid_of_sums(shape.places, shape.channels, vectors)); }
   dev::Grid pass() const { return few(dev::grid_of_pass(shape.places, shape.channels)); }
   static dev::Grid few(dev::Grid grid) { return {std::min(grid.x, 3u), grid.y, 1}; }
   void forward() {
-    emulated::launch(sums(), [&] { dev::moments(moments); });
+    emulated::launch(sums(), [&] { vectors == 2 ? dev::moments_2(moments) : vectors == 4 ? dev::moments_4(moments) : dev::moments_8(moments); });
     emulated::launch(pass(), [&] { dev::normalise(p); });
     for (unsigned one : done) CHECK_EQUAL(one, 0u);
   }
@@ -123,13 +130,17 @@ TEST("gradients of batch norm, of its scale and shift and of the other term") {
     const auto d0 = images(numbers, size), d1 = images(numbers, size);
     std::vector<dev::Bf16> dx(b.x.size(), 0x7fc0), d_other = dx;
     std::vector<float> d_gamma(b.gamma.size(), kNone), d_beta = d_gamma;
-    dev::OfBatchNorm of = {d0.data(), two ? d1.data() : nullptr, relu ? b.y.data() : nullptr, b.x.data(), b.shape.places, b.shape.channels};
+    const bool relu_of_x = relu && !with_other;
+    dev::OfBatchNorm of = {d0.data(), two ? d1.data() : nullptr, relu && !relu_of_x ? b.y.data() : nullptr, b.x.data(), b.shape.places,
+                           b.shape.channels, relu_of_x ? b.scale.data() : nullptr, relu_of_x ? b.offset.data() : nullptr};
     std::vector<float> of_d(b.gamma.size(), kNone), of_x = of_d, offset = of_d;
     const dev::GradientMoments moments = {of, with_other ? d_other.data() : nullptr, b.gamma.data(), b.mean.data(), b.inverse.data(),
                                           d_gamma.data(), d_beta.data(), of_d.data(), of_x.data(), offset.data(),
                                           b.partial.data(), b.done.data()};
-    emulated::launch(b.sums(), [&] { dev::gradient_moments(moments); });
-    if (with_other) of = {d_other.data(), nullptr, nullptr, b.x.data(), b.shape.places, b.shape.channels};
+    emulated::launch(b.sums(), [&] {
+      b.vectors == 2 ? dev::gradient_moments_2(moments) : b.vectors == 4 ? dev::gradient_moments_4(moments) : dev::gradient_moments_8(moments);
+    });
+    if (with_other) of = {d_other.data(), nullptr, nullptr, b.x.data(), b.shape.places, b.shape.channels, nullptr, nullptr};
     const dev::NormaliseBackward pass = {of, dx.data(), of_d.data(), of_x.data(), offset.data()};
     emulated::launch(b.pass(), [&] { dev::normalise_backward(pass); });
     const auto n = static_cast<double>(b.shape.places);
@@ -158,6 +169,76 @@ TEST("gradients of batch norm, of its scale and shift and of the other term") {
         if (with_other) CHECK_CLOSE(b.at(d_other, i, c), d, 0.004 * std::fabs(d));
       }
     }
+  }
+}
+
+TEST("what a block sums is wide where images are large and their channels fill it") {
+  CHECK_EQUAL(dev::summed_vectors(128 * 32 * 32, 64), 2);
+  CHECK_EQUAL(dev::summed_vectors(256 * 56 * 56, 256), 8);
+  CHECK_EQUAL(dev::summed_vectors(256 * 73 * 73, 96), 4);
+  CHECK_EQUAL(dev::summed_vectors(256 * 149 * 149, 40), 2);
+}
+
+TEST("max pooling and its gradient: windows that overlap, leave gaps or are cut off, the first of equals, what is no number") {
+  Numbers numbers(12);
+  for (int round = 0; round < 40; ++round) {
+    const auto of = [&](int64_t most) { return 1 + static_cast<int>(numbers.below(most)); };
+    dev::Windows w{};
+    w.examples = of(3);
+    w.channels = 8 * of(3);
+    w.kernel_h = of(4);
+    w.kernel_w = round == 7 ? 64 : of(4);
+    w.stride_h = of(4);
+    w.stride_w = of(4);
+    w.padding_h = static_cast<int>(numbers.below(w.kernel_h / 2 + 1));
+    w.padding_w = static_cast<int>(numbers.below(w.kernel_w / 2 + 1));
+    w.height = w.kernel_h + static_cast<int>(numbers.below(12));
+    w.width = w.kernel_w + static_cast<int>(numbers.below(12));
+    // Rounded up as ceil mode does, where the last window begins inside.
+    const auto extent = [&](int size, int kernel, int stride, int padding, bool ceil) {
+      int out = (size + 2 * padding - kernel + (ceil ? stride - 1 : 0)) / stride + 1;
+      if (ceil && (out - 1) * stride >= size + padding) --out;
+      return out;
+    };
+    w.out_height = extent(w.height, w.kernel_h, w.stride_h, w.padding_h, round % 2);
+    w.out_width = extent(w.width, w.kernel_w, w.stride_w, w.padding_w, round % 2);
+    auto x = images(numbers, int64_t{w.examples} * w.height * w.width * w.channels);
+    // Few values, so that there are equals.
+    if (round % 3 == 0) for (dev::Bf16& one : x) one = dev::rounded(static_cast<float>(std::round(number(one))));
+    if (round % 5 == 0) x[x.size() / 2] = 0x7fc0;
+    if (round % 5 == 1) for (size_t i = 0; i < x.size(); i += 3) x[i] = 0xff80;  // -inf
+    const auto size = static_cast<size_t>(w.examples * w.out_height * w.out_width * w.channels);
+    std::vector<dev::Bf16> y(size, 0x4200), dx(x.size(), 0x7fc0);
+    std::vector<unsigned char> which(size, 0xee);
+    const dev::MaxPool p = {x.data(), y.data(), which.data(), w};
+    emulated::launch({dev::blocks_for(static_cast<int64_t>(size / dev::kVector)), 1, 1}, [&] { dev::max_pool(p); });
+    const auto dy = images(numbers, static_cast<int64_t>(size));
+    const dev::MaxPoolBackward back = {dy.data(), which.data(), dx.data(), w};
+    emulated::launch({dev::blocks_for(static_cast<int64_t>(x.size() / dev::kVector)), 1, 1}, [&] { dev::max_pool_backward(back); });
+    std::vector<double> expected(x.size(), 0), sizes(x.size(), 0);
+    size_t i = 0;
+    for (int n = 0; n < w.examples; ++n) {
+      for (int oy = 0; oy < w.out_height; ++oy) {
+        for (int ox = 0; ox < w.out_width; ++ox) {
+          for (int c = 0; c < w.channels; ++c, ++i) {
+            size_t best = 0;
+            bool any = false;
+            for (int yy = std::max(0, oy * w.stride_h - w.padding_h); yy < std::min(w.height, oy * w.stride_h - w.padding_h + w.kernel_h); ++yy) {
+              for (int xx = std::max(0, ox * w.stride_w - w.padding_w); xx < std::min(w.width, ox * w.stride_w - w.padding_w + w.kernel_w); ++xx) {
+                const auto one = static_cast<size_t>(((n * w.height + yy) * w.width + xx) * w.channels + c);
+                if (!any || number(x[one]) > number(x[best]) || std::isnan(number(x[one]))) best = one;
+                any = true;
+              }
+            }
+            CHECK(any);
+            CHECK(std::isnan(number(x[best])) ? std::isnan(number(y[i])) : y[i] == x[best]);
+            expected[best] += number(dy[i]);
+            sizes[best] += std::fabs(number(dy[i]));
+          }
+        }
+      }
+    }
+    for (i = 0; i < x.size(); ++i) CHECK_CLOSE(number(dx[i]), expected[i], 0.004 * std::fabs(expected[i]) + 1e-6 * sizes[i]);
   }
 }
 
@@ -320,6 +401,89 @@ TEST("convolutions of few channels by tensor cores") {
     }
     if (p.sums_up) CHECK_EQUAL(done, 0u);
     CHECK_CLOSE(std::sqrt(error / size), 0, 0.003);  // of bf16: half a unit in its last place is 0.002 to 0.004
+  }
+}
+
+TEST("a convolution of stride 2 is one of stride 1 over folded pictures, and its weights' gradient comes back unfolded") {
+  Numbers numbers(13);
+  for (int round = 0; round < 30; ++round) {
+    const auto of = [&](int64_t most) { return 1 + static_cast<int>(numbers.below(most)); };
+    dev::Assemble a{};
+    const int kernel_h = of(7), kernel_w = of(7), padding_h = static_cast<int>(numbers.below(kernel_h)), padding_w = static_cast<int>(numbers.below(kernel_w));
+    a.examples = of(3);
+    a.channels = of(4);
+    a.height = kernel_h + static_cast<int>(numbers.below(9));
+    a.width = kernel_w + static_cast<int>(numbers.below(9));
+    a.cropped = round % 2;
+    const int units = of(9), rows = 5, plane = a.height * a.width;
+    const int out_h = (a.height + 2 * padding_h - kernel_h) / 2 + 1, out_w = (a.width + 2 * padding_w - kernel_w) / 2 + 1;
+    std::vector<unsigned char> bytes(static_cast<size_t>(rows * a.channels * plane));
+    for (unsigned char& one : bytes) one = static_cast<unsigned char>(numbers.below(256));
+    std::vector<long long> labels, got_labels(static_cast<size_t>(a.examples), -1), got_folded = got_labels;
+    for (int i = 0; i < rows; ++i) labels.push_back(static_cast<int>(numbers.below(10)));
+    std::vector<int> where(static_cast<size_t>(4 * a.examples));
+    for (int n = 0; n < a.examples; ++n) {
+      where[static_cast<size_t>(n)] = static_cast<int>(numbers.below(rows));
+      for (int i : {1, 2}) where[static_cast<size_t>(i * a.examples + n)] = static_cast<int>(numbers.below(5)) - 2;
+      where[static_cast<size_t>(3 * a.examples + n)] = static_cast<int>(numbers.below(2));
+    }
+    const auto scale = numbers.normals<float>(a.channels), shift = numbers.normals<float>(a.channels);
+    std::vector<dev::Bf16> x(static_cast<size_t>(a.examples * plane * a.channels), 0x7fc0);
+    a.images = bytes.data();
+    a.labels = labels.data();
+    a.where = where.data();
+    a.scale = scale.data();
+    a.shift = shift.data();
+    a.x = x.data();
+    a.labels_out = got_labels.data();
+    emulated::launch({dev::blocks_for(a.examples * plane), 1, 1}, [&] { dev::assemble(a); });
+    const int folded_kernel_h = (kernel_h + 1) / 2, folded_kernel_w = (kernel_w + 1) / 2;
+    const int height = out_h + folded_kernel_h - 1, width = out_w + folded_kernel_w - 1;
+    std::vector<dev::Bf16> folded(static_cast<size_t>(a.examples * height * width * dev::kFolded), 0x7fc0);
+    dev::AssembleFolded f = {a, height, width, padding_h, padding_w};
+    f.of.x = folded.data();
+    f.of.labels_out = got_folded.data();
+    emulated::launch({dev::blocks_for(a.examples * height * width), 1, 1}, [&] { dev::assemble_folded(f); });
+    CHECK_EQUAL(got_folded, got_labels);
+    const dev::FoldedWeights w = {units, a.channels, kernel_h, kernel_w};
+    auto weights = numbers.normals<float>(units * a.channels * kernel_h * kernel_w);
+    for (float& one : weights) one = static_cast<float>(number(dev::rounded(one)));
+    const int places = units * folded_kernel_h * folded_kernel_w;
+    std::vector<dev::Bf16> to(static_cast<size_t>(places * dev::kFolded), 0x7fc0);
+    const dev::FoldWeights fold = {w, weights.data(), to.data()};
+    emulated::launch({dev::blocks_for(places), 1, 1}, [&] { dev::fold_weights(fold); });
+    std::vector<float> back(weights.size(), kNone);
+    const dev::UnfoldGradient unfold = {w, to.data(), back.data()};
+    emulated::launch({dev::blocks_for(static_cast<int64_t>(back.size())), 1, 1}, [&] { dev::unfold_gradient(unfold); });
+    CHECK_EQUAL(back, weights);
+    for (int n = 0; n < a.examples; ++n) {
+      for (int oy = 0; oy < out_h; ++oy) {
+        for (int ox = 0; ox < out_w; ++ox) {
+          for (int k = 0; k < units; ++k) {
+            double plain = 0, of_folded = 0;
+            for (int r = 0; r < kernel_h; ++r) {
+              for (int q = 0; q < kernel_w; ++q) {
+                const int yy = 2 * oy - padding_h + r, xx = 2 * ox - padding_w + q;
+                if (yy < 0 || yy >= a.height || xx < 0 || xx >= a.width) continue;
+                for (int c = 0; c < a.channels; ++c) {
+                  plain += number(x[static_cast<size_t>((n * plane + yy * a.width + xx) * a.channels + c)]) *
+                           value_of(weights[static_cast<size_t>(((k * a.channels + c) * kernel_h + r) * kernel_w + q)]);
+                }
+              }
+            }
+            for (int r = 0; r < folded_kernel_h; ++r) {
+              for (int q = 0; q < folded_kernel_w; ++q) {
+                for (int c = 0; c < dev::kFolded; ++c) {
+                  of_folded += number(folded[static_cast<size_t>(((n * height + oy + r) * width + ox + q) * dev::kFolded + c)]) *
+                               number(to[static_cast<size_t>(((k * folded_kernel_h + r) * folded_kernel_w + q) * dev::kFolded + c)]);
+                }
+              }
+            }
+            CHECK_CLOSE(of_folded, plain, 1e-9 * (std::fabs(plain) + 1));
+          }
+        }
+      }
+    }
   }
 }
 

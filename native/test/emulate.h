@@ -148,6 +148,9 @@ inline void launch(const device::Grid& shape, const std::function<void()>& kerne
 
 namespace lth::device {
 
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
@@ -247,6 +250,7 @@ inline void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigne
 
 #include "cuda/device/normalise.cu"
 #include "cuda/device/products.cu"
+#include "cuda/device/windows.cu"
 #include "cuda/device/head.cu"
 #include "cuda/device/batch.cu"
 #pragma GCC diagnostic pop

@@ -2,27 +2,92 @@
 
 namespace lth::device {
 
+// The place (y, x) of example n, cropped and flipped: its bytes, a plane apart from each other, where there are some.
+struct Pixel {
+  const unsigned char* bytes;
+  bool inside;
+};
+__device__ inline Pixel pixel(const Assemble& p, int n, int y, int x) {
+  if (p.cropped) {
+    if (p.where[3 * p.examples + n]) x = p.width - 1 - x;
+    y += p.where[p.examples + n];
+    x += p.where[2 * p.examples + n];
+  }
+  const long long plane = p.height * p.width;
+  return {p.images + p.where[n] * p.channels * plane + y * p.width + x, y >= 0 && y < p.height && x >= 0 && x < p.width};
+}
+__device__ inline float normalised(const Assemble& p, const Pixel& of, int c) {
+  const float byte = of.inside ? static_cast<float>(of.bytes[c * p.height * p.width]) : 0;
+  return byte * p.scale[c] + p.shift[c];
+}
+
 // A thread for each place of each example.
 extern "C" __global__ void __launch_bounds__(kThreads) assemble(const Assemble p) {
   const long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
   const int plane = p.height * p.width;
   const int n = static_cast<int>(i / plane), place = static_cast<int>(i % plane);
   if (n >= p.examples) return;
-  const long long row = p.where[n];
-  if (place == 0) p.labels_out[n] = p.labels[row];
-  int y = place / p.width, x = place % p.width;
-  if (p.cropped) {
-    if (p.where[3 * p.examples + n]) x = p.width - 1 - x;
-    y += p.where[p.examples + n];
-    x += p.where[2 * p.examples + n];
+  if (place == 0) p.labels_out[n] = p.labels[p.where[n]];
+  const Pixel of = pixel(p, n, place / p.width, place % p.width);
+  for (int c = 0; c < p.channels; ++c) p.x[i * p.channels + c] = static_cast<Bf16>(pack2(normalised(p, of, c), 0) & 0xffff);
+}
+
+// A thread for each folded place of each example.
+extern "C" __global__ void __launch_bounds__(kThreads) assemble_folded(const AssembleFolded p) {
+  const long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
+  const int plane = p.height * p.width;
+  const int n = static_cast<int>(i / plane), place = static_cast<int>(i % plane);
+  if (n >= p.of.examples) return;
+  if (place == 0) p.of.labels_out[n] = p.of.labels[p.of.where[n]];
+  static_assert(kVector == 2 * kFoldedChannels);
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    float values[kVector] = {};
+#pragma unroll
+    for (int column = 0; column < 2; ++column) {
+      const int y = 2 * (place / p.width) + row - p.padding_h, x = 2 * (place % p.width) + column - p.padding_w;
+      if (y < 0 || y >= p.of.height || x < 0 || x >= p.of.width) continue;
+      const Pixel of = pixel(p.of, n, y, x);
+#pragma unroll
+      for (int c = 0; c < kFoldedChannels; ++c) {
+        if (c < p.of.channels) values[column * kFoldedChannels + c] = normalised(p.of, of, c);
+      }
+    }
+    store(p.of.x + i * kFolded + row * kVector, values);
   }
-  const bool inside = y >= 0 && y < p.height && x >= 0 && x < p.width;
-  const unsigned char* from = p.images + row * p.channels * plane + y * p.width + x;
-  Bf16* to = p.x + i * p.channels;
-  for (int c = 0; c < p.channels; ++c) {
-    const float byte = inside ? static_cast<float>(from[c * plane]) : 0;
-    to[c] = static_cast<Bf16>(pack2(byte * p.scale[c] + p.shift[c], 0) & 0xffff);
+}
+
+// Where folded weights have the one of a unit, channel and tap.
+__device__ inline int folded_index(const FoldedWeights& w, int unit, int c, int r, int q) {
+  const int folded_h = (w.kernel_h + 1) / 2, folded_w = (w.kernel_w + 1) / 2;
+  return ((unit * folded_h + r / 2) * folded_w + q / 2) * kFolded + (2 * (r % 2) + q % 2) * kFoldedChannels + c;
+}
+
+// A thread for each place of a folded kernel, of each unit.
+extern "C" __global__ void __launch_bounds__(kThreads) fold_weights(const FoldWeights p) {
+  const FoldedWeights& w = p.of;
+  const int i = static_cast<int>(blockIdx.x) * kThreads + threadIdx.x;
+  const int folded_h = (w.kernel_h + 1) / 2, folded_w = (w.kernel_w + 1) / 2;
+  const int unit = i / (folded_h * folded_w), a = i / folded_w % folded_h, b = i % folded_w;
+  if (unit >= w.units) return;
+  for (int part = 0; part < 4; ++part) {
+    const int r = 2 * a + part / 2, q = 2 * b + part % 2;
+    for (int c = 0; c < kFoldedChannels; ++c) {
+      const bool there = r < w.kernel_h && q < w.kernel_w && c < w.channels;
+      const float weight = there ? p.from[((unit * w.channels + c) * w.kernel_h + r) * w.kernel_w + q] : 0;
+      p.to[static_cast<long long>(i) * kFolded + part * kFoldedChannels + c] = static_cast<Bf16>(pack2(weight, 0) & 0xffff);
+    }
   }
+}
+
+// A thread for each weight.
+extern "C" __global__ void __launch_bounds__(kThreads) unfold_gradient(const UnfoldGradient p) {
+  const FoldedWeights& w = p.of;
+  const int i = static_cast<int>(blockIdx.x) * kThreads + threadIdx.x;
+  const int taps = w.kernel_h * w.kernel_w;
+  const int unit = i / (w.channels * taps), c = i / taps % w.channels, r = i % taps / w.kernel_w, q = i % w.kernel_w;
+  if (unit >= w.units) return;
+  p.to[i] = __uint_as_float(static_cast<unsigned>(p.from[folded_index(w, unit, c, r, q)]) << 16);
 }
 
 // A warp for each example; the last block adds them up.

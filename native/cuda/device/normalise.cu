@@ -37,15 +37,17 @@ __device__ inline void load_many(uint4 (&to)[N], const Bf16* from, long long fir
   }
 }
 
-// Over the rows of a block, in a fixed order: `total` (kSummed, kSums) of its vectors.
-__device__ inline void sum_rows(float (&sums)[kSums], const Walk& w, float (&total)[kSummed * kSums]) {
-  __shared__ float space[kThreads / 32][kSummed * kSums];
+// Over the rows of a block, in a fixed order: `total` (MOST, kSums) of its vectors, which are MOST, or one where that is 2.
+template <int MOST>
+__device__ inline void sum_rows(float (&sums)[kSums], const Walk& w, float (&total)[MOST * kSums]) {
+  __shared__ float space[kThreads / 32][MOST * kSums];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  static_assert(kSums == 16 && kSummed == 2);
-  sum_by_halves(sums);
-  const int of = lane / 2;  // bits 4 to 1 chose it
-  if (w.vectors == 2) {
-    space[warp][lane % 2 * kSums + of] = sums[0];
+  constexpr int kLeft = kSums * MOST / 32;
+  sum_by_halves<kLeft>(sums);
+  const int of = lane / MOST * kLeft;  // the upper bits chose it
+  if (w.vectors == MOST) {
+#pragma unroll
+    for (int i = 0; i < kLeft; ++i) space[warp][lane % MOST * kSums + of + i] = sums[i];
   } else {
     sums[0] += __shfl_xor_sync(0xffffffffu, sums[0], 1);
     space[warp][of] = sums[0];
@@ -113,9 +115,10 @@ __device__ inline void finish_moments(const Moments& p, int c, float shift, floa
 // Vectors of a tensor that a thread has under way at once, so that memory answers many questions in the time of one.
 constexpr int kAtOnce = 4;
 
-extern "C" __global__ void __launch_bounds__(kThreads) moments(const Moments p) {
-  __shared__ float total[kSummed * kSums];
-  const Walk w = walk<kSummed>(p.channels);
+template <int MOST>
+__device__ inline void sum_moments(const Moments& p) {
+  __shared__ float total[MOST * kSums];
+  const Walk w = walk<MOST>(p.channels);
   const Bf16* const from = p.x + w.vector * kVector;
   float sums[kSums] = {};
   if (w.works) {
@@ -139,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) moments(const Moments p) 
       }
     }
   }
-  sum_rows(sums, w, total);
+  sum_rows<MOST>(sums, w, total);
   if (!sum_blocks(total, w.vectors * kSums, p.partial, p.done)) return;
   // A thread for each channel.
   const int mine = threadIdx.x / kVector, i = threadIdx.x % kVector, c = static_cast<int>(blockIdx.y) * w.vectors * kVector + threadIdx.x;
@@ -150,6 +153,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) moments(const Moments p) 
   for (int j = 0; j < kVector; ++j) shift = i == j ? first_x[j] : shift;
   finish_moments(p, c, shift, total[mine * kSums + i], total[mine * kSums + kVector + i]);
 }
+
+extern "C" __global__ void __launch_bounds__(kThreads) moments_2(const Moments p) { sum_moments<2>(p); }
+extern "C" __global__ void __launch_bounds__(kThreads) moments_4(const Moments p) { sum_moments<4>(p); }
+extern "C" __global__ void __launch_bounds__(kThreads) moments_8(const Moments p) { sum_moments<8>(p); }
 
 extern "C" __global__ void __launch_bounds__(kThreads) normalise(const Normalise p) {
   const Walk w = walk<kPassed>(p.channels);
@@ -171,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) normalise(const Normalise
       if (p.other) unpack(other, others[i]);
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        const float y = x[j] * scale[j] + offset[j] + other[j];
+        const float y = fmaf(x[j], scale[j], offset[j]) + other[j];
         // Not max, which would hide what is no number.
         x[j] = p.relu && y <= 0 ? 0 : y;
       }
@@ -180,9 +187,20 @@ extern "C" __global__ void __launch_bounds__(kThreads) normalise(const Normalise
   }
 }
 
-// The gradient of the sum before ReLU, where it is to be made of those of y.
+// Of a thread's channels: what `normalise` made y of, where that decides what a ReLU lets through.
+struct Affine {
+  float scale[kVector], offset[kVector];
+};
+__device__ inline void load(Affine& to, const OfBatchNorm& p, int c0) {
+  if (!p.scale) return;
+  load(to.scale, p.scale + c0);
+  load(to.offset, p.offset + c0);
+}
+
+// The gradient of the sum before ReLU, where it is to be made of those of y. `x` is loaded.
 template <int N>
-__device__ inline void load_gradients(uint4 (&d)[N], const OfBatchNorm& p, const Walk& w, int c0, long long first) {
+__device__ inline void load_gradients(uint4 (&d)[N], const uint4 (&x)[N], const Affine& affine, const OfBatchNorm& p, const Walk& w,
+                                      int c0, long long first) {
   load_many(d, p.d0 + c0, first, w, p.places, p.channels);
   uint4 more[N], y[N];
   if (p.d1) load_many(more, p.d1 + c0, first, w, p.places, p.channels);
@@ -202,20 +220,33 @@ __device__ inline void load_gradients(uint4 (&d)[N], const OfBatchNorm& p, const
 #pragma unroll
     for (int i = 0; i < N; ++i) d[i] = where_positive(d[i], y[i]);
   }
+  if (p.scale) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      float before[kVector];
+      unpack(before, x[i]);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) before[j] = fmaf(before[j], affine.scale[j], affine.offset[j]);
+      d[i] = where_positive(d[i], before);
+    }
+  }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments(const GradientMoments p) {
-  __shared__ float total[kSummed * kSums];
-  const Walk w = walk<kSummed>(p.of.channels);
+template <int MOST>
+__device__ inline void sum_gradient_moments(const GradientMoments& p) {
+  __shared__ float total[MOST * kSums];
+  const Walk w = walk<MOST>(p.of.channels);
   const int c0 = w.vector * kVector;
   float sums[kSums] = {};
   if (w.works) {
     float mean[kVector];
     load(mean, p.mean + c0);
+    Affine affine;
+    load(affine, p.of, c0);
     for (long long first = w.first; first < p.of.places; first += kAtOnce * w.step) {
       uint4 d[kAtOnce], x[kAtOnce];
       load_many(x, p.of.x + c0, first, w, p.of.places, p.of.channels);
-      load_gradients(d, p.of, w, c0, first);
+      load_gradients(d, x, affine, p.of, w, c0, first);
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const long long place = first + i * w.step;
@@ -232,7 +263,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments(const Gr
       }
     }
   }
-  sum_rows(sums, w, total);
+  sum_rows<MOST>(sums, w, total);
   if (!sum_blocks(total, w.vectors * kSums, p.partial, p.done)) return;
   const int mine = threadIdx.x / kVector, i = threadIdx.x % kVector, c = static_cast<int>(blockIdx.y) * w.vectors * kVector + threadIdx.x;
   if (mine >= w.vectors || c >= p.of.channels) return;
@@ -246,6 +277,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments(const Gr
   p.offset[c] = b * p.mean[c] - a * d_beta / n;
 }
 
+extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments_2(const GradientMoments p) { sum_gradient_moments<2>(p); }
+extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments_4(const GradientMoments p) { sum_gradient_moments<4>(p); }
+extern "C" __global__ void __launch_bounds__(kThreads) gradient_moments_8(const GradientMoments p) { sum_gradient_moments<8>(p); }
+
 extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward(const NormaliseBackward p) {
   const Walk w = walk<kPassed>(p.of.channels);
   if (!w.works) return;
@@ -254,10 +289,12 @@ extern "C" __global__ void __launch_bounds__(kThreads) normalise_backward(const 
   load(of_d, p.of_d + c0);
   load(of_x, p.of_x + c0);
   load(offset, p.offset + c0);
+  Affine affine;
+  load(affine, p.of, c0);
   for (long long first = w.first; first < p.of.places; first += kAtOnce * w.step) {
     uint4 d[kAtOnce], x[kAtOnce];
     load_many(x, p.of.x + c0, first, w, p.of.places, p.of.channels);
-    load_gradients(d, p.of, w, c0, first);
+    load_gradients(d, x, affine, p.of, w, c0, first);
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const long long place = first + i * w.step;

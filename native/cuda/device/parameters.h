@@ -9,7 +9,6 @@ typedef unsigned short Bf16;  // its bits
 constexpr int kThreads = 256;
 constexpr int kVector = 8;        // channels that a thread reads at a time: 16 bytes
 constexpr int kSums = 2 * kVector;
-constexpr int kSummed = 2;  // vectors of a place that a block sums: 32 bytes, which is what memory gives at a time
 constexpr int kPassed = 8;  // that a block of a pass has
 
 // Of a batch norm: what it makes y = x scale + offset of, and the running statistics.
@@ -41,14 +40,17 @@ struct Normalise {
   const float* offset;
 };
 
-// The gradient d of the sum before ReLU is d0, or d0 + d1, where y is above 0.
+// The gradient d of the sum before ReLU is d0, or d0 + d1, where y is above 0: of a sum of one term that is x scale + offset,
+// and y need not be read. Without ReLU neither is there.
 struct OfBatchNorm {
   const Bf16* d0;
   const Bf16* d1;  // or null
-  const Bf16* y;   // or null, where there is no ReLU
+  const Bf16* y;   // or null
   const Bf16* x;
   long long places;
   int channels;
+  const float* scale;   // (C), or null
+  const float* offset;  // (C)
 };
 
 // What dx is made of, and the gradients of scale and shift.
@@ -74,6 +76,26 @@ struct NormaliseBackward {
   const float* of_d;
   const float* of_x;
   const float* offset;
+};
+
+// Windows over images, cut off where they end.
+struct Windows {
+  int examples, channels, height, width, out_height, out_width;
+  int kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w;
+};
+// y (N, out H, out W, C) = each window's largest of x (N, H, W, C), the first of those, and its number in the window.
+constexpr int kMostTaps = 256;  // of a window
+struct MaxPool {
+  const Bf16* x;
+  Bf16* y;
+  unsigned char* which;  // (N, out H, out W, C)
+  Windows windows;
+};
+struct MaxPoolBackward {
+  const Bf16* dy;
+  const unsigned char* which;
+  Bf16* dx;
+  Windows windows;
 };
 
 // y (N, C) = the mean of x (N, P, C) over its P places. C is a multiple of kVector.
@@ -134,6 +156,30 @@ struct Assemble {
   Bf16* x;
   long long* labels_out;  // (N)
   int examples, channels, height, width, cropped;
+};
+
+// A convolution of stride 2 over a few channels is one of stride 1 over images that are folded: a folded place has 2 x 2 places of
+// the image, the first of which is (-padding, -padding), of each kFoldedChannels channels. What lies beyond the image or behind
+// the last channel is 0. Tensor cores and their loads want many channels.
+constexpr int kFoldedChannels = 4, kFolded = 4 * kFoldedChannels;
+struct AssembleFolded {
+  Assemble of;  // with x (N, height, width, kFolded)
+  int height, width;
+  int padding_h, padding_w;
+};
+// Its weights (K, C, kernel) in fp32, to (K, folded kernel, kFolded) in bf16, and a gradient back.
+struct FoldedWeights {
+  int units, channels, kernel_h, kernel_w;
+};
+struct FoldWeights {
+  FoldedWeights of;
+  const float* from;
+  Bf16* to;
+};
+struct UnfoldGradient {
+  FoldedWeights of;
+  const Bf16* from;
+  float* to;
 };
 
 // Weights of a convolution (K, C, taps) in fp32 as (K, taps, C) in bf16, and as those of the convolution that makes the

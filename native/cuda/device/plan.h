@@ -27,13 +27,30 @@ inline Grid grid_of_places(int64_t places, int64_t channels, int64_t most, int64
   const int64_t x = std::clamp<int64_t>(ceil_div(places, rows * 2), 1, std::max<int64_t>(1, blocks / y));
   return {static_cast<unsigned>(x), static_cast<unsigned>(y), 1};
 }
+// Vectors of a place that a block of those that sum has. Two are the 32 bytes that caches give at a time, and many blocks leave
+// few sums to add up in the end. Memory gives and takes 64 and 128: what is larger than caches wants them in one block.
+inline int summed_vectors(int64_t places, int64_t channels) {
+  constexpr int64_t kCached = int64_t{16} << 20;  // values
+  if (places * channels <= kCached) return 2;
+  for (int vectors : {8, 4}) {
+    if (channels % (vectors * kVector) == 0) return vectors;
+  }
+  return 2;
+}
 // Of those that sum, and of those that pass over the images once.
-inline Grid grid_of_sums(int64_t places, int64_t channels) { return grid_of_places(places, channels, kSummed, kBlocks); }
+inline Grid grid_of_sums(int64_t places, int64_t channels, int vectors) {
+  return grid_of_places(places, channels, vectors, vectors == 2 ? kBlocks : 2 * kBlocks);
+}
 inline Grid grid_of_pass(int64_t places, int64_t channels) { return grid_of_places(places, channels, kPassed, 8 * kBlocks); }
 // Counters, and floats of `partial`, of any number of places of at most so many channels.
-inline int64_t counters(int64_t channels) { return ceil_div(channels / kVector, kSummed); }
+inline int64_t counters(int64_t channels) { return ceil_div(channels / kVector, 2); }
 inline int64_t partial_sums(int64_t channels) {
-  return std::max(std::max(kBlocks, counters(channels)) * kSummed * kSums, kConvolveBlocks * 2 * 16);
+  int64_t most = kConvolveBlocks * 2 * 16;
+  for (int vectors : {2, 4, 8}) {
+    const int64_t blocks = std::max(2 * kBlocks, ceil_div(channels / kVector, vectors));
+    most = std::max(most, blocks * vectors * kSums);
+  }
+  return most;
 }
 
 inline unsigned blocks_for(int64_t threads) { return static_cast<unsigned>(std::max<int64_t>(1, ceil_div(threads, kThreads))); }

@@ -179,7 +179,7 @@ __device__ inline void convolve(const Convolve& p) {
   float each[8];
 #pragma unroll
   for (int q = 0; q < 8; ++q) each[q] = moments[q / 4][q / 2 % 2][q % 2];
-  sum_by_halves(each);  // lanes of the same `pair` have the same units
+  sum_by_halves<1>(each);  // lanes of the same `pair` have the same units
   __shared__ float of_warp[kThreads / 32][2][16], total[2 * kChannels];
   of_warp[warp][lane / 16][lane / 8 % 2 * 8 + pair + lane / 4 % 2] = each[0];
   __syncthreads();

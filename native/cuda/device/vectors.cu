@@ -54,12 +54,12 @@ __device__ inline T sum_of_warp(T value) {
 }
 
 // Over the lanes of a warp that differ above its lowest bits: half of them go on with half of the sums each time, so that of N
-// sums a lane ends with the one that its upper bits number, in sums[0].
-template <int N>
+// sums a lane ends with the LEFT ones that its upper bits number, in sums[0] and behind it.
+template <int LEFT, int N>
 __device__ inline void sum_by_halves(float (&sums)[N]) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int half = N / 2, offset = 16; half >= 1; half /= 2, offset /= 2) {
+  for (int half = N / 2, offset = 16; half >= LEFT; half /= 2, offset /= 2) {
     const bool upper = (lane & offset) != 0;
 #pragma unroll
     for (int i = 0; i < half; ++i) {
@@ -100,6 +100,17 @@ __device__ inline uint4 where_positive(const uint4& from, const uint4& y) {
     keep[i] = (__uint_as_float(words[i] << 16) <= 0 ? 0u : 0xffffu) | (__uint_as_float(words[i] & 0xffff0000u) <= 0 ? 0u : 0xffff0000u);
   }
   return {from.x & keep[0], from.y & keep[1], from.z & keep[2], from.w & keep[3]};
+}
+
+// The same of numbers as they were before they were rounded.
+__device__ inline uint4 where_positive(const uint4& from, const float (&y)[kVector]) {
+  const unsigned words[4] = {from.x, from.y, from.z, from.w};
+  unsigned kept[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    kept[i] = words[i] & ((y[2 * i] <= 0 ? 0u : 0xffffu) | (y[2 * i + 1] <= 0 ? 0u : 0xffff0000u));
+  }
+  return {kept[0], kept[1], kept[2], kept[3]};
 }
 
 __device__ inline void store(Bf16* to, const float (&from)[kVector]) { *reinterpret_cast<uint4*>(to) = pack(from); }
