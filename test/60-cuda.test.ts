@@ -15,7 +15,7 @@ import { Masks } from '../lib/session/Masks.js';
 import type { OpenOptions, Session } from '../lib/session/Session.js';
 import { CommandLine } from './helpers/commandLine.js';
 import { differences, openSession, relativeDistance } from './helpers/digits.js';
-import { branched, convolutional, flattened, residual } from './helpers/networks.js';
+import { branched, convolutional, flattened, residual, stemmed, wide } from './helpers/networks.js';
 
 const { cuda } = loadAddon().info();
 const skip = cuda.available ? false : `no CUDA device: ${cuda.reason}`;
@@ -33,6 +33,7 @@ const networks: Record<string, CompiledNetwork> = {
   'a convolutional network': CompiledNetwork.compile(convolutional),
   'a network of flattened images': CompiledNetwork.compile(flattened),
   'a network of branches': CompiledNetwork.compile(branched),
+  'a network that halves pictures twice': CompiledNetwork.compile(stemmed),
   'resnet-8': resnet,
 };
 const sgd: Partial<OpenOptions> = {
@@ -109,24 +110,28 @@ for (const [name, network] of Object.entries(networks)) {
   });
 }
 
-for (const [name, network] of Object.entries({
-  'resnet-8': resnet,
-  'a convolutional network': networks['a convolutional network'],
-  'a network of flattened images': networks['a network of flattened images'],
-  'a network of branches': networks['a network of branches'],
-})) {
+const ofBf16: [name: string, network: CompiledNetwork | undefined, batch: number][] = [
+  ...(
+    [
+      'resnet-8',
+      'a convolutional network',
+      'a network of flattened images',
+      'a network of branches',
+      'a network that halves pictures twice',
+    ] as const
+  ).map((name): [string, CompiledNetwork | undefined, number] => [name, networks[name], 60]),
+  // Images of 19 and 29 million values.
+  ['a network of large images', CompiledNetwork.compile(wide), 384],
+];
+for (const [name, network, batch] of ofBf16) {
   test(`bf16: our kernels' gradients are as near the true ones as LibTorch's: ${name}`, {
     skip,
   }, async () => {
-    const truth = await openSession({ network, ...sgd, executor: 'autograd', precision: 'fp64' });
-    const session = await openSession({ network, ...sgd, device: 'cuda', precision: 'bf16' });
-    const layers = await openSession({
-      network,
-      ...sgd,
-      device: 'cuda',
-      precision: 'bf16',
-      executor: 'aten',
-    });
+    assert.ok(network);
+    const options = { network, ...sgd, batch };
+    const truth = await openSession({ ...options, device: 'cuda', executor: 'autograd', precision: 'fp64' });
+    const session = await openSession({ ...options, device: 'cuda', precision: 'bf16' });
+    const layers = await openSession({ ...options, device: 'cuda', precision: 'bf16', executor: 'aten' });
     for (const until of [0, 10, 50]) {
       await session.trainToEnd({ until });
       for (const one of [truth, layers]) await one.load(await session.snapshot());
@@ -243,7 +248,16 @@ test('algorithms chosen by the clock train the same network within rounding, in 
     /deterministic already.*another process/,
   );
   const options = ['--device', 'cuda', '--set', 'training.steps=100it', '--set', 'training.precision=bf16'];
-  options.push('--set', 'pruning.rates={}', '--set', `network=${JSON.stringify(convolutional)}`, '--levels', '0', '--replicates', '1');
+  options.push(
+    '--set',
+    'pruning.rates={}',
+    '--set',
+    `network=${JSON.stringify(convolutional)}`,
+    '--levels',
+    '0',
+    '--replicates',
+    '1',
+  );
   const losses: number[] = [];
   for (const mode of ['fast', 'deterministic']) {
     const out = join(folder, mode);

@@ -58,6 +58,44 @@ export const convolutional: Network = {
     { name: 'head', type: 'linear', units: 10 },
   ],
 };
+/** Begins as networks of ImageNet do: pictures halved twice, by a convolution and by windows that overlap. */
+export const stemmed: Network = {
+  name: 'stemmed',
+  input: [1, 28, 28],
+  classes: 10,
+  layers: [
+    { name: 'stem', type: 'conv', channels: 16, kernel: 7, stride: 2, padding: 3 },
+    { name: 'stem-bn', type: 'batchnorm' },
+    { name: 'stem-relu', type: 'relu' },
+    { name: 'pool', type: 'maxpool', kernel: 3, stride: 2, padding: 1 },
+    { name: 'main', type: 'conv', channels: 32, kernel: 3, padding: 1 },
+    { name: 'main-bn', type: 'batchnorm' },
+    { name: 'main-relu', type: 'relu' },
+    { name: 'pool2', type: 'maxpool', kernel: 2, stride: 2, ceil: true },
+    { name: 'mean', type: 'globalpool' },
+    { name: 'head', type: 'linear', units: 10 },
+  ],
+};
+/** Of channels that fill what a CUDA block sums of large images, with and without another term. */
+export const wide: Network = {
+  name: 'wide',
+  input: [1, 28, 28],
+  classes: 10,
+  layers: [
+    { name: 'a', type: 'conv', channels: 64, kernel: 3, padding: 1 },
+    { name: 'a-bn', type: 'batchnorm' },
+    { name: 'a-relu', type: 'relu' },
+    { name: 'b', type: 'conv', channels: 96, kernel: 1 },
+    { name: 'b-bn', type: 'batchnorm' },
+    { name: 'b-relu', type: 'relu' },
+    { name: 'c', type: 'conv', channels: 96, kernel: 1 },
+    { name: 'c-bn', type: 'batchnorm' },
+    { name: 'sum', type: 'add', inputs: ['c-bn', 'b-relu'] },
+    { name: 'sum-relu', type: 'relu' },
+    { name: 'mean', type: 'globalpool' },
+    { name: 'head', type: 'linear', units: 10 },
+  ],
+};
 /** Flatten before everything that reads vectors, of images that images are made of too; logits of a convolution. */
 export const flattened: Network = {
   name: 'flattened',
