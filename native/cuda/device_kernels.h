@@ -20,6 +20,7 @@ enum class DeviceKernel {
   kMaxPoolBackward,
   kLoss,
   kAssemble,
+  kDrop,
   kAssembleFolded,
   kFoldWeights,
   kUnfoldGradient,

@@ -16,10 +16,13 @@ inline DropoutNoise dropout_noise(uint64_t seed, uint32_t replicate, uint64_t no
   return {stream(seed, replicate, Purpose::kDropout, noise), epoch};
 }
 
+// Words below this are of what is dropped.
+inline uint32_t dropped_below(double probability) { return static_cast<uint32_t>(probability * 0x1p32); }
+
 // f(element, whether it stays) for each element of the row `example` of the data set; `layer` counts those of dropout.
 template <typename F>
 void draw_dropout(const DropoutNoise& noise, int layer, int64_t example, int64_t elements, double probability, F&& f) {
-  const auto dropped = static_cast<uint64_t>(probability * 0x1p32);  // of 2^32 words
+  const uint32_t dropped = dropped_below(probability);
   const int64_t blocks = (elements + 3) / 4;
   for (int64_t block = 0; block < blocks; ++block) {
     const auto words = noise.numbers.words(static_cast<uint64_t>(example * blocks + block), noise.epoch, static_cast<uint32_t>(layer));

@@ -35,6 +35,7 @@ class DirectAten final : public Executor {
         // What tensor cores read. In fp32 and fp64 cuDNN has more and faster kernels for the other.
         format_(on_device_ && options.bf16 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous),
         loader_(store, std::move(normaliser)),
+        device_kernels_(DeviceKernels::of(store.device)),
         evaluation_batch_(std::max(options.largest, std::min(kEvaluationBatch, kEvaluationValues / net_.values[net_.input].features))) {
     for (size_t i = 0; i < net_.operations.size(); ++i) {
       for (int value : net_.operations[i].inputs) last_reader_[value] = i;
@@ -43,6 +44,7 @@ class DirectAten final : public Executor {
     kernels_ = ImageKernels::of(store);
     if (!kernels_) return;
     for (const Operation& op : net_.operations) {
+      if (kernels_->activates(op)) adds_up_.insert(op.output);
       if (!kernels_->takes(op)) continue;
       adds_up_.insert(op.output);
       norm_of_.emplace(op.inputs[0], &op);
@@ -154,12 +156,23 @@ class DirectAten final : public Executor {
   void stage_dropout(const Batch& batch) {
     drops_ = batch.dropout.has_value();
     if (!drops_) return;
+    at::Tensor rows;
     for (const Operation& op : net_.operations) {
       if (op.type != Operation::kDropout) continue;
-      const at::Tensor kept = kept_by_dropout(batch, op.dropout, net_.values[op.output].features, op.probability);
+      const int64_t n = static_cast<int64_t>(batch.examples.size()), elements = net_.values[op.output].features;
       at::Tensor& staged = kept_[{batch.examples.size(), op.dropout}];
-      if (!staged.defined()) staged = at::empty(kept.sizes(), kept.options().device(store_.device));
-      staged.copy_(kept);
+      if (!staged.defined()) staged = at::empty({n, elements}, at::TensorOptions().dtype(at::kByte).device(store_.device));
+      if (!device_kernels_) {
+        staged.copy_(kept_by_dropout(batch, op.dropout, elements, op.probability));
+        continue;
+      }
+      if (!rows.defined()) {
+        rows = at::from_blob(const_cast<int32_t*>(batch.examples.data()), {n}, at::TensorOptions().dtype(at::kInt)).to(store_.device);
+      }
+      const auto& [numbers, epoch] = *batch.dropout;
+      const device::Drop p = {rows.data_ptr<int32_t>(), staged.data_ptr<uint8_t>(), elements, static_cast<int>(n),
+                              {numbers.key[0], numbers.key[1]}, epoch, static_cast<uint32_t>(op.dropout), dropped_below(op.probability)};
+      device_kernels_->launch(DeviceKernel::kDrop, {device::blocks_for(n * device::ceil_div(elements, 4)), 1, 1}, p);
     }
   }
 
@@ -185,7 +198,11 @@ class DirectAten final : public Executor {
     if (kernels_) return kernels_->weight(op);
     return weight(op).to(weight(op).options().dtype(images_), false, false, format_);
   }
-  at::Tensor bias_of_images(const Operation& op) { return op.bias >= 0 ? bias(op).to(images_) : at::Tensor(); }
+  // Undefined where it is added by `activate`.
+  at::Tensor bias_of_images(const Operation& op) { return op.bias >= 0 && !activates(op) ? bias(op).to(images_) : at::Tensor(); }
+  // What our kernels make of batch norms and of what follows convolutions.
+  bool takes(const Operation& op) const { return op.type == Operation::kBatchNorm && adds_up_.contains(op.output); }
+  bool activates(const Operation& op) const { return op.type == Operation::kConvolution && adds_up_.contains(op.output); }
 
   // Which values stay: all, which going back reads, or those that the network is for.
   enum class Keep { kAll, kOutputs };
@@ -209,11 +226,12 @@ class DirectAten final : public Executor {
   }
 
   at::Tensor value_of(const Operation& op, Saved& saved) {
-    if (statistics_ && adds_up_.contains(op.output)) {
+    if (statistics_ && takes(op)) {
       const at::Tensor other = op.inputs.size() > 1 ? values_[op.inputs[1]] : at::Tensor();
       return kernels_->normalise(op, values_[op.inputs[0]], other, statistics_->momentum(op.momentum));
     }
     const at::Tensor y = apply(op, saved);
+    if (activates(op)) return kernels_->activate(op, y);
     return op.fused_relu ? at::relu(y) : y;
   }
 
@@ -302,15 +320,15 @@ class DirectAten final : public Executor {
   }
 
   void backward(const Operation& op, const Saved& saved) {
-    if (adds_up_.contains(op.output)) {
-      const auto [d0, d1] = gradients_[op.output];
+    const auto [d0, d1] = gradients_[op.output];
+    if (takes(op)) {
       const auto [dx, d_other] = kernels_->normalise_backward(op, d0, d1, values_[op.inputs[0]], values_[op.output]);
       if (d_other.defined()) give(op.inputs[1], d_other);
       give(op.inputs[0], dx);
       return;
     }
-    at::Tensor dy = gradients_[op.output].first;
-    if (op.type == Operation::kRelu || op.fused_relu) dy = at::threshold_backward(dy, values_[op.output], 0);
+    at::Tensor dy = activates(op) ? kernels_->activate_backward(op, d0, d1, values_[op.output]) : d0;
+    if (op.type == Operation::kRelu || (op.fused_relu && !activates(op))) dy = at::threshold_backward(dy, values_[op.output], 0);
     const int input = op.inputs[0];
     const at::Tensor& in = values_[input];
     const bool wants_dx = input != net_.input;
@@ -334,7 +352,8 @@ class DirectAten final : public Executor {
       case Operation::kConvolution: {
         const bool folds = kernels_ && kernels_->folds(op, in);
         const bool ours = kernels_ && !folds && kernels_->weight_gradient(op, in, dy);
-        if (ours && !wants_dx && op.bias < 0) break;
+        const bool wants_bias = op.bias >= 0 && !activates(op);
+        if (ours && !wants_dx && !wants_bias) break;
         if (ours) {
           const at::Tensor dx = kernels_->input_gradient(op, in, dy);
           if (dx.defined()) {
@@ -345,14 +364,14 @@ class DirectAten final : public Executor {
         const at::IntArrayRef bias_shape = net_.layout->parameters[op.weight].shape[0];
         const auto [stride, padding] = steps_of(op, folds);
         const auto [dx, dw, db] = at::convolution_backward(
-            dy, in, saved.weight, op.bias >= 0 ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
-            stride, padding, {1, 1}, false, {0, 0}, 1, {wants_dx, !ours, op.bias >= 0});
+            dy, in, saved.weight, wants_bias ? c10::OptionalIntArrayRef(bias_shape) : c10::OptionalIntArrayRef(),
+            stride, padding, {1, 1}, false, {0, 0}, 1, {wants_dx, !ours, wants_bias});
         if (folds) {
           kernels_->folded_gradient(dw);
         } else if (!ours) {
           keep(op.weight, dw);
         }
-        if (op.bias >= 0) keep(op.bias, db);
+        if (wants_bias) keep(op.bias, db);
         if (wants_dx) give(input, dx);
         break;
       }
@@ -433,6 +452,7 @@ class DirectAten final : public Executor {
   const at::ScalarType images_;
   const at::MemoryFormat format_;
   BatchLoader loader_;
+  const DeviceKernels* const device_kernels_;  // or null
   const int64_t evaluation_batch_;
   std::map<int, size_t> last_reader_;  // of a value: the operation
   std::optional<Statistics> statistics_;

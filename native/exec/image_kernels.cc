@@ -1,5 +1,6 @@
 #include "exec/image_kernels.h"
 
+#include <ATen/ops/ones.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -81,7 +82,7 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
   std::vector<device::Weights> entries;
   for (const Operation& op : net.operations) {
     if (op.type == Operation::kConvolution) turned += 2 * padded(store.layout().parameters[op.weight].size, device::kVector);
-    if (op.type == Operation::kBatchNorm) channels = std::max(channels, net.values[op.output].shape[0]);
+    if (op.type == Operation::kBatchNorm || activates(op)) channels = std::max(channels, net.values[op.output].shape[0]);
   }
   turned_ = at::empty({turned}, floats.dtype(at::kBFloat16));
   turned = 0;
@@ -116,6 +117,9 @@ ImageKernels::ImageKernels(ParameterStore& store, const DeviceKernels& kernels)
   partial_ = at::empty({device::partial_sums(channels)}, floats);
   counters_ = at::zeros({device::counters(channels)}, floats.dtype(at::kInt));
   coefficients_ = at::empty({3, channels}, floats);
+  ones_ = at::ones({channels}, floats);
+  zeros_ = at::zeros({channels}, floats);
+  unused_ = at::empty({channels}, floats);
   done_ = at::zeros({1}, floats.dtype(at::kInt));
 }
 
@@ -307,12 +311,44 @@ ImageKernels::Gradients ImageKernels::normalise_backward(const Operation& op, co
                                            offset,
                                            partial_.data_ptr<float>(),
                                            reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())};
-  const int vectors = device::summed_vectors(places, channels);
-  kernels_.launch(of_vectors(DeviceKernel::kGradientMoments2, vectors), device::grid_of_sums(places, channels, vectors), moments);
+  sum_gradients(moments);
   if (out.other.defined()) of = {bits(out.other), nullptr, nullptr, bits(x), places, of.channels, nullptr, nullptr};  // which is d already
   const device::NormaliseBackward pass = {of, bits(out.x), of_d, of_x, offset};
   kernels_.launch(DeviceKernel::kNormaliseBackward, device::grid_of_pass(places, channels), pass);
   return out;
+}
+
+void ImageKernels::sum_gradients(const device::GradientMoments& moments) const {
+  const int64_t places = moments.of.places, channels = moments.of.channels;
+  const int vectors = device::summed_vectors(places, channels);
+  kernels_.launch(of_vectors(DeviceKernel::kGradientMoments2, vectors), device::grid_of_sums(places, channels, vectors), moments);
+}
+
+bool ImageKernels::activates(const Operation& op) const {
+  return op.type == Operation::kConvolution && op.bias >= 0 && store_.network->values[op.output].shape[0] % device::kVector == 0;
+}
+
+at::Tensor ImageKernels::activate(const Operation& op, const at::Tensor& in) const {
+  const at::Tensor x = contiguous(in), y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
+  const int64_t places = places_of(x), channels = x.size(1);
+  const device::Normalise pass = {bits(x), nullptr, bits(y), places, static_cast<int>(channels), op.fused_relu,
+                                 ones_.data_ptr<float>(), vector(store_.weights, op.bias)};
+  kernels_.launch(DeviceKernel::kNormalise, device::grid_of_pass(places, channels), pass);
+  return y;
+}
+
+at::Tensor ImageKernels::activate_backward(const Operation& op, const at::Tensor& one, const at::Tensor& two, const at::Tensor& y) {
+  const at::Tensor d0 = contiguous(one), d1 = two.defined() ? contiguous(two) : two;
+  const bool as_it_is = !op.fused_relu && !d1.defined();
+  const at::Tensor dx = as_it_is ? d0 : at::empty_like(y, y.options(), at::MemoryFormat::ChannelsLast);
+  const device::OfBatchNorm of = {bits(d0),     d1.defined() ? bits(d1) : nullptr,    op.fused_relu ? bits(y) : nullptr, bits(y),
+                                  places_of(y), static_cast<int>(y.size(1)), nullptr, nullptr};
+  // The gradient of the shift of a batch norm that leaves x as it is; the other one's is for nobody.
+  float* const unused = coefficients_.data_ptr<float>();
+  sum_gradients({of, as_it_is ? nullptr : bits(dx), ones_.data_ptr<float>(), zeros_.data_ptr<float>(), ones_.data_ptr<float>(),
+                 unused_.data_ptr<float>(), vector(store_.gradients, op.bias), unused, unused + coefficients_.size(1),
+                 unused + 2 * coefficients_.size(1), partial_.data_ptr<float>(), reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())});
+  return dx;
 }
 
 ImageKernels::Pooled ImageKernels::max_pool(const Operation& op, const at::Tensor& in) const {

@@ -48,6 +48,13 @@ class ImageKernels {
   Gradients normalise_backward(const Operation& op, const at::Tensor& d0, const at::Tensor& d1, const at::Tensor& x,
                                const at::Tensor& y);
 
+  // Whether the two below take the bias of this convolution and what comes behind it.
+  bool activates(const Operation& op) const;
+  // x + bias, or max(x + bias, 0).
+  at::Tensor activate(const Operation& op, const at::Tensor& x) const;
+  // Of x, with the gradient of y as one tensor or as two; that of the bias goes to the store.
+  at::Tensor activate_backward(const Operation& op, const at::Tensor& d0, const at::Tensor& d1, const at::Tensor& y);
+
   // Undefined where LibTorch's is the better one.
   struct Pooled {
     at::Tensor y, which;
@@ -86,6 +93,7 @@ class ImageKernels {
   };
   at::Tensor convolve(const Operation& op, const at::Tensor& x, const at::Tensor& weights, Pair padding, int64_t units,
                       const device::Moments* moments) const;
+  void sum_gradients(const device::GradientMoments& moments) const;
   // Of a batch norm, but for its x.
   device::Moments moments_of(const Operation& norm, int64_t places, double momentum) const;
   bool few_products(const Operation& op, const at::Tensor& x) const;
@@ -105,6 +113,7 @@ class ImageKernels {
   std::map<int, Statistics> statistics_;  // by the scale's parameter
   std::set<int> made_;                    // of which the batch's statistics are made, by a convolution
   at::Tensor coefficients_, partial_, counters_, done_;
+  at::Tensor ones_, zeros_, unused_;  // (most channels)
   // Gradients of weights are made beside the rest, on a stream of their own: nothing but `join` waits for them.
   StreamLease beside_;
   c10::Event forked_, joined_;

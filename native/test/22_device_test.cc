@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "close.h"
+#include "data/dropout.h"
 #include "emulate.h"
 #include "numbers.h"
 
@@ -484,6 +485,28 @@ TEST("a convolution of stride 2 is one of stride 1 over folded pictures, and its
         }
       }
     }
+  }
+}
+
+TEST("what dropout keeps is what the CPU draws") {
+  Numbers numbers(14);
+  for (int round = 0; round < 12; ++round) {
+    const int layer = static_cast<int>(numbers.below(3));
+    const int64_t elements = 1 + numbers.below(50);
+    const double probability = static_cast<double>(numbers.below(100)) / 100;
+    const auto noise = dropout_noise(static_cast<uint64_t>(round), 3, 4, static_cast<uint32_t>(5 + round));
+    std::vector<int> rows;
+    for (int n = 0; n < 7; ++n) rows.push_back(static_cast<int>(numbers.below(round % 2 ? 2'000'000'000 : 100)));
+    const auto size = rows.size() * static_cast<size_t>(elements);
+    std::vector<unsigned char> kept(size, 7), expected(size, 9);
+    const dev::Drop p = {rows.data(), kept.data(), elements, static_cast<int>(rows.size()), {noise.numbers.key[0], noise.numbers.key[1]},
+                         noise.epoch, static_cast<unsigned>(layer), dropped_below(probability)};
+    emulated::launch({dev::blocks_for(static_cast<int64_t>(rows.size()) * dev::ceil_div(elements, 4)), 1, 1}, [&] { dev::drop(p); });
+    for (size_t n = 0; n < rows.size(); ++n) {
+      draw_dropout(noise, layer, rows[n], elements, probability,
+                   [&](int64_t i, bool stays) { expected[n * static_cast<size_t>(elements) + static_cast<size_t>(i)] = stays; });
+    }
+    CHECK_EQUAL(kept, expected);
   }
 }
 

@@ -58,7 +58,10 @@ export const convolutional: Network = {
     { name: 'head', type: 'linear', units: 10 },
   ],
 };
-/** Begins as networks of ImageNet do: pictures halved twice, by a convolution and by windows that overlap. */
+/**
+ * Begins as networks of ImageNet do: pictures halved twice, by a convolution and by windows that overlap; then biases, with
+ * two readers of one and without ReLU.
+ */
 export const stemmed: Network = {
   name: 'stemmed',
   input: [1, 28, 28],
@@ -68,10 +71,17 @@ export const stemmed: Network = {
     { name: 'stem-bn', type: 'batchnorm' },
     { name: 'stem-relu', type: 'relu' },
     { name: 'pool', type: 'maxpool', kernel: 3, stride: 2, padding: 1 },
-    { name: 'main', type: 'conv', channels: 32, kernel: 3, padding: 1 },
-    { name: 'main-bn', type: 'batchnorm' },
+    { name: 'main', type: 'conv', channels: 32, kernel: 3, padding: 1, bias: true },
     { name: 'main-relu', type: 'relu' },
     { name: 'pool2', type: 'maxpool', kernel: 2, stride: 2, ceil: true },
+    { name: 'a', type: 'conv', channels: 24, kernel: 3, padding: 1, bias: true },
+    { name: 'b', type: 'conv', channels: 24, kernel: 1, bias: true, input: 'pool2' },
+    { name: 'sum', type: 'add', inputs: ['a', 'b'] },
+    { name: 'last', type: 'conv', channels: 16, kernel: 1, bias: true, input: 'sum' },
+    { name: 'last-relu', type: 'relu' },
+    { name: 'other', type: 'conv', channels: 16, kernel: 3, padding: 1, input: 'last-relu' },
+    { name: 'both', type: 'concat', inputs: ['last-relu', 'other'] },
+    { name: 'drop', type: 'dropout', probability: 0.1 },
     { name: 'mean', type: 'globalpool' },
     { name: 'head', type: 'linear', units: 10 },
   ],

@@ -90,6 +90,35 @@ extern "C" __global__ void __launch_bounds__(kThreads) unfold_gradient(const Unf
   p.to[i] = __uint_as_float(static_cast<unsigned>(p.from[folded_index(w, unit, c, r, q)]) << 16);
 }
 
+// Philox4x32-10, as core/random.cc has it.
+struct Words {
+  unsigned of[4];
+};
+__device__ inline Words philox(Words c, unsigned key0, unsigned key1) {
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const unsigned long long x = 0xD2511F53ull * c.of[0], y = 0xCD9E8D57ull * c.of[2];
+    c = {{static_cast<unsigned>(y >> 32) ^ c.of[1] ^ key0, static_cast<unsigned>(y), static_cast<unsigned>(x >> 32) ^ c.of[3] ^ key1,
+          static_cast<unsigned>(x)}};
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+// A thread for four elements.
+extern "C" __global__ void __launch_bounds__(kThreads) drop(const Drop p) {
+  const long long blocks = (p.elements + 3) / 4, i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
+  const long long n = i / blocks, block = i % blocks;
+  if (n >= p.examples) return;
+  const unsigned long long index = static_cast<unsigned long long>(p.rows[n]) * blocks + block;
+  const Words words = philox({{static_cast<unsigned>(index), static_cast<unsigned>(index >> 32), p.epoch, p.layer}}, p.key[0], p.key[1]);
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if (4 * block + j < p.elements) p.kept[n * p.elements + 4 * block + j] = words.of[j] >= p.dropped;
+  }
+}
+
 // A warp for each example; the last block adds them up.
 extern "C" __global__ void __launch_bounds__(kThreads) loss(const Loss p) {
   __shared__ unsigned before;

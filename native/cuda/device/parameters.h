@@ -78,6 +78,18 @@ struct NormaliseBackward {
   const float* offset;
 };
 
+// What dropout keeps of a layer's elements, of each example: core/random.h's words, one for each element, of which those below
+// `dropped` drop theirs.
+struct Drop {
+  const int* rows;      // (N) of the data set
+  unsigned char* kept;  // (N, elements) 0 or 1
+  long long elements;
+  int examples;
+  unsigned key[2];
+  unsigned epoch, layer;
+  unsigned dropped;
+};
+
 // Windows over images, cut off where they end.
 struct Windows {
   int examples, channels, height, width, out_height, out_width;
