@@ -5,9 +5,13 @@
 
 namespace lth {
 
-struct MemorySource {
-  uint8_t* (*allocate)(size_t size);  // std::bad_alloc or an Error where there is none
-  void (*release)(uint8_t* bytes, size_t size) noexcept;
+// From any thread.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  // std::bad_alloc or an Error where there is none.
+  virtual uint8_t* allocate(size_t size) const = 0;
+  virtual void release(uint8_t* bytes, size_t size) const noexcept = 0;
 };
 
 }  // namespace lth

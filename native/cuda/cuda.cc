@@ -4,9 +4,11 @@
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <optional>
 
@@ -43,6 +45,32 @@ class CudaGraph final : public LaunchGraph {
 
  private:
   mutable at::cuda::CUDAGraph graph_;  // its `pool` is not const
+};
+
+class Pinned final : public MemorySource {
+ public:
+  explicit Pinned(c10::DeviceIndex index) : index_(index) {}
+  uint8_t* allocate(size_t size) const override {
+    // Else the thread would make a context on the first device, which takes some of its memory.
+    const c10::cuda::CUDAGuard guard(index_);
+    void* bytes = nullptr;
+    const cudaError_t error = cudaHostAlloc(&bytes, size, cudaHostAllocDefault);
+    if (error != cudaSuccess) {
+      throw Error("io", "[memory] " + std::to_string(size) + " bytes that the device can read: " + cudaGetErrorString(error));
+    }
+    return static_cast<uint8_t*>(bytes);
+  }
+  void release(uint8_t* bytes, size_t) const noexcept override {
+    try {
+      const c10::cuda::CUDAGuard guard(index_);
+      cudaFreeHost(bytes);
+    } catch (const std::exception&) {
+      // The device fails, and nothing more is read from here.
+    }
+  }
+
+ private:
+  c10::DeviceIndex index_;
 };
 
 // The one that is loaded, where LibTorch tells it, else the one that it was built with.
@@ -102,18 +130,12 @@ std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const Lau
   return std::make_unique<CudaGraph>(work, static_cast<const CudaGraph*>(beside));
 }
 
-const MemorySource& pinned_memory() {
-  static constexpr MemorySource source = {
-      [](size_t size) {
-        void* bytes = nullptr;
-        const cudaError_t error = cudaHostAlloc(&bytes, size, cudaHostAllocPortable);
-        if (error != cudaSuccess) {
-          throw Error("io", "[memory] " + std::to_string(size) + " bytes that the device can read: " + cudaGetErrorString(error));
-        }
-        return static_cast<uint8_t*>(bytes);
-      },
-      [](uint8_t* bytes, size_t) noexcept { cudaFreeHost(bytes); }};
-  return source;
+const MemorySource& pinned_memory(const at::Device& device) {
+  // Never destroyed: pieces come back after the destructors of such variables.
+  static auto& mutex = *new std::mutex;
+  static auto& made = *new std::map<c10::DeviceIndex, Pinned>;
+  const std::lock_guard lock(mutex);
+  return made.try_emplace(device.index(), device.index()).first->second;
 }
 
 void set_device_mode(DeviceMode mode) {

@@ -42,8 +42,8 @@ class LaunchGraph {
 // the graph, and to all of those that `beside`, if any, has its memory with: they run one after another, on one stream.
 std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* beside);
 
-// Memory of the CPU's that devices read by themselves, while it goes on.
-const MemorySource& pinned_memory();
+// Memory of the CPU's that the device reads by itself, while the CPU goes on.
+const MemorySource& pinned_memory(const at::Device& device);
 
 // How cuDNN's algorithms are chosen. LibTorch keeps it for the whole process, so the first call decides;
 // Error("unsupported") where a later one wants the other.

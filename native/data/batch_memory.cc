@@ -14,18 +14,24 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 std::align_val_t alignment_of(size_t size) { return std::align_val_t{size < kHugePage ? 64 : kHugePage}; }
 
-uint8_t* allocate(size_t size) {
-  auto* bytes = static_cast<uint8_t*>(::operator new(size, alignment_of(size)));
+class System final : public MemorySource {
+ public:
+  uint8_t* allocate(size_t size) const override {
+    auto* bytes = static_cast<uint8_t*>(::operator new(size, alignment_of(size)));
 #if defined(__linux__)
-  // One fault for 512 pages. A wish: where it is refused, small pages do. The end that is no whole huge page has small ones.
-  if (size >= kHugePage) ::madvise(bytes, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+    // One fault for 512 pages. A wish: where it is refused, small pages do. The end that is no whole huge page has small ones.
+    if (size >= kHugePage) ::madvise(bytes, size / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
-  return bytes;
+    return bytes;
+  }
+  void release(uint8_t* bytes, size_t size) const noexcept override { ::operator delete(bytes, alignment_of(size)); }
+};
+
+// Never destroyed: pieces come back after the destructors of such variables.
+const MemorySource& system_memory() {
+  static const auto& system = *new System;
+  return system;
 }
-
-void release(uint8_t* bytes, size_t size) noexcept { ::operator delete(bytes, alignment_of(size)); }
-
-constexpr MemorySource kSystem = {allocate, release};
 
 }  // namespace
 
@@ -36,7 +42,7 @@ void BatchMemory::GiveBack::operator()(uint8_t* bytes) const noexcept {
 }
 
 std::shared_ptr<BatchMemory> BatchMemory::create(size_t most_kept, const MemorySource* source) {
-  return std::shared_ptr<BatchMemory>(new BatchMemory(most_kept, source ? *source : kSystem));
+  return std::shared_ptr<BatchMemory>(new BatchMemory(most_kept, source ? *source : system_memory()));
 }
 
 BatchMemory::BatchMemory(size_t most_kept, const MemorySource& source) : most_kept_(most_kept), source_(source) {

@@ -26,7 +26,7 @@ std::unique_ptr<LaunchGraph> record(const std::function<void()>&, const LaunchGr
   throw Error("no-cuda", "[record] " + cuda_info().reason);
 }
 
-const MemorySource& pinned_memory() { throw Error("no-cuda", "[memory] " + cuda_info().reason); }
+const MemorySource& pinned_memory(const at::Device&) { throw Error("no-cuda", "[memory] " + cuda_info().reason); }
 
 void set_device_mode(DeviceMode) { throw Error("no-cuda", "[session] deviceMode: " + cuda_info().reason); }
 

@@ -281,17 +281,21 @@ TEST("memory of batches comes back from any thread, and goes to the system where
 }
 
 TEST("memory of batches of another source goes back to it, kept, too small, or without an owner") {
-  static std::map<const uint8_t*, size_t> out;
-  constexpr MemorySource source = {[](size_t size) {
-                                     auto* bytes = new uint8_t[size];
-                                     out[bytes] = size;
-                                     return bytes;
-                                   },
-                                   [](uint8_t* bytes, size_t size) noexcept {
-                                     CHECK_EQUAL(out.at(bytes), size);
-                                     out.erase(bytes);
-                                     delete[] bytes;
-                                   }};
+  struct Counted final : MemorySource {
+    mutable std::map<const uint8_t*, size_t> out;
+    uint8_t* allocate(size_t size) const override {
+      auto* bytes = new uint8_t[size];
+      out[bytes] = size;
+      return bytes;
+    }
+    void release(uint8_t* bytes, size_t size) const noexcept override {
+      CHECK_EQUAL(out.at(bytes), size);
+      out.erase(bytes);
+      delete[] bytes;
+    }
+  };
+  const Counted source;
+  const auto& out = source.out;
   auto memory = BatchMemory::create(1, &source);
   auto one = memory->take(100), other = memory->take(200);
   CHECK_EQUAL(out.size(), size_t{2});

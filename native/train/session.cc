@@ -41,7 +41,8 @@ void set_flags_once() {
 
 SessionOptions checked(SessionOptions options) {
   check(options);
-  if (!device_from(options.device).is_cpu()) options.data.memory = &pinned_memory();
+  const at::Device device = device_from(options.device);
+  if (!device.is_cpu()) options.data.memory = &pinned_memory(device);
   return options;
 }
 
