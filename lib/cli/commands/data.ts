@@ -4,9 +4,11 @@ import { fetchDataset } from '../../data/fetch.js';
 import { type PackedPart, packPictures } from '../../data/pack.js';
 import { verifyShards } from '../../data/verifyShards.js';
 import { wrongValue } from '../../native/errors.js';
+import { STOPPED } from '../exitCodes.js';
 import { fetchPrinter } from '../fetchProgress.js';
 import { byteSize, integer, repeated } from '../options.js';
 import { packPrinter } from '../packProgress.js';
+import { abortOnSignal, unlessStopped } from '../signals.js';
 import { statusLine } from '../statusLine.js';
 import { size } from '../words.js';
 
@@ -83,7 +85,7 @@ function describePacked({ folder, pictures, shards, bytes, broken, digest, state
   return `${folder}: ${pictures} pictures${lost} in ${shards} shards, ${size(bytes)}${there}; digest ${digest}\n`;
 }
 
-function packCommand(): Command {
+function packCommand(exit: (code: number) => void): Command {
   return new Command('pack')
     .description(
       'make shards of a folder of pictures, which read faster: Arrow files; the same command goes on after a stop',
@@ -106,10 +108,12 @@ function packCommand(): Command {
     .option('--json', 'what was packed as one JSON object on stdout')
     .action(async (folder: string, { json, out, ...flags }: PackFlags) => {
       if (out === '') throw wrongValue('a folder', '--out', '');
-      const packed = await packPictures(folder, out, {
-        ...flags,
-        onEvent: packPrinter(process.stderr),
-      }).finally(endBar);
+      const signal = abortOnSignal((which) =>
+        process.stderr.write(`\n${which}: stopping; whole shards stay, and the same command goes on\n`),
+      );
+      const work = packPictures(folder, out, { ...flags, signal, onEvent: packPrinter(process.stderr) });
+      const packed = await unlessStopped(signal, work.finally(endBar));
+      if (!packed) return exit(STOPPED);
       process.stdout.write(json ? `${JSON.stringify(packed)}\n` : packed.parts.map(describePacked).join(''));
     });
 }
@@ -145,7 +149,7 @@ function verifyCommand(exit: (code: number) => void): Command {
 export function dataCommand(exit: (code: number) => void): Command {
   const data = new Command('data').description('fetch, list and pack data sets');
   // Each throws its usage errors to main, as the commands above them do.
-  for (const command of [fetchCommand(), listCommand(), packCommand(), verifyCommand(exit)])
+  for (const command of [fetchCommand(), listCommand(), packCommand(exit), verifyCommand(exit)])
     data.addCommand(command.exitOverride());
   return data;
 }
