@@ -49,9 +49,10 @@ const options: Partial<OpenOptions> = {
 for (const [name, network] of Object.entries(networks)) {
   // Double precision is there for comparison and slow: the smallest network says it all.
   for (const precision of ['fp32', 'bf16', ...(name === 'narrow' ? (['fp64'] as const) : [])] as const) {
-    test(`1, 2 and 5 threads give the same bits over the end of an epoch, masked, augmented, in metrics too: ${name}, ${precision}`, async () => {
+    test(`1, 2, 5 and 8 threads give the same bits over the end of an epoch, masked, augmented, in metrics too: ${name}, ${precision}`, async () => {
       const runs = [];
-      for (const threads of [1, 2, 5]) {
+      // Of 8, all go through each of the four slices together.
+      for (const threads of [1, 2, 5, 8]) {
         const session = await openSession({ network, precision, threads, ...options });
         await session.setMasks(await Masks.ones(network).prune(await session.snapshot(), { fraction: 0.3 }));
         // The last batch of the epoch is a smaller one, of slices that are not full.

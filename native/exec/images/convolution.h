@@ -151,24 +151,27 @@ class Convolution {
     const R* bias = op_.bias >= 0 ? bias_.data() : nullptr;
     S* y = v_.image(op_.output, slice);
     if (winograd_) return winograd_->run(x, bias, y);
-    v_.images.convolve({x, in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_, weights_.data(), bias,
-                        y, out.planes, out.places, out.width});
+    convolve({x, in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_, weights_.data(), bias, y,
+              out.planes, out.places, out.width});
   }
 
   void input_gradient(const S* dy, S* dx) {
     if (sparse_.backward()) return sparse_.input_gradient(dy, dx);
     if (winograd_back_) return winograd_back_->run(dy, nullptr, dx);
     const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
-    v_.images.convolve({dy, out.planes, out.places, out.width, rows_back_.axis(), columns_back_.axis(), op_.kernel.w, taps_,
-                        turned_weights_.data(), nullptr, dx, in.planes, in.places, in.width});
+    convolve({dy, out.planes, out.places, out.width, rows_back_.axis(), columns_back_.axis(), op_.kernel.w, taps_,
+              turned_weights_.data(), nullptr, dx, in.planes, in.places, in.width});
   }
 
   void weight_gradient(int64_t slice, const S* dy) {
     const Window& w = window_;
     const S* x = v_.image(op_.inputs[0], slice);
     if (op_.bias >= 0) {
-      v_.images.channel_sums(dy, planes_of<S>(units_), w.out_height * w.out_width,
-                             partial_bias_.data() + slice * padded(units_, kPack<S>));
+      const int64_t places = w.out_height * w.out_width;
+      double* sums = partial_bias_.data() + slice * padded(units_, kPack<S>);
+      v_.in_parts(planes_of<S>(units_), [&](int64_t from, int64_t to) {
+        v_.images.channel_sums(dy + from * places * kCell<S>, to - from, places, sums + from * kPack<S>);
+      });
     }
     if (sparse_.gradient()) return sparse_.weight_gradient(slice, dy, turned_.band_x(), turned_.band_dy());
     if (winograd_gradient_) return winograd_gradient_->of_slice(slice, x, dy);
@@ -178,15 +181,18 @@ class Convolution {
       return;
     }
     R* to = partial_.data() + slice * tiles_.number() * tile_size();
+    S *const of_x = turned_.band_x(), *const of_dy = turned_.band_dy();
     for (int64_t y0 = 0; y0 < w.out_height; y0 += band_) {
       const int64_t y1 = std::min(w.out_height, y0 + band_);
       const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
       const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
-      turn_x(x, first, last, turned_.band_x());
-      turn_dy(dy, y0, y1, turned_.band_dy());
-      for (int64_t tile = 0; tile < tiles_.number(); ++tile) {
-        gradient_of_tile(tile, y0, y1, turned_.band_x(), first, turned_.band_dy(), y0, y0 > 0, to + tile * tile_size());
-      }
+      turn_x(x, first, last, of_x);
+      turn_dy(dy, y0, y1, of_dy);
+      v_.in_parts(tiles_.number(), [&](int64_t from, int64_t end) {
+        for (int64_t tile = from; tile < end; ++tile) {
+          gradient_of_tile(tile, y0, y1, of_x, first, of_dy, y0, y0 > 0, to + tile * tile_size());
+        }
+      });
     }
   }
 
@@ -269,13 +275,38 @@ class Convolution {
     }
   }
 
+  // Some rows at a time, or some units where there are few rows.
+  void convolve(const Convolve<S>& all) {
+    constexpr int64_t kPlanes = kTile / kPack<S>;
+    const int64_t rows = all.rows.size, tiles = tasks_for(all.out_planes, kPlanes);
+    const auto rounds = [&](int64_t number) {
+      return static_cast<double>(tasks_for(number, v_.pool.threads())) / static_cast<double>(number);
+    };
+    if (rounds(rows) <= rounds(tiles)) {
+      return v_.in_parts(rows, [&](int64_t from, int64_t to) {
+        Convolve<S> part = all;
+        part.rows.pairs += from;
+        part.rows.size = to - from;
+        v_.images.convolve(part);
+      });
+    }
+    v_.in_parts(tiles, [&](int64_t from, int64_t to) {
+      Convolve<S> part = all;
+      part.weights += from * taps_ * all.in_planes * kTile * kPack<S>;
+      if (part.bias) part.bias += from * kTile;
+      part.out += from * kPlanes * all.out_plane * kCell<S>;
+      part.out_planes = std::min(all.out_planes, to * kPlanes) - from * kPlanes;
+      v_.images.convolve(part);
+    });
+  }
+
   void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
-    v_.images.turn(x, planes_of<S>(channels_), window_.height * window_.width, first * window_.width,
-                   (last - first) * window_.width, tiles_.all_channels(), to);
+    turned_.turn(x, planes_of<S>(channels_), window_.height * window_.width, first * window_.width, last * window_.width,
+                 tiles_.all_channels(), to);
   }
   void turn_dy(const S* dy, int64_t first, int64_t last, S* to) const {
-    v_.images.turn(dy, planes_of<S>(units_), window_.out_height * window_.out_width, first * window_.out_width,
-                   (last - first) * window_.out_width, tiles_.all_units(), to);
+    turned_.turn(dy, planes_of<S>(units_), window_.out_height * window_.out_width, first * window_.out_width,
+                 last * window_.out_width, tiles_.all_units(), to);
   }
 
   void gradient_of_tile(int64_t tile, int64_t y0, int64_t y1, const S* x, int64_t x_row, const S* dy, int64_t dy_row, bool add,

@@ -38,6 +38,13 @@ class TurnedImages {
 
   // ---- Running
 
+  // Places [first, last) of an image of so many places as LayerKernels::turn makes them, of so many channels.
+  void turn(const S* image, int64_t planes, int64_t places, int64_t first, int64_t last, int64_t channels, S* to) const {
+    v_.in_parts(last - first, [&](int64_t from, int64_t end) {
+      v_.images.turn(image, planes, places, first + from, end - from, channels, to + from * kLane * channels);
+    });
+  }
+
   S* band_x() { return as<S>(band_.x) + Pool::thread() * band_.size_x; }
   S* band_dy() { return as<S>(band_.dy) + Pool::thread() * band_.size_dy; }
   S* tiles() { return as<S>(tiles_) + Pool::thread() * tiles_size_; }
