@@ -190,7 +190,7 @@ class Convolution {
       turn_dy(dy, y0, y1, of_dy);
       v_.in_parts(tiles_.number(), [&](int64_t from, int64_t end) {
         for (int64_t tile = from; tile < end; ++tile) {
-          gradient_of_tile(tile, y0, y1, of_x, first, of_dy, y0, y0 > 0, to + tile * tile_size());
+          gradient_of_tile(tile, of_x, {first, last}, of_dy, {y0, y1}, y0 > 0, to + tile * tile_size());
         }
       });
     }
@@ -204,8 +204,9 @@ class Convolution {
     v_.pool.parallel(tiles_.number(), [&](int64_t tile) {
       R* sum = (large() ? turned_.sums() : partial_.data()) + tile * tile_size();
       if (large()) {
+        const Rows x{0, window_.height}, dy{0, window_.out_height};
         for (int64_t s = 0; s < v_.slices; ++s) {
-          gradient_of_tile(tile, 0, window_.out_height, turned_.x(kept_, s), 0, turned_.dy(kept_, s), 0, s > 0, sum);
+          gradient_of_tile(tile, turned_.x(kept_, s), x, turned_.dy(kept_, s), dy, s > 0, sum);
         }
       } else {
         // Into the first slice's.
@@ -302,18 +303,22 @@ class Convolution {
 
   void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
     turned_.turn(x, planes_of<S>(channels_), window_.height * window_.width, first * window_.width, last * window_.width,
-                 tiles_.all_channels(), to);
+                 tiles_.channels, to);
   }
   void turn_dy(const S* dy, int64_t first, int64_t last, S* to) const {
     turned_.turn(dy, planes_of<S>(units_), window_.out_height * window_.out_width, first * window_.out_width,
-                 last * window_.out_width, tiles_.all_units(), to);
+                 last * window_.out_width, tiles_.units, to);
   }
 
-  void gradient_of_tile(int64_t tile, int64_t y0, int64_t y1, const S* x, int64_t x_row, const S* dy, int64_t dy_row, bool add,
-                        R* out) const {
-    v_.images.weight_gradient({&window_, y0, y1, x, dy, x_row, dy_row, tiles_.all_channels(),
-                               tiles_.all_units(), tiles_.first_unit(tile),
-                               tiles_.first_channel(tile), tiles_.units, tiles_.channels, add, out});
+  // Of turned rows, of which those of a tile's channels or units are side by side.
+  struct Rows {
+    int64_t first, last;
+  };
+  void gradient_of_tile(int64_t tile, const S* x, const Rows& in, const S* dy, const Rows& out, bool add, R* to) const {
+    x += tiles_.first_channel(tile) * (in.last - in.first) * window_.width * kLane;
+    dy += tiles_.first_unit(tile) * (out.last - out.first) * window_.out_width * kLane;
+    v_.images.weight_gradient({&window_, out.first, out.last, x, dy, in.first, out.first, tiles_.channels, tiles_.units, 0, 0,
+                               tiles_.units, tiles_.channels, add, to});
   }
 
   // (taps, channels, units) of a tile -> its place in (K,C,h,w).

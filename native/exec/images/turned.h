@@ -38,10 +38,17 @@ class TurnedImages {
 
   // ---- Running
 
-  // Places [first, last) of an image of so many places as LayerKernels::turn makes them, of so many channels.
+  // Places [first, last) of an image of so many places as LayerKernels::turn makes them: so many channels, whole planes, at a
+  // time, until there are no more.
   void turn(const S* image, int64_t planes, int64_t places, int64_t first, int64_t last, int64_t channels, S* to) const {
-    v_.in_parts(last - first, [&](int64_t from, int64_t end) {
-      v_.images.turn(image, planes, places, first + from, end - from, channels, to + from * kLane * channels);
+    const int64_t at_once = planes_of<S>(channels), all = last - first;
+    v_.in_parts(tasks_for(planes, at_once) * all, [&](int64_t from, int64_t end) {
+      while (from < end) {
+        const int64_t plane = from / all * at_once, place = from % all, count = std::min(all - place, end - from);
+        v_.images.turn(image + plane * places * kCell<S>, std::min(at_once, planes - plane), places, first + place, count, channels,
+                       to + from * kLane * channels);
+        from += count;
+      }
     });
   }
 
