@@ -31,12 +31,36 @@ const wide = CompiledNetwork.compile({
   ],
 });
 
+/** Few channels in front of many units, whose gradients are made of unfolded images; and one more than those may be. */
+const unfolded = CompiledNetwork.compile({
+  name: 'unfolded',
+  input: [1, 28, 28],
+  classes: 10,
+  initialisation: 'kaiming-normal',
+  layers: [
+    { name: 'one', type: 'conv', channels: 3, kernel: [5, 4], stride: [1, 2], padding: [4, 1], bias: true },
+    { name: 'one-relu', type: 'relu' },
+    { name: 'three', type: 'conv', channels: 8, kernel: 7, stride: 2, padding: 3 },
+    { name: 'three-relu', type: 'relu' },
+    { name: 'eight', type: 'conv', channels: 9, kernel: 2 },
+    { name: 'eight-relu', type: 'relu' },
+    { name: 'nine', type: 'conv', channels: 70, kernel: 3, stride: 2, padding: 1 },
+    { name: 'nine-relu', type: 'relu' },
+    { name: 'beside', type: 'conv', channels: 40, kernel: 5, stride: 5, input: 'three-relu' },
+    { name: 'mean', type: 'globalpool', input: 'nine-relu' },
+    { name: 'mean-beside', type: 'globalpool', input: 'beside' },
+    { name: 'both', type: 'concat', inputs: ['mean', 'mean-beside'] },
+    { name: 'head', type: 'linear', units: 10 },
+  ],
+});
+
 /** Pictures that the package has; three groups with projections, and one with pooling, and a width that fills no vector. */
 const networks = {
   resnet: CompiledNetwork.compile({ ...networkByName('resnet-8'), input: [1, 28, 28] }),
   narrow: CompiledNetwork.compile({ ...networkByName('resnet-8-w0.3'), input: [1, 28, 28] }),
   vgg: CompiledNetwork.compile({ ...networkByName('vgg-11-w0.1'), input: [1, 28, 28] }),
   wide,
+  unfolded,
   branched: CompiledNetwork.compile(branched),
 };
 const options: Partial<OpenOptions> = {
@@ -49,9 +73,10 @@ const options: Partial<OpenOptions> = {
 for (const [name, network] of Object.entries(networks)) {
   // Double precision is there for comparison and slow: the smallest network says it all.
   for (const precision of ['fp32', 'bf16', ...(name === 'narrow' ? (['fp64'] as const) : [])] as const) {
-    test(`1, 2 and 5 threads give the same bits over the end of an epoch, masked, augmented, in metrics too: ${name}, ${precision}`, async () => {
+    test(`1, 2, 5 and 8 threads give the same bits over the end of an epoch, masked, augmented, in metrics too: ${name}, ${precision}`, async () => {
       const runs = [];
-      for (const threads of [1, 2, 5]) {
+      // Of 8, all go through each of the four slices together.
+      for (const threads of [1, 2, 5, 8]) {
         const session = await openSession({ network, precision, threads, ...options });
         await session.setMasks(await Masks.ones(network).prune(await session.snapshot(), { fraction: 0.3 }));
         // The last batch of the epoch is a smaller one, of slices that are not full.
@@ -81,28 +106,30 @@ for (const [name, network] of Object.entries(networks)) {
   }
 }
 
-test('wide convolutions follow autograd for 3 steps within 1e-9 in double precision, and within 5e-6 in one step in fp32', async () => {
-  for (const fraction of [0, 0.5]) {
-    const open = async (executor: 'direct' | 'autograd', precision: 'fp32' | 'fp64') => {
-      const session = await openSession({ network: wide, ...options, batch: 140, executor, precision });
-      if (fraction)
-        await session.setMasks(await Masks.ones(wide).prune(await session.snapshot(), { fraction }));
-      return session;
-    };
-    const [direct, oracle] = [await open('direct', 'fp64'), await open('autograd', 'fp64')];
-    // Nine slices: more than large weights' gradients take at once.
-    for (const session of [direct, oracle]) await session.trainToEnd({ until: 3, evaluate: [] });
-    const distance = relativeDistance(await direct.snapshot(), await oracle.snapshot());
-    assert.ok(distance <= 1e-9, String(distance));
-    const [direct32, oracle32] = [await open('direct', 'fp32'), await open('autograd', 'fp32')];
-    for (const session of [direct32, oracle32]) await session.load(await oracle.snapshot());
-    const [a, b] = [await direct32.gradients(3), await oracle32.gradients(3)];
-    assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `loss ${a.loss} and ${b.loss}`);
-    const inFp32 = relativeDistance(a.gradients, b.gradients);
-    assert.ok(inFp32 <= 5e-6, String(inFp32));
-    for (const session of [direct, oracle, direct32, oracle32]) session.dispose();
-  }
-});
+for (const name of ['wide', 'unfolded'] as const)
+  test(`${name} convolutions follow autograd for 3 steps within 1e-9 in double precision, and within 5e-6 in one step in fp32`, async () => {
+    const network = networks[name];
+    for (const fraction of [0, 0.5]) {
+      const open = async (executor: 'direct' | 'autograd', precision: 'fp32' | 'fp64') => {
+        const session = await openSession({ network, ...options, batch: 140, executor, precision });
+        if (fraction)
+          await session.setMasks(await Masks.ones(network).prune(await session.snapshot(), { fraction }));
+        return session;
+      };
+      const [direct, oracle] = [await open('direct', 'fp64'), await open('autograd', 'fp64')];
+      // Nine slices: more than large weights' gradients take at once.
+      for (const session of [direct, oracle]) await session.trainToEnd({ until: 3, evaluate: [] });
+      const distance = relativeDistance(await direct.snapshot(), await oracle.snapshot());
+      assert.ok(distance <= 1e-9, String(distance));
+      const [direct32, oracle32] = [await open('direct', 'fp32'), await open('autograd', 'fp32')];
+      for (const session of [direct32, oracle32]) await session.load(await oracle.snapshot());
+      const [a, b] = [await direct32.gradients(3), await oracle32.gradients(3)];
+      assert.ok(Math.abs(a.loss - b.loss) <= 5e-6 * b.loss, `loss ${a.loss} and ${b.loss}`);
+      const inFp32 = relativeDistance(a.gradients, b.gradients);
+      assert.ok(inFp32 <= 5e-6, String(inFp32));
+      for (const session of [direct, oracle, direct32, oracle32]) session.dispose();
+    }
+  });
 
 for (const name of ['resnet', 'wide', 'branched'] as const)
   test(`gradients are as near to those of double precision as LibTorch layer by layer, in fp32 and in bf16: ${name}`, async () => {

@@ -349,7 +349,7 @@ class DirectConv final : public Executor {
     const int a = given.back(), sum = to_write(a, value);
     given.back() = sum;
     stage.steps.push_back([=, this](int64_t slice) {
-      v_.images.add(gradients_.at(a, slice), gradients_.at(b, slice), gradients_.at(sum, slice), v_.values[value].elements);
+      elementwise_.add(gradients_.at(a, slice), gradients_.at(b, slice), gradients_.at(sum, slice), v_.values[value].elements);
     });
     gradients_.release(b);
   }
@@ -372,7 +372,7 @@ class DirectConv final : public Executor {
   void run(const std::vector<Stage>& stages) {
     for (const Stage& stage : stages) {
       if (!stage.steps.empty()) {
-        v_.pool.parallel(v_.slices, [&](int64_t slice) {
+        v_.over_slices([&](int64_t slice) {
           for (const Step& step : stage.steps) step(slice);
         });
       }

@@ -185,18 +185,18 @@ bool time_convolution(ParameterStore& store, Pool& pool, const Operation& op, co
     return [&] {
       pool.parallel(one.narrow_tasks(), [&](int64_t task) { one.narrow(task); });
       pool.parallel(one.pack_tasks(), [&](int64_t task) { one.pack(task); });
-      pool.parallel(v.slices, [&](int64_t slice) { one.forward(slice); });
+      v.over_slices([&](int64_t slice) { one.forward(slice); });
     };
   };
   const auto input_gradient = [&](Convolution<S>& one) {
     return [&] {
       pool.parallel(one.pack_back_tasks(), [&](int64_t task) { one.pack_back(task); });
-      pool.parallel(v.slices, [&](int64_t slice) { one.input_gradient(dy_of(slice), dx_of(slice)); });
+      v.over_slices([&](int64_t slice) { one.input_gradient(dy_of(slice), dx_of(slice)); });
     };
   };
   const auto weight_gradient = [&](Convolution<S>& one) {
     return [&] {
-      pool.parallel(v.slices, [&](int64_t slice) { one.weight_gradient(slice, dy_of(slice)); });
+      v.over_slices([&](int64_t slice) { one.weight_gradient(slice, dy_of(slice)); });
       one.join();
     };
   };

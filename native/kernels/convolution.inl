@@ -116,24 +116,26 @@ static void convolve_points(const Convolve<S>& c, int64_t tiles) {
   }
 }
 
-// Weights that stay in the first cache next to a few rows are gone through for each row, so that the rows stay too.
-constexpr int64_t kSmallWeights = 24 << 10;
+// Weights that stay in the first cache next to a few rows are gone through for each row, so that the rows stay too; larger ones
+// for as many rows as the second cache holds of the input.
+constexpr int64_t kSmallWeights = 24 << 10, kRowsInCache = 512 << 10;
 
 template <typename S>
 static void convolve(const Convolve<S>& c) {
   const int64_t tiles = (c.out_planes * kPack<S> + kTile - 1) / kTile;
-  if (c.taps == 1 && tiles > 1 && c.in_planes > kFewPlanes &&
-      2 * c.in_planes * kCell<S> * static_cast<int64_t>(sizeof(S)) <= kMostPacked) {
+  constexpr int64_t kSize = sizeof(S);
+  if (c.taps == 1 && tiles > 1 && c.in_planes > kFewPlanes && 2 * c.in_planes * kCell<S> * kSize <= kMostPacked) {
     return convolve_points(c, tiles);
   }
-  const int64_t bytes = tiles * c.taps * c.in_planes * kTile * kPack<S> * static_cast<int64_t>(sizeof(S));
-  if (bytes <= kSmallWeights) {
-    for (int64_t i = 0; i < c.rows.size; ++i) {
-      for (int64_t tile = 0; tile < tiles; ++tile) convolve_row(c, tile, c.rows.pairs[i]);
-    }
-  } else {
+  int64_t at_once = 1;
+  if (tiles * c.taps * c.in_planes * kTile * kPack<S> * kSize > kSmallWeights) {
+    const int64_t fit = kRowsInCache / (c.in_planes * c.in_width * c.rows.step * kCell<S> * kSize);
+    if (fit > 1) at_once = fit;
+  }
+  for (int64_t first = 0; first < c.rows.size; first += at_once) {
+    const int64_t last = first + at_once < c.rows.size ? first + at_once : c.rows.size;
     for (int64_t tile = 0; tile < tiles; ++tile) {
-      for (int64_t i = 0; i < c.rows.size; ++i) convolve_row(c, tile, c.rows.pairs[i]);
+      for (int64_t i = first; i < last; ++i) convolve_row(c, tile, c.rows.pairs[i]);
     }
   }
 }

@@ -43,8 +43,10 @@ class BatchNorm {
 
   void moments(int64_t slice) {
     Sums& m = sums_[slice];
-    v_.images.moments(v_.image(op_.inputs[0], slice), in_.planes, in_.places, v_.examples(slice), m.shift.data(),
-                      m.first.data(), m.second.data());
+    const S* x = v_.image(op_.inputs[0], slice);
+    over_planes([&](int64_t planes, int64_t at, int64_t c) {
+      v_.images.moments(x + at, planes, in_.places, v_.examples(slice), m.shift.data() + c, m.first.data() + c, m.second.data() + c);
+    });
   }
 
   // Chan, Golub & LeVeque 1983: means and sums of squares around them, part by part.
@@ -67,16 +69,22 @@ class BatchNorm {
   }
 
   void normalise(int64_t slice) {
-    const S* other = op_.inputs.size() > 1 ? v_.image(op_.inputs[1], slice) : nullptr;
-    v_.images.normalise(v_.image(op_.inputs[0], slice), other, in_.planes, in_.places, mean_.data(), scale_.data(),
-                        shift_.data(), op_.fused_relu, v_.image(op_.output, slice));
+    const S *x = v_.image(op_.inputs[0], slice), *other = op_.inputs.size() > 1 ? v_.image(op_.inputs[1], slice) : nullptr;
+    S* y = v_.image(op_.output, slice);
+    over_planes([&](int64_t planes, int64_t at, int64_t c) {
+      v_.images.normalise(x + at, other ? other + at : nullptr, planes, in_.places, mean_.data() + c, scale_.data() + c,
+                          shift_.data() + c, op_.fused_relu, y + at);
+    });
   }
 
   // g: the gradient behind ReLU, of d and, unless it is null, other; and its sums.
   void gate(int64_t slice, const S* d, const S* other, S* g) {
     Sums& m = sums_[slice];
-    v_.images.gate(d, other, op_.fused_relu ? v_.image(op_.output, slice) : nullptr, v_.image(op_.inputs[0], slice),
-                   in_.planes, in_.places, mean_.data(), g, m.first.data(), m.second.data());
+    const S *x = v_.image(op_.inputs[0], slice), *y = op_.fused_relu ? v_.image(op_.output, slice) : nullptr;
+    over_planes([&](int64_t planes, int64_t at, int64_t c) {
+      v_.images.gate(d + at, other ? other + at : nullptr, y ? y + at : nullptr, x + at, planes, in_.places, mean_.data() + c,
+                     g + at, m.first.data() + c, m.second.data() + c);
+    });
   }
 
   void join_gate() {
@@ -91,8 +99,11 @@ class BatchNorm {
   }
 
   void normalise_backward(int64_t slice, const S* g, S* dx) {
-    v_.images.normalise_backward(g, v_.image(op_.inputs[0], slice), in_.planes, in_.places, v_.examples(slice), mean_.data(),
-                                 scale_.data(), constant_.data(), slope_.data(), dx);
+    const S* x = v_.image(op_.inputs[0], slice);
+    over_planes([&](int64_t planes, int64_t at, int64_t c) {
+      v_.images.normalise_backward(g + at, x + at, planes, in_.places, v_.examples(slice), mean_.data() + c, scale_.data() + c,
+                                   constant_.data() + c, slope_.data() + c, dx + at);
+    });
   }
 
   // ---- Of vectors: one plain pass, for no network of the paper has it.
@@ -153,6 +164,12 @@ class BatchNorm {
   }
 
  private:
+  // f(how many planes, where in an image the first one begins, its first channel)
+  template <typename F>
+  void over_planes(F&& f) {
+    v_.in_parts(in_.planes, [&](int64_t from, int64_t to) { f(to - from, from * in_.places * kCell<S>, from * kPack<S>); });
+  }
+
   void set_constants(const std::function<double(int64_t)>& mean,
                      const std::function<double(int64_t)>& variance) {
     const R *gamma = v_.weights(op_.weight), *beta = v_.weights(op_.bias);

@@ -3,8 +3,12 @@
 // The gradient of the weights is a sum over all places and examples. Small weights' are summed slice by slice, each into
 // memory of its own, and then in the slices' order. Large weights would need much memory for that: there, one thread
 // sums some weights over all slices, in the same order for any number of threads.
+//
+// Its tiles have 8 channels or more. Where an image has few, as pictures do, each channel and tap becomes a channel of an
+// image of the output's size, of which a kernel of 1 x 1 has the same weights in the same order: it is unfolded.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <type_traits>
 #include <vector>
@@ -24,7 +28,8 @@ class Convolution {
   using R = Real<S>;
   static constexpr int64_t kNarrowTask = 1 << 15;  // weights
   static constexpr int64_t kLargeWeights = 1 << 18;
-  static constexpr int64_t kBand = 192 << 10;       // bytes of turned rows that stay in the second cache
+  static constexpr int64_t kBand = 192 << 10;  // bytes of turned rows that stay in the second cache
+  static constexpr std::array<S, kLane * kTile> kOutside{};  // kTile channels of a place
 
  public:
   Convolution(Values<S>& values, TurnedImages<S>& turned, const SparseKernels<S>& sparse, const ProductCosts& costs,
@@ -39,7 +44,13 @@ class Convolution {
         sparse_(values, sparse, costs, dense_, op),
         taps_(op.kernel.h * op.kernel.w),
         wants_dx_(op.inputs[0] != values.net.input),
-        tiles_(units_, channels_),
+        unfolds_(!dense_.gradient.winograd && !large() && unfolding_pays()),
+        gradient_window_(!unfolds_ ? window_
+                                   : Window{window_.out_height, window_.out_width, window_.out_height, window_.out_width, 1, 1, 1,
+                                            1, 0, 0}),
+        gradient_channels_(unfolds_ ? channels_ * taps_ : channels_),
+        gradient_taps_(unfolds_ ? 1 : taps_),
+        tiles_(units_, gradient_channels_),
         bias_(op.bias >= 0 ? padded(units_, kTile) : 0) {
     const Window& w = window_;
     const bool pairs = v_.images.in_pairs;
@@ -65,13 +76,13 @@ class Convolution {
     if (dense_.gradient.winograd) {
       winograd_gradient_.emplace(v_, turned_, w, channels_, units_, large());
     } else if (!large()) {
-      // Rows of the output that are turned at once.
-      const int64_t row = static_cast<int64_t>(sizeof(S)) * (x_row() * w.stride_h + dy_row());
-      band_ = std::clamp<int64_t>(kBand / row, 1, w.out_height);
+      // Rows of the output that are turned at once: bits depend on them, whether x is unfolded or not.
+      const int64_t row = w.width * kLane * GradientTiles(units_, channels_).all_channels() * w.stride_h + dy_row();
+      band_ = std::clamp<int64_t>(kBand / (static_cast<int64_t>(sizeof(S)) * row), 1, w.out_height);
       partial_.resize(v_.training_slices * tiles_.number() * tile_size());
     }
     for (int64_t c = 0; c < tiles_.channels; ++c) {
-      for (int64_t tap = 0; tap < taps_; ++tap) place_in_tile_.push_back((tap * tiles_.channels + c) * tiles_.units);
+      for (int64_t tap = 0; tap < gradient_taps_; ++tap) place_in_tile_.push_back((tap * tiles_.channels + c) * tiles_.units);
     }
     if (op.bias >= 0) partial_bias_.resize(v_.training_slices * padded(units_, kPack<S>));
   }
@@ -87,7 +98,7 @@ class Convolution {
       turned_.want_sums(tiles_.number() * tile_size());
     } else {
       const int64_t in_rows = std::min(w.height, (band_ - 1) * w.stride_h + w.kernel_h);
-      turned_.want_band(in_rows * x_row(), band_ * dy_row());
+      turned_.want_band(unfolds_ ? band_ * x_row() + in_rows * w.width * kLane * kTile : in_rows * x_row(), band_ * dy_row());
     }
   }
 
@@ -151,24 +162,27 @@ class Convolution {
     const R* bias = op_.bias >= 0 ? bias_.data() : nullptr;
     S* y = v_.image(op_.output, slice);
     if (winograd_) return winograd_->run(x, bias, y);
-    v_.images.convolve({x, in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_, weights_.data(), bias,
-                        y, out.planes, out.places, out.width});
+    convolve({x, in.planes, in.places, in.width, rows_.axis(), columns_.axis(), op_.kernel.w, taps_, weights_.data(), bias, y,
+              out.planes, out.places, out.width});
   }
 
   void input_gradient(const S* dy, S* dx) {
     if (sparse_.backward()) return sparse_.input_gradient(dy, dx);
     if (winograd_back_) return winograd_back_->run(dy, nullptr, dx);
     const auto &in = v_.values[op_.inputs[0]], &out = v_.values[op_.output];
-    v_.images.convolve({dy, out.planes, out.places, out.width, rows_back_.axis(), columns_back_.axis(), op_.kernel.w, taps_,
-                        turned_weights_.data(), nullptr, dx, in.planes, in.places, in.width});
+    convolve({dy, out.planes, out.places, out.width, rows_back_.axis(), columns_back_.axis(), op_.kernel.w, taps_,
+              turned_weights_.data(), nullptr, dx, in.planes, in.places, in.width});
   }
 
   void weight_gradient(int64_t slice, const S* dy) {
-    const Window& w = window_;
+    const Window& w = gradient_window_;
     const S* x = v_.image(op_.inputs[0], slice);
     if (op_.bias >= 0) {
-      v_.images.channel_sums(dy, planes_of<S>(units_), w.out_height * w.out_width,
-                             partial_bias_.data() + slice * padded(units_, kPack<S>));
+      const int64_t places = w.out_height * w.out_width;
+      double* sums = partial_bias_.data() + slice * padded(units_, kPack<S>);
+      v_.in_parts(planes_of<S>(units_), [&](int64_t from, int64_t to) {
+        v_.images.channel_sums(dy + from * places * kCell<S>, to - from, places, sums + from * kPack<S>);
+      });
     }
     if (sparse_.gradient()) return sparse_.weight_gradient(slice, dy, turned_.band_x(), turned_.band_dy());
     if (winograd_gradient_) return winograd_gradient_->of_slice(slice, x, dy);
@@ -178,15 +192,18 @@ class Convolution {
       return;
     }
     R* to = partial_.data() + slice * tiles_.number() * tile_size();
+    S *const of_x = turned_.band_x(), *const of_dy = turned_.band_dy();
     for (int64_t y0 = 0; y0 < w.out_height; y0 += band_) {
       const int64_t y1 = std::min(w.out_height, y0 + band_);
       const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
       const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
-      turn_x(x, first, last, turned_.band_x());
-      turn_dy(dy, y0, y1, turned_.band_dy());
-      for (int64_t tile = 0; tile < tiles_.number(); ++tile) {
-        gradient_of_tile(tile, y0, y1, turned_.band_x(), first, turned_.band_dy(), y0, y0 > 0, to + tile * tile_size());
-      }
+      unfolds_ ? unfold(x, y0, y1, of_x) : turn_x(x, first, last, of_x);
+      turn_dy(dy, y0, y1, of_dy);
+      v_.in_parts(tiles_.number(), [&](int64_t from, int64_t end) {
+        for (int64_t tile = from; tile < end; ++tile) {
+          gradient_of_tile(tile, of_x, {first, last}, of_dy, {y0, y1}, y0 > 0, to + tile * tile_size());
+        }
+      });
     }
   }
 
@@ -198,8 +215,9 @@ class Convolution {
     v_.pool.parallel(tiles_.number(), [&](int64_t tile) {
       R* sum = (large() ? turned_.sums() : partial_.data()) + tile * tile_size();
       if (large()) {
+        const Rows x{0, window_.height}, dy{0, window_.out_height};
         for (int64_t s = 0; s < v_.slices; ++s) {
-          gradient_of_tile(tile, 0, window_.out_height, turned_.x(kept_, s), 0, turned_.dy(kept_, s), 0, s > 0, sum);
+          gradient_of_tile(tile, turned_.x(kept_, s), x, turned_.dy(kept_, s), dy, s > 0, sum);
         }
       } else {
         // Into the first slice's.
@@ -219,13 +237,19 @@ class Convolution {
     }
   }
 
+  // Of channels that one tile holds: what is copied costs about as much as two vectors of products.
+  bool unfolding_pays() const {
+    if (channels_ > kTile) return false;
+    const int64_t unfolded = padded(channels_ * taps_, kTile), saved = taps_ * padded(channels_, kTile) - unfolded;
+    return saved * padded(units_) / kLane >= 2 * unfolded;
+  }
   bool large() const { return shape_size() >= kLargeWeights; }
   const std::vector<int64_t>& shape() const { return v_.net.layout->parameters[op_.weight].shape; }
   const Packing::Part& packed() const { return v_.store.packing.parts[op_.weight]; }
   int64_t shape_size() const { return units_ * channels_ * taps_; }
-  int64_t tile_size() const { return taps_ * tiles_.weights(); }
+  int64_t tile_size() const { return gradient_taps_ * tiles_.weights(); }
   // Elements of a turned row.
-  int64_t x_row() const { return window_.width * kLane * tiles_.all_channels(); }
+  int64_t x_row() const { return gradient_window_.width * kLane * tiles_.all_channels(); }
   int64_t dy_row() const { return window_.out_width * kLane * tiles_.all_units(); }
 
   // The weights as S.
@@ -269,20 +293,84 @@ class Convolution {
     }
   }
 
-  void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
-    v_.images.turn(x, planes_of<S>(channels_), window_.height * window_.width, first * window_.width,
-                   (last - first) * window_.width, tiles_.all_channels(), to);
-  }
-  void turn_dy(const S* dy, int64_t first, int64_t last, S* to) const {
-    v_.images.turn(dy, planes_of<S>(units_), window_.out_height * window_.out_width, first * window_.out_width,
-                   (last - first) * window_.out_width, tiles_.all_units(), to);
+  // Some rows at a time, or some units where there are few rows.
+  void convolve(const Convolve<S>& all) {
+    constexpr int64_t kPlanes = kTile / kPack<S>;
+    const int64_t rows = all.rows.size, tiles = tasks_for(all.out_planes, kPlanes);
+    const auto rounds = [&](int64_t number) {
+      return static_cast<double>(tasks_for(number, v_.pool.threads())) / static_cast<double>(number);
+    };
+    if (rounds(rows) <= rounds(tiles)) {
+      return v_.in_parts(rows, [&](int64_t from, int64_t to) {
+        Convolve<S> part = all;
+        part.rows.pairs += from;
+        part.rows.size = to - from;
+        v_.images.convolve(part);
+      });
+    }
+    v_.in_parts(tiles, [&](int64_t from, int64_t to) {
+      Convolve<S> part = all;
+      part.weights += from * taps_ * all.in_planes * kTile * kPack<S>;
+      if (part.bias) part.bias += from * kTile;
+      part.out += from * kPlanes * all.out_plane * kCell<S>;
+      part.out_planes = std::min(all.out_planes, to * kPlanes) - from * kPlanes;
+      v_.images.convolve(part);
+    });
   }
 
-  void gradient_of_tile(int64_t tile, int64_t y0, int64_t y1, const S* x, int64_t x_row, const S* dy, int64_t dy_row, bool add,
-                        R* out) const {
-    v_.images.weight_gradient({&window_, y0, y1, x, dy, x_row, dy_row, tiles_.all_channels(),
-                               tiles_.all_units(), tiles_.first_unit(tile),
-                               tiles_.first_channel(tile), tiles_.units, tiles_.channels, add, out});
+  void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
+    turned_.turn(x, planes_of<S>(channels_), window_.height * window_.width, first * window_.width, last * window_.width,
+                 tiles_.channels, to);
+  }
+
+  // The unfolded image's rows [y0, y1), turned, 0 where a tap reads outside; behind them the rows of x that they come from.
+  void unfold(const S* x, int64_t y0, int64_t y1, S* to) {
+    const Window& w = window_;
+    const int64_t first = std::clamp<int64_t>(y0 * w.stride_h - w.padding_h, 0, w.height);
+    const int64_t last = std::clamp<int64_t>((y1 - 1) * w.stride_h - w.padding_h + w.kernel_h, first, w.height);
+    S* const rows = to + band_ * x_row();
+    turned_.turn(x, planes_of<S>(channels_), w.height * w.width, first * w.width, last * w.width, kTile, rows);
+    const int64_t in_tile = tiles_.channels, tile = (y1 - y0) * w.out_width * kLane * in_tile;
+    v_.in_parts(tiles_.all_channels() / kTile, [&](int64_t from, int64_t end) {
+      // kTile channels at a time, of which a pair of examples is written at once.
+      for (int64_t channel = from * kTile; channel < end * kTile; channel += kTile) {
+        int64_t c[kTile], down[kTile], along[kTile];
+        for (int64_t i = 0; i < kTile; ++i) {
+          const int64_t tap = (channel + i) % taps_;
+          c[i] = (channel + i) / taps_;
+          down[i] = tap / w.kernel_w - w.padding_h;
+          along[i] = tap % w.kernel_w - w.padding_w;
+        }
+        S* at = to + channel / in_tile * tile + channel % in_tile * kPack<S>;
+        for (int64_t out = y0 * w.out_width; out < y1 * w.out_width; ++out) {
+          const S* read[kTile];
+          for (int64_t i = 0; i < kTile; ++i) {
+            const int64_t in_y = out / w.out_width * w.stride_h + down[i], in_x = out % w.out_width * w.stride_w + along[i];
+            const bool inside = c[i] < channels_ && in_y >= 0 && in_y < w.height && in_x >= 0 && in_x < w.width;
+            read[i] = inside ? rows + ((in_y - first) * w.width + in_x) * kLane * kTile + c[i] * kPack<S> : kOutside.data();
+          }
+          for (int64_t n = 0; n < kLane * kTile; n += kTile * kPack<S>, at += in_tile * kPack<S>) {
+            for (int64_t i = 0; i < kTile; ++i) std::copy_n(read[i] + n, kPack<S>, at + i * kPack<S>);
+          }
+        }
+      }
+    });
+  }
+
+  void turn_dy(const S* dy, int64_t first, int64_t last, S* to) const {
+    turned_.turn(dy, planes_of<S>(units_), window_.out_height * window_.out_width, first * window_.out_width,
+                 last * window_.out_width, tiles_.units, to);
+  }
+
+  // Of turned rows, of which those of a tile's channels or units are side by side.
+  struct Rows {
+    int64_t first, last;
+  };
+  void gradient_of_tile(int64_t tile, const S* x, const Rows& in, const S* dy, const Rows& out, bool add, R* to) const {
+    x += tiles_.first_channel(tile) * (in.last - in.first) * gradient_window_.width * kLane;
+    dy += tiles_.first_unit(tile) * (out.last - out.first) * window_.out_width * kLane;
+    v_.images.weight_gradient({&gradient_window_, out.first, out.last, x, dy, in.first, out.first, tiles_.channels, tiles_.units,
+                               0, 0, tiles_.units, tiles_.channels, add, to});
   }
 
   // (taps, channels, units) of a tile -> its place in (K,C,h,w).
@@ -292,9 +380,9 @@ class Convolution {
     const Packing::Part* packed = v_.store.packed_gradients(op_.weight);
     if (packed) return unpack_left(*packed, k0, c0, from, to);
     for (int64_t k = k0; k < std::min(units_, k0 + tiles_.units); ++k) {
-      for (int64_t c = c0; c < std::min(channels_, c0 + tiles_.channels); ++c) {
-        for (int64_t tap = 0; tap < taps_; ++tap) {
-          to[(k * channels_ + c) * taps_ + tap] = from[(tap * tiles_.channels + c - c0) * tiles_.units + k - k0];
+      for (int64_t c = c0; c < std::min(gradient_channels_, c0 + tiles_.channels); ++c) {
+        for (int64_t tap = 0; tap < gradient_taps_; ++tap) {
+          to[(k * gradient_channels_ + c) * gradient_taps_ + tap] = from[(tap * tiles_.channels + c - c0) * tiles_.units + k - k0];
         }
       }
     }
@@ -303,9 +391,9 @@ class Convolution {
   // The same of those weights alone that are left: of a unit they lie behind one another.
   void unpack_left(const Packing::Part& packed, int64_t k0, int64_t c0, const R* from, R* to) const {
     const uint64_t* mask = v_.store.mask_of(op_.weight);
-    const int64_t c1 = std::min(channels_, c0 + tiles_.channels);
+    const int64_t c1 = std::min(gradient_channels_, c0 + tiles_.channels);
     for (int64_t k = k0; k < std::min(units_, k0 + tiles_.units); ++k) {
-      const int64_t first = (k * channels_ + c0) * taps_, end = (k * channels_ + c1) * taps_;
+      const int64_t of_unit = k * gradient_channels_, first = (of_unit + c0) * gradient_taps_, end = (of_unit + c1) * gradient_taps_;
       const R* unit = from + k - k0;
       for (int64_t x = Packing::rank(packed, mask, first); x < packed.size && packed.places[x] < end; ++x) {
         to[x] = unit[place_in_tile_[packed.places[x] - first]];
@@ -322,6 +410,10 @@ class Convolution {
   SparseConvolution<S> sparse_;
   const int64_t taps_;
   const bool wants_dx_;
+  // Of the gradient of the weights: channels and taps as its product sees them.
+  const bool unfolds_;
+  const Window gradient_window_;
+  const int64_t gradient_channels_, gradient_taps_;
   const GradientTiles tiles_;
   std::optional<WinogradProduct<S>> winograd_, winograd_back_;  // of Y and of dX
   std::optional<WinogradGradient<S>> winograd_gradient_;        // or place by place:

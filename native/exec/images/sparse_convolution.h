@@ -109,16 +109,20 @@ class SparseConvolution {
   // ---- On a slice
 
   void convolve(int64_t slice) {
-    const auto& out = v_.values[op_.output];
-    kernels_.convolve({v_.image(op_.inputs[0], slice), entries_.entries(), entries_.starts(), op_.kernel.w, op_.kernel.h,
-                       runs_.data(), static_cast<int64_t>(runs_.size()), op_.bias >= 0 ? v_.weights(op_.bias) : nullptr,
-                       v_.image(op_.output, slice), units_, out.places});
+    const S* x = v_.image(op_.inputs[0], slice);
+    S* y = v_.image(op_.output, slice);
+    const R* bias = op_.bias >= 0 ? v_.weights(op_.bias) : nullptr;
+    v_.in_parts(static_cast<int64_t>(runs_.size()), [&](int64_t from, int64_t to) {
+      kernels_.convolve({x, entries_.entries(), entries_.starts(), op_.kernel.w, op_.kernel.h, runs_.data() + from, to - from, bias,
+                         y, units_, v_.values[op_.output].places});
+    });
   }
 
   void input_gradient(const S* dy, S* dx) {
-    const auto& in = v_.values[op_.inputs[0]];
-    kernels_.convolve({dy, entries_back_.entries(), entries_back_.starts(), op_.kernel.w, op_.kernel.h, runs_back_.data(),
-                       static_cast<int64_t>(runs_back_.size()), nullptr, dx, channels_, in.places});
+    v_.in_parts(static_cast<int64_t>(runs_back_.size()), [&](int64_t from, int64_t to) {
+      kernels_.convolve({dy, entries_back_.entries(), entries_back_.starts(), op_.kernel.w, op_.kernel.h, runs_back_.data() + from,
+                         to - from, nullptr, dx, channels_, v_.values[op_.inputs[0]].places});
+    });
   }
 
   // Elements of the rows that a thread needs at a time.
@@ -130,10 +134,13 @@ class SparseConvolution {
     R* out = partial_.data() + slice * static_cast<int64_t>(offsets_.size());
     for (int64_t y0 = 0; y0 < window_.out_height; y0 += band_) {
       const int64_t y1 = std::min(window_.out_height, y0 + band_);
-      split_x(v_.image(op_.inputs[0], slice), y0, y1, of_x);
-      split_dy(dy, y0, y1, of_dy);
-      kernels_.weight_gradient({of_x, of_dy, y1 - y0, dy_row_, x_row_, dy_row_, band_ * dy_row_, offsets_.data(),
-                                starts_.data(), 0, units_, y0 > 0, out});
+      const S* x = v_.image(op_.inputs[0], slice);
+      v_.in_parts(planes_of<S>(channels_), [&](int64_t from, int64_t to) { split_x(x, y0, y1, from, to, of_x); });
+      v_.in_parts(planes_of<S>(units_), [&](int64_t from, int64_t to) { split_dy(dy, y0, y1, from, to, of_dy); });
+      v_.in_parts(units_, [&](int64_t from, int64_t to) {
+        kernels_.weight_gradient({of_x, of_dy, y1 - y0, dy_row_, x_row_, dy_row_, band_ * dy_row_, offsets_.data(),
+                                  starts_.data(), from, to, y0 > 0, out});
+      });
     }
   }
 
@@ -240,12 +247,12 @@ class SparseConvolution {
     if (!packed) std::fill_n(v_.gradients(op_.weight), units_ * channels_ * taps_, R(0));
   }
 
-  // Rows [y0 - top, y1 + below) of every remainder, 0 outside.
-  void split_x(const S* x, int64_t y0, int64_t y1, S* to) const {
+  // Rows [y0 - top, y1 + below) of every remainder of some planes, 0 outside.
+  void split_x(const S* x, int64_t y0, int64_t y1, int64_t first, int64_t last, S* to) const {
     const Window& w = window_;
-    std::fill_n(to, band_x(), S{});
+    std::fill(to + first * kPack<S> * x_channel(), to + last * kPack<S> * x_channel(), S{});
     const int64_t rows = x_rows_ - band_ + y1 - y0;
-    for (int64_t plane = 0; plane < planes_of<S>(channels_); ++plane) {
+    for (int64_t plane = first; plane < last; ++plane) {
       const S* from = x + plane * w.height * w.width * kCell<S>;
       for (int64_t ry = 0; ry < w.stride_h; ++ry) {
         for (int64_t rx = 0; rx < std::min(w.stride_w, w.width); ++rx) {
@@ -261,9 +268,9 @@ class SparseConvolution {
     }
   }
 
-  void split_dy(const S* dy, int64_t y0, int64_t y1, S* to) const {
+  void split_dy(const S* dy, int64_t y0, int64_t y1, int64_t first, int64_t last, S* to) const {
     const int64_t width = window_.out_width, unit = band_ * dy_row_;
-    for (int64_t plane = 0; plane < planes_of<S>(units_); ++plane) {
+    for (int64_t plane = first; plane < last; ++plane) {
       for (int64_t y = y0; y < y1; ++y) {
         S* row = to + plane * kPack<S> * unit + (y - y0) * dy_row_;
         kernels_.split(dy + plane * window_.out_height * width * kCell<S>, y * width, 1, width, unit, row);

@@ -38,6 +38,20 @@ class TurnedImages {
 
   // ---- Running
 
+  // Places [first, last) of an image of so many places as LayerKernels::turn makes them: so many channels, whole planes, at a
+  // time, until there are no more.
+  void turn(const S* image, int64_t planes, int64_t places, int64_t first, int64_t last, int64_t channels, S* to) const {
+    const int64_t at_once = planes_of<S>(channels), all = last - first;
+    v_.in_parts(tasks_for(planes, at_once) * all, [&](int64_t from, int64_t end) {
+      while (from < end) {
+        const int64_t plane = from / all * at_once, place = from % all, count = std::min(all - place, end - from);
+        v_.images.turn(image + plane * places * kCell<S>, std::min(at_once, planes - plane), places, first + place, count, channels,
+                       to + from * kLane * channels);
+        from += count;
+      }
+    });
+  }
+
   S* band_x() { return as<S>(band_.x) + Pool::thread() * band_.size_x; }
   S* band_dy() { return as<S>(band_.dy) + Pool::thread() * band_.size_dy; }
   S* tiles() { return as<S>(tiles_) + Pool::thread() * tiles_size_; }

@@ -1,6 +1,6 @@
 // The values of a network with convolutions while a batch goes through it on the CPU, and how they are cut into slices.
 //
-// A slice is kLane examples and what threads share: no bit depends on how many there are. Of each slice, images are
+// A slice is kLane examples and what threads share out: no bit depends on how many there are. Of each slice, images are
 // (planes, places, kLane, kPack) in the storage type S (kernels/layers.h); vectors of features, which follow global
 // pooling, are (features, L) of R, as direct_cpu.cc has them. All memory of theirs is taken when the executor is made.
 #pragma once
@@ -70,6 +70,26 @@ class Values {
   int64_t first(int64_t slice) const { return slice * kLane; }
   int64_t examples(int64_t slice) const { return std::min(kLane, n - first(slice)); }
 
+  // f(slice) for each slice. A thread has a slice to itself, so that what it makes stays in its core's cache, but for those
+  // that are left over where half the threads or more would have none: all threads go through them together, in parts.
+  template <typename F>
+  void over_slices(F&& f) {
+    const int64_t left = slices % pool.threads(), together = 2 * left <= pool.threads() ? left : 0;
+    pool.parallel(slices - together, f);
+    together_ = true;
+    for (int64_t slice = slices - together; slice < slices; ++slice) f(slice);
+    together_ = false;
+  }
+
+  // Called for a slice: f(from, to) for parts of [0, number) that threads share out, or for all of it where one has the slice
+  // to itself. What f makes of an index must not depend on the part that it is in.
+  template <typename F>
+  void in_parts(int64_t number, F&& f) {
+    if (!together_) return f(int64_t{0}, number);
+    const int64_t parts = std::min(number, kPartsOfThread * pool.threads());
+    pool.parallel(parts, [&](int64_t part) { f(number * part / parts, number * (part + 1) / parts); });
+  }
+
   // ---- Images
 
   S* image(int value, int64_t slice) { return values[value].data + slice * values[value].step; }
@@ -125,6 +145,8 @@ class Values {
   int64_t n = 0, all_lanes = 0, slices = 0;
 
  private:
+  static constexpr int64_t kPartsOfThread = 4;  // so that one that is held up has some taken from it
+
   void make() {
     values.resize(net.values.size());
     std::vector<bool> as_rows(values.size());
@@ -185,6 +207,8 @@ class Values {
       }
     }
   }
+
+  bool together_ = false;  // is the slice at hand all threads'?
 };
 
 }  // namespace lth

@@ -57,9 +57,15 @@ class WinogradProduct {
   }
 
   void run(const S* in, const R* bias, S* out) {
+    v_.in_parts(tasks_for(s_.out_height, 2), [&](int64_t from, int64_t to) { run_rows(from, to, in, bias, out); });
+  }
+
+ private:
+  // Of tiles.
+  void run_rows(int64_t from, int64_t to, const S* in, const R* bias, S* out) {
     S* const transformed = memory_.tiles();
     const int64_t place = at_once_ * tile_, tiles = tasks_for(s_.out_width, 2);
-    for (int64_t row = 0; row < tasks_for(s_.out_height, 2); ++row) {
+    for (int64_t row = from; row < to; ++row) {
       for (int64_t first = 0; first < tiles; first += at_once_) {
         const int64_t count = std::min(at_once_, tiles - first);
         v_.images.winograd_inputs({in, planes_, s_.height, s_.width, s_.padding_h, s_.padding_w,
@@ -71,7 +77,6 @@ class WinogradProduct {
     }
   }
 
- private:
   Values<S>& v_;
   TurnedImages<S>& memory_;
   const Shape s_;

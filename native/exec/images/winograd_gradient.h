@@ -2,8 +2,7 @@
 // Transformed tiles of x and of dY are multiplied place by place, summed over tiles and examples, and the sums become taps.
 //
 // Images are turned first, so that channels are innermost, and then transformed, which is of whole vectors either way.
-// As in convolution.h, small weights are summed slice by slice, large ones over all slices: there a task is some units,
-// some channels and a row of the 4 x 4 places.
+// As in convolution.h, small weights are summed slice by slice, large ones over all slices.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -60,20 +59,23 @@ class WinogradGradient {
       return;
     }
     R* const to = partial_.data() + slice * tiles_.number() * sums();
+    S *const of_x = memory_.band_x(), *const of_dy = memory_.band_dy();
     for (int64_t row = 0; row < rows_; row += rows_at_once_) {
       const int64_t count = std::min(rows_at_once_, rows_ - row);
       // The band's rows of x and dY, which are images of their own.
       const int64_t top = 2 * row - w_.padding_h;
       const int64_t first = std::clamp<int64_t>(top, 0, w_.height), last = std::clamp<int64_t>(top + 2 * count + 2, first, w_.height);
       const int64_t dy_last = std::min(w_.out_height, 2 * (row + count));
-      turn_x(x, first, last, memory_.band_x());
-      turn_dy(dy, 2 * row, dy_last, memory_.band_dy());
-      over_blocks([&](const Block& block) {
-        for (int64_t side = 0; side < kSide; ++side) {
+      turn_x(x, first, last, of_x);
+      turn_dy(dy, 2 * row, dy_last, of_dy);
+      v_.in_parts(tasks(), [&](int64_t from, int64_t end) {
+        for (int64_t task = from; task < end; ++task) {
+          const Block b = block(task / kSide);
+          const int64_t side = task % kSide;
           for (int64_t i = 0; i < count; ++i) {
-            transform({memory_.band_x(), last - first, first - top, memory_.band_dy(), dy_last - 2 * row, i}, block, side, i);
+            transform({of_x, last - first, first - top, of_dy, dy_last - 2 * row, i}, b, side, i);
           }
-          multiply(block, side, count, row > 0, to);
+          multiply(b, side, count, row > 0, to);
         }
       });
     }
@@ -115,20 +117,17 @@ class WinogradGradient {
   int64_t dy_row() const { return w_.out_width * kLane * units_; }
 
   void turn_x(const S* x, int64_t first, int64_t last, S* to) const {
-    v_.images.turn(x, planes_x_, w_.height * w_.width, first * w_.width, (last - first) * w_.width, channels_, to);
+    memory_.turn(x, planes_x_, w_.height * w_.width, first * w_.width, last * w_.width, channels_, to);
   }
   void turn_dy(const S* dy, int64_t first, int64_t last, S* to) const {
-    v_.images.turn(dy, planes_dy_, w_.out_height * w_.out_width, first * w_.out_width, (last - first) * w_.out_width, units_, to);
+    memory_.turn(dy, planes_dy_, w_.out_height * w_.out_width, first * w_.out_width, last * w_.out_width, units_, to);
   }
 
-  int64_t blocks() const { return tasks_for(units_, kBlock) * tasks_for(channels_, kBlock); }
+  // A task is a block of units and channels and a row of the 4 x 4 places.
+  int64_t tasks() const { return tasks_for(units_, kBlock) * tasks_for(channels_, kBlock) * kSide; }
   Block block(int64_t i) const {
     const int64_t across = tasks_for(channels_, kBlock), unit = i / across * kBlock, channel = i % across * kBlock;
     return {unit, std::min(kBlock, units_ - unit), channel, std::min(kBlock, channels_ - channel)};
-  }
-  template <typename F>
-  void over_blocks(F&& f) const {
-    for (int64_t i = 0; i < blocks(); ++i) f(block(i));
   }
 
   // Transformed tiles of this thread: (4, tiles, kLane / kPack, channels, kPack) of x, then of dY.
@@ -191,7 +190,7 @@ class WinogradGradient {
 
   void sum_over_slices(R* to) {
     const int64_t all = v_.slices * rows_;
-    v_.pool.parallel(blocks() * kSide, [&](int64_t task) {
+    v_.pool.parallel(tasks(), [&](int64_t task) {
       const Block b = block(task / kSide);
       const int64_t side = task % kSide;
       for (int64_t first = 0; first < all; first += rows_at_once_) {
