@@ -105,6 +105,22 @@ test('show --kernels: layers x levels, which products are dense and which sparse
   );
 });
 
+test('the mode of a device is refused where there is none, and where there is no such mode', () => {
+  const refused = (...args: string[]) => {
+    const { status, stderr } = lthTrain('plan', 'quickstart', ...args);
+    assert.equal(status, 2);
+    return stderr;
+  };
+  assert.match(
+    refused('--device-mode', 'fast'),
+    /deviceMode: fast is not to be had on device cpu: deterministic/,
+  );
+  assert.match(
+    refused('--device-mode', 'slow'),
+    /deviceMode: .*"deterministic"\|"fast", but received "slow"/,
+  );
+});
+
 test('the rule of matching also holds for one replicate', () => {
   const one = lthTrain(
     'run',

@@ -158,29 +158,35 @@ for (const [name, network, batch] of ofBf16) {
   });
 }
 
-for (const precision of ['fp32', 'bf16'] as const) {
-  test(`a replayed update has the bits of one that is not, over the end of an epoch: ${precision}`, {
+for (const [name, precision] of [
+  ['resnet-8', 'fp32'],
+  ['resnet-8', 'bf16'],
+  ['a network that halves pictures twice', 'bf16'],
+] as const) {
+  test(`replayed updates have the bits of those that are not, over the ends of epochs: ${name}, ${precision}`, {
     skip,
   }, async () => {
-    // 4,496 examples in batches of 100: the 45th has 96.
-    const open = () => openSession({ network: resnet, ...sgd, precision, batch: 100, device: 'cuda' });
-    const long = await open();
-    const masks = await prune(long, resnet, 0.6);
-    for (const step of [1, 2, 3, 10, 44, 45, 46, 90, 91]) {
-      await long.trainToEnd({ until: step - 1, ...everyStep });
-      const short = await open();
-      await short.setMasks(masks);
-      await short.load(await long.snapshot());
-      // The first of its size in its session: not recorded yet.
-      const a = losses((await short.trainToEnd({ until: step, ...everyStep })).batches);
-      const b = losses((await long.trainToEnd({ until: step, ...everyStep })).batches);
-      assert.deepEqual(a, b, `step ${step}`);
-      assert.deepEqual(differences(await short.snapshot(), await long.snapshot()), [], `step ${step}`);
-      short.dispose();
-    }
-    long.dispose();
+    const network = networks[name];
+    assert.ok(network);
+    const open = () => openSession({ network, ...sgd, precision, batch: 128, device: 'cuda' });
+    const [replayed, eager] = [await open(), await open()];
+    for (const session of [replayed, eager]) await prune(session, network, 0.6);
+    const { examples, updatesPerEpoch } = replayed.info;
+    // The last batch of an epoch is smaller: made, recorded and replayed twice beside the others, whose memory it shares.
+    assert.notEqual(examples.train % 128, 0);
+    const until = 4 * updatesPerEpoch;
+    const together = losses((await replayed.trainToEnd({ until, ...everyStep })).batches);
+    const one: number[] = [];
+    // A call has a thread of its own, and the first update of a thread is not recorded.
+    for (let step = 1; step <= until; step++)
+      one.push(...losses((await eager.trainToEnd({ until: step, ...everyStep })).batches));
+    assert.deepEqual(together, one);
+    assert.deepEqual(differences(await replayed.snapshot(), await eager.snapshot()), []);
+    for (const session of [replayed, eager]) session.dispose();
   });
+}
 
+for (const precision of ['fp32', 'bf16'] as const) {
   test(`two sessions at once train as each does alone: ${precision}`, { skip }, async () => {
     const make = async (replicate: number) => {
       const session = await openSession({ network: resnet, ...sgd, precision, replicate, device: 'cuda' });
@@ -240,9 +246,10 @@ test('new masks, loads, evaluations and gradients between replayed updates chang
   for (const session of [one, fresh]) session.dispose();
 });
 
-test('algorithms chosen by the clock train the same network within rounding, in a process of their own', {
+test('algorithms chosen by the clock train a network to about the same loss, in a process of their own', {
   skip,
 }, async () => {
+  (await openSession({ network: resnet, device: 'cuda' })).dispose();
   await assert.rejects(
     openSession({ network: resnet, device: 'cuda', deviceMode: 'fast' }),
     /deterministic already.*another process/,
@@ -252,7 +259,7 @@ test('algorithms chosen by the clock train the same network within rounding, in 
     '--set',
     'pruning.rates={}',
     '--set',
-    `network=${JSON.stringify(convolutional)}`,
+    `network=${JSON.stringify(stemmed)}`,
     '--levels',
     '0',
     '--replicates',

@@ -412,8 +412,9 @@ export interface SessionMemory {
   average: number;
 }
 
-/** Which products may be sparse: those where that is cheaper, none, or all that can be. */
+/** How cuDNN's algorithms are chosen: by rule, the same bits each time, or by the clock. */
 export type DeviceMode = 'deterministic' | 'fast';
+/** Which products may be sparse: those where that is cheaper, none, or all that can be. */
 export type KernelRule = 'auto' | 'dense' | 'sparse';
 
 export interface SessionInfo {

@@ -277,10 +277,7 @@ export function parseRecipe(value: unknown, source: string): Recipe {
     throw new LthError('recipe', `${source}: controls: each control may stand once`);
   }
   if (recipe.deviceMode === 'fast' && recipe.device === 'cpu') {
-    throw new LthError(
-      'recipe',
-      `${source}: deviceMode: fast is for CUDA devices, and the device is cpu: deterministic`,
-    );
+    throw new LthError('recipe', `${source}: deviceMode: fast is not to be had on device cpu: deterministic`);
   }
   if (recipe.kernels !== 'auto' && (recipe.device !== 'cpu' || recipe.training.executor !== 'direct')) {
     const where =

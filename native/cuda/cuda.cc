@@ -19,13 +19,13 @@ namespace {
 
 class CudaGraph final : public LaunchGraph {
  public:
-  CudaGraph(const std::function<void()>& work, const CudaGraph* beside) {
+  CudaGraph(const std::function<void()>& work, const CudaGraph* shares_with) {
     // What an update before has used would lie idle next to the graph's own memory. That may not be given back while
     // another thread records.
     static std::mutex mutex;
     const std::lock_guard lock(mutex);
     c10::cuda::CUDACachingAllocator::emptyCache();
-    const auto pool = beside ? beside->graph_.pool() : decltype(graph_.pool()){0, 0};
+    const auto pool = shares_with ? shares_with->graph_.pool() : at::cuda::graph_pool_handle();
     // Other threads of this process may train on the same device meanwhile.
     graph_.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     try {
@@ -35,6 +35,7 @@ class CudaGraph final : public LaunchGraph {
       try {
         graph_.capture_end();
       } catch (...) {
+        stop_allocating(pool);
       }
       throw;
     }
@@ -44,6 +45,14 @@ class CudaGraph final : public LaunchGraph {
   void replay() override { graph_.replay(); }
 
  private:
+  // Where a broken capture did not: else no memory of the process is given back any more, and nothing recorded to share this one.
+  static void stop_allocating(const decltype(at::cuda::graph_pool_handle())& pool) {
+    try {
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(c10::cuda::current_device(), pool);
+    } catch (...) {
+    }
+  }
+
   mutable at::cuda::CUDAGraph graph_;  // its `pool` is not const
 };
 
@@ -56,7 +65,8 @@ class Pinned final : public MemorySource {
     void* bytes = nullptr;
     const cudaError_t error = cudaHostAlloc(&bytes, size, cudaHostAllocDefault);
     if (error != cudaSuccess) {
-      throw Error("io", "[memory] " + std::to_string(size) + " bytes that the device can read: " + cudaGetErrorString(error));
+      (void)cudaGetLastError();  // which the next call would be blamed for
+      throw Error("io", "[pictures] " + std::to_string(size) + " bytes that the device can read: " + cudaGetErrorString(error));
     }
     return static_cast<uint8_t*>(bytes);
   }
@@ -126,8 +136,8 @@ std::string device_words(const at::Device& device) {
   return "cuda:" + name + " cudnn=" + std::to_string(cudnn_version(at::detail::getCUDAHooks())) + " device-kernels=3";
 }
 
-std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* beside) {
-  return std::make_unique<CudaGraph>(work, static_cast<const CudaGraph*>(beside));
+std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* shares_with) {
+  return std::make_unique<CudaGraph>(work, static_cast<const CudaGraph*>(shares_with));
 }
 
 const MemorySource& pinned_memory(const at::Device& device) {
@@ -143,7 +153,7 @@ void set_device_mode(DeviceMode mode) {
   static std::optional<DeviceMode> chosen;
   const std::lock_guard lock(mutex);
   if (chosen && *chosen != mode) {
-    throw Error("unsupported", std::string("[session] deviceMode: this process has trained in mode ") +
+    throw Error("unsupported", std::string("[session] deviceMode: this process is in mode ") +
                                    (mode == DeviceMode::kFast ? "deterministic" : "fast") +
                                    " already, and LibTorch keeps that for all of it: use another process");
   }

@@ -39,8 +39,10 @@ class LaunchGraph {
 
 // Records what `work` launches on the current stream, which may not be a device's default one; none of it runs. All it
 // reads must be on the device already and stay where it is, and it may wait for nothing. What it allocates belongs to
-// the graph, and to all of those that `beside`, if any, has its memory with: they run one after another, on one stream.
-std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* beside);
+// the graph, and to all those that share memory with it, as `shares_with` does where it is given: they run one after another,
+// on one stream, and what one leaves there is gone once another runs. Memory that this process keeps to use again, on all
+// devices, is given back before.
+std::unique_ptr<LaunchGraph> record(const std::function<void()>& work, const LaunchGraph* shares_with);
 
 // Memory of the CPU's that the device reads by itself, while the CPU goes on.
 const MemorySource& pinned_memory(const at::Device& device);

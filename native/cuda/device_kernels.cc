@@ -24,11 +24,14 @@ namespace {
 
 // In DeviceKernel's order.
 constexpr std::array kNames = {
-    "moments_2", "moments_4", "moments_8", "normalise", "gradient_moments_2", "gradient_moments_4", "gradient_moments_8",
-    "normalise_backward", "max_pool", "max_pool_backward", "loss",       "assemble", "drop", "assemble_folded", "fold_weights", "unfold_gradient",   "turn_weights",
-    "join_gradients", "sgd",              "pool",       "pool_backward", "linear", "linear_gradient", "linear_backward", "convolve_11", "convolve_19", "convolve_21", "convolve_29", "weight_gradient_111",
-    "weight_gradient_121", "weight_gradient_211", "weight_gradient_221", "weight_gradient_119", "weight_gradient_129",
-    "weight_gradient_219", "weight_gradient_229"};
+    "moments_2",           "moments_4",           "moments_8",           "normalise",           "gradient_moments_2",
+    "gradient_moments_4",  "gradient_moments_8",  "normalise_backward",  "max_pool",            "max_pool_backward",
+    "loss",                "assemble",            "drop",                "assemble_folded",     "fold_weights",
+    "unfold_gradient",     "turn_weights",        "join_gradients",      "sgd",                 "pool",
+    "pool_backward",       "linear",              "linear_gradient",     "linear_backward",     "convolve_11",
+    "convolve_19",         "convolve_21",         "convolve_29",         "weight_gradient_111", "weight_gradient_121",
+    "weight_gradient_211", "weight_gradient_221", "weight_gradient_119", "weight_gradient_129", "weight_gradient_219",
+    "weight_gradient_229"};
 static_assert(kNames.size() == static_cast<size_t>(DeviceKernel::kWeightGradient229) + 1);
 
 // What we call of NVRTC and of the driver. LibTorch loads both through a library of its own, which knows where its wheel has

@@ -83,9 +83,9 @@ class DirectAten final : public Executor {
     } else {
       // Of values_ and the like the graph's own memory holds all it needs.
       const auto other = std::find_if(recorded_.begin(), recorded_.end(), [](const auto& one) { return one.second.graph != nullptr; });
-      const LaunchGraph* beside = other == recorded_.end() ? nullptr : other->second.graph.get();
+      const LaunchGraph* shares_with = other == recorded_.end() ? nullptr : other->second.graph.get();
       forget();
-      recorded.graph = record([&] { recorded.measured = update(batch, statistics); }, beside);
+      recorded.graph = record([&] { recorded.measured = update_or_abandon(batch, statistics); }, shares_with);
       forget();
       recorded.graph->replay();
     }
@@ -108,6 +108,16 @@ class DirectAten final : public Executor {
     at::Tensor measured;
   };
   using RecordedOf = std::tuple<const Dataset*, size_t, bool>;  // data set, batch size, cropped
+
+  // An update that is recorded and fails joins the stream of its gradients: else the recording could not be ended.
+  at::Tensor update_or_abandon(const Batch& batch, const Statistics& statistics) {
+    try {
+      return update(batch, statistics);
+    } catch (...) {
+      if (kernels_) kernels_->abandon();
+      throw;
+    }
+  }
 
   // Of the batch that is staged: gradients into the store, running statistics, and what `measure` gives.
   at::Tensor update(const Batch& batch, const Statistics& statistics) {

@@ -101,10 +101,11 @@ std::unique_ptr<Executor> direct_conv(ParameterStore& store, Pool& pool, Isa isa
                                       Normaliser normaliser, int64_t largest);
 struct AtenOptions {
   bool bf16 = false;        // as above
-  bool our_kernels = true;  // where the device has some, which is CUDA in bf16
+  bool our_kernels = true;  // of images, where the device has some, which is CUDA in bf16
   int64_t largest = 1;      // training batch: what has room for one has for as many examples of an evaluation
 };
-// Explicit forward and backward through ATen: any device, any dtype.
+// Explicit forward and backward through ATen: any device, any dtype. In bf16 gradients of weights that cuDNN makes are rounded to
+// it, and what an update of ours makes of pictures is what `observe` and `evaluate` make of them within rounding.
 std::unique_ptr<Executor> direct_aten(ParameterStore& store, const AtenOptions& options, Normaliser normaliser);
 // LibTorch autograd: any device, any dtype.
 std::unique_ptr<Executor> autograd(ParameterStore& store, Normaliser normaliser);

@@ -185,7 +185,7 @@ ImageKernels::~ImageKernels() {
 }
 
 void ImageKernels::abandon() {
-  if (joins_.empty()) return;
+  if (held_.empty()) return;
   wait_for_gradients();
   joins_.clear();
 }
@@ -344,10 +344,10 @@ at::Tensor ImageKernels::activate_backward(const Operation& op, const at::Tensor
   const device::OfBatchNorm of = {bits(d0),     d1.defined() ? bits(d1) : nullptr,    op.fused_relu ? bits(y) : nullptr, bits(y),
                                   places_of(y), static_cast<int>(y.size(1)), nullptr, nullptr};
   // The gradient of the shift of a batch norm that leaves x as it is; the other one's is for nobody.
-  float* const unused = coefficients_.data_ptr<float>();
+  float* const scratch = coefficients_.data_ptr<float>();
   sum_gradients({of, as_it_is ? nullptr : bits(dx), ones_.data_ptr<float>(), zeros_.data_ptr<float>(), ones_.data_ptr<float>(),
-                 unused_.data_ptr<float>(), vector(store_.gradients, op.bias), unused, unused + coefficients_.size(1),
-                 unused + 2 * coefficients_.size(1), partial_.data_ptr<float>(), reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())});
+                 unused_.data_ptr<float>(), vector(store_.gradients, op.bias), scratch, scratch + coefficients_.size(1),
+                 scratch + 2 * coefficients_.size(1), partial_.data_ptr<float>(), reinterpret_cast<unsigned*>(counters_.data_ptr<int32_t>())});
   return dx;
 }
 
@@ -415,9 +415,12 @@ bool ImageKernels::weight_gradient(const Operation& op, const at::Tensor& in, co
 void ImageKernels::join() {
   if (joins_.empty()) return;
   // The same layers with as many blocks each make the same table: made by the first update of a batch size, before any is
-  // recorded, and never moved.
-  std::vector<int> key;
-  for (const device::Join& one : joins_) key.push_back(one.blocks);
+  // recorded, and never moved. Which layers are ours depends on the batch too.
+  std::vector<int64_t> key;
+  for (const device::Join& one : joins_) {
+    key.push_back(one.gradient - store_.gradients.data_ptr<float>());
+    key.push_back(one.blocks);
+  }
   at::Tensor& table = tables_[key];
   if (!table.defined()) table = table_of(joins_, store_.device);
   const int blocks = blocks_of(joins_);

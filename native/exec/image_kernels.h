@@ -1,5 +1,6 @@
-// What an update of a network of images in bf16 takes from our own CUDA kernels: batches, the turned weights, batch norm with
-// its sum and ReLU, gradients of weights of few channels, the loss. Images are channels-last tensors.
+// What an update of a network of images in bf16 takes from our own CUDA kernels: batches, the turned weights, pictures folded for
+// a first convolution of stride 2, batch norm with its sum and ReLU, biases with theirs, pooling, gradients of weights of few
+// channels, the loss. Images are channels-last tensors.
 #pragma once
 #include <map>
 #include <memory>
@@ -27,6 +28,8 @@ class ImageKernels {
   // Of the folded weights; goes to the store.
   void folded_gradient(const at::Tensor& gradient) const;
 
+  // Gradients of weights of an update that failed before it joined them.
+  void abandon();
   // Before a forward pass: turns all convolutions' weights, to bf16 and channels last, as they are now, and folds some.
   void begin();
   const at::Tensor& weight(const Operation& op) const { return weights_.at(op.weight).to; }
@@ -85,8 +88,6 @@ class ImageKernels {
   struct Statistics {
     at::Tensor mean, inverse_deviation, scale, offset;  // (C) of the batch; y = x scale + offset
   };
-  // Gradients of weights of an update that failed before it joined them.
-  void abandon();
   void wait_for_gradients();
   struct Weights {
     at::Tensor to, back;
@@ -121,7 +122,7 @@ class ImageKernels {
   // Partial sums of each convolution's weights, by parameter; tables of them, by what they were made of.
   std::map<int, at::Tensor> sums_;
   std::vector<device::Join> joins_;
-  std::map<std::vector<int>, at::Tensor> tables_;
+  std::map<std::vector<int64_t>, at::Tensor> tables_;
 };
 
 }  // namespace lth

@@ -24,6 +24,9 @@ Failure failure_of(const std::exception_ptr& exception) {
     std::rethrow_exception(exception);
   } catch (const Error& error) {
     return {error.code(), error.what()};
+  } catch (const c10::OutOfMemoryError& error) {
+    const std::string words = error.what_without_backtrace();
+    return {"native", "[libtorch] " + words.substr(0, words.find('\n')) + " A smaller batch needs less, or microBatch, the examples that go through at once"};
   } catch (const c10::Error& error) {
     const std::string words = error.what_without_backtrace();
     return {"native", "[libtorch] " + words.substr(0, words.find('\n'))};

@@ -70,7 +70,6 @@ Session::Session(SessionOptions options)
   const at::Device device = device_from(options_.device);
   const bool aten = !device.is_cpu() || options_.executor == SessionOptions::kAten;
   set_flags_once();
-  if (!device.is_cpu()) set_device_mode(options_.device_mode);
   // Not the device's default one: sessions do not wait for each other, and updates can be recorded.
   if (!device.is_cpu()) {
     lease_ = std::make_unique<StreamLease>(device);
@@ -88,6 +87,8 @@ Session::Session(SessionOptions options)
   if (options_.micro_batch > 0) largest = std::min(largest, options_.micro_batch);
   executor_ = executor_of(options_, aten, largest, isa_, *store_, *pool_);
   store_->initialise(options_.data.seed, options_.data.replicate, 0);
+  // Last, for a session that does not come about decides nothing.
+  if (!device.is_cpu()) set_device_mode(options_.device_mode);
 }
 
 Session::~Session() { stop(); }
